@@ -1,0 +1,7 @@
+"""`python -m tinv` is the same as `tinv`."""
+
+import sys
+
+from tinv.cli import main
+
+sys.exit(main())

@@ -1,0 +1,9 @@
+"""What networks are trained and tested on: one LightningDataModule a data set, one file a family."""
+
+from tinv.data.cifar import CIFAR10, CIFAR100
+from tinv.data.digits import Digits
+from tinv.data.mnist import MNIST, FashionMNIST
+from tinv.data.red_green import RedGreen
+from tinv.data.rook import Rook
+
+__all__ = ["CIFAR10", "CIFAR100", "Digits", "FashionMNIST", "MNIST", "RedGreen", "Rook"]

@@ -1,0 +1,135 @@
+"""CIFAR-10 and CIFAR-100 from either official layout: the Python pickles or the binary records."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tinv.data.in_memory import ImageSet, InMemoryData, Splits, check_targets, data_root, missing, split_balanced
+from tinv.data.mnist import fetch
+from tinv.errors import TinvError
+
+PIXELS = 3 * 32 * 32
+
+
+class CIFAR10(InMemoryData):
+    """50,000 training and 10,000 test photographs, 32x32 colour, 10 classes, normalised by channel mean and std.
+
+    Reads `ROOT/cifar-10-batches-bin/*.bin` or `ROOT/cifar-10-batches-py/*` (each checksummed before it is unpickled).
+
+    Args:
+        root: folder of data sets; None takes `$TINV_DATA`, else `data`.
+        download: fetches the files (with torchvision) if they are not there.
+        val_size: class-balanced number of training images kept for validation.
+        train_size: class-balanced number of images to train on; None for all the rest.
+        test_size: class-balanced number of test images; None for all.
+        split_seed: of these choices; part of the data, not of the run's seed.
+        canvas: side in pixels of the square of zeros around the image, 50 in Mouton et al. (2020).
+        **kwargs: see InMemoryData.
+    """
+
+    num_classes = 10
+    mean = (0.4914, 0.4822, 0.4465)
+    std = (0.2470, 0.2435, 0.2616)
+    name = "CIFAR10"
+    folder = "cifar-10-batches"
+    train_files: tuple[str, ...] = tuple(f"data_batch_{number}" for number in range(1, 6))
+    test_files: tuple[str, ...] = ("test_batch",)
+    label_key = "labels"
+    label_bytes = 1
+
+    def __init__(
+        self,
+        root: str | None = None,
+        download: bool = False,
+        val_size: int = 5000,
+        train_size: int | None = None,
+        test_size: int | None = None,
+        split_seed: int = 0,
+        canvas: int | None = 50,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(canvas=canvas, **kwargs)
+        self.root, self.download = data_root(root), download
+        self.val_size, self.train_size, self.test_size, self.split_seed = val_size, train_size, test_size, split_seed
+
+    def prepare_data(self) -> None:
+        """Downloads what is missing, if asked to and neither layout is there."""
+        if self.download and not any(folder.is_dir() for folder in self._folders()):
+            fetch(self.name, self.root)
+
+    def load(self) -> Splits:
+        """Reads the batches and cuts the sets."""
+        binary, pickled = self._folders()
+        if binary.is_dir():
+            train, test = (self._read(binary, files, ".bin") for files in (self.train_files, self.test_files))
+        elif pickled.is_dir():
+            train, test = (self._read(pickled, files, "") for files in (self.train_files, self.test_files))
+        else:
+            raise missing(self.name, [binary, pickled], self.root)
+        val, train = split_balanced(
+            train, {"val_size": self.val_size, "train_size": self.train_size}, self.split_seed
+        )
+        [test] = split_balanced(test, {"test_size": self.test_size}, self.split_seed)
+        return Splits(train, val, {"test": test})
+
+    def _folders(self) -> tuple[Path, Path]:
+        root = Path(self.root)
+        # CIFAR-100's folders are named cifar-100-binary and cifar-100-python
+        binary, pickled = ("-bin", "-py") if self.folder.endswith("batches") else ("-binary", "-python")
+        return root / (self.folder + binary), root / (self.folder + pickled)
+
+    def _read(self, folder: Path, files: tuple[str, ...], suffix: str) -> ImageSet:
+        images, targets = [], []
+        for file in files:
+            path = folder / (file + suffix)
+            if not path.is_file():
+                raise missing(self.name, [path], self.root)
+            pixels, target = self._read_binary(path) if suffix else self._read_pickle(path)
+            images.append(torch.from_numpy(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy()))
+            targets.append(check_targets(path, target, self.num_classes))
+        return ImageSet(torch.cat(images), torch.cat(targets))
+
+    def _read_binary(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        record = self.label_bytes + PIXELS
+        raw = np.fromfile(path, dtype=np.uint8)
+        if len(raw) == 0 or len(raw) % record:
+            raise TinvError(
+                f"{path}: {len(raw):,} bytes is not a whole number of {record:,}-byte images; get the file again"
+            )
+        records = raw.reshape(-1, record)
+        # the last label byte is the one asked for: CIFAR-100 has the coarse class before the fine one
+        return records[:, self.label_bytes :], records[:, self.label_bytes - 1]
+
+    def _read_pickle(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        raw = path.read_bytes()
+        if hashlib.md5(raw).hexdigest() != self.checksums().get(path.name):
+            raise TinvError(f"{path}: its checksum is not the official one, so it is not unpickled; get the file again")
+        batch = pickle.loads(raw, encoding="latin1")
+        return np.asarray(batch["data"], dtype=np.uint8), np.asarray(batch[self.label_key], dtype=np.int64)
+
+    def checksums(self) -> dict[str, str]:
+        """Returns the official MD5 of each pickled file, as torchvision lists them."""
+        from torchvision import datasets
+
+        known = getattr(datasets, self.name)
+        return {name: md5 for name, md5 in [*known.train_list, *known.test_list]}
+
+
+class CIFAR100(CIFAR10):
+    """CIFAR-100's 100 fine classes, from `cifar-100-binary` or `cifar-100-python`. See CIFAR10 for the options."""
+
+    num_classes = 100
+    mean = (0.5071, 0.4865, 0.4409)
+    std = (0.2673, 0.2564, 0.2762)
+    name = "CIFAR100"
+    folder = "cifar-100"
+    train_files = ("train",)
+    test_files = ("test",)
+    label_key = "fine_labels"
+    label_bytes = 2

@@ -1,0 +1,64 @@
+"""Two images of one patch: can a network tell in which corner it lies?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from tinv.data.in_memory import ImageSet, InMemoryData, Splits
+
+
+class Rook(InMemoryData):
+    """Two 32x32 grey images of the same 16x13 rook: flush with the top-left corner (class 0) or the bottom-right (1).
+
+    Train, validation and test are the same two images (Kayhan & van Gemert 2020, section 3.1): the question is whether
+    a network can tell the corners apart at all.
+
+    Args:
+        batch_size: 1 in the paper.
+        shuffle: not in the paper.
+        **kwargs: see InMemoryData.
+    """
+
+    num_classes = 2
+
+    def __init__(self, batch_size: int = 1, shuffle: bool = False, **kwargs: Any) -> None:
+        super().__init__(batch_size=batch_size, shuffle=shuffle, **kwargs)
+
+    def load(self) -> Splits:
+        """Puts the patch into the two corners."""
+        patch = rook_patch()
+        image = np.zeros((2, 32, 32, 1), dtype=np.uint8)
+        image[0, :16, :13, 0] = patch
+        image[1, 16:, 19:, 0] = patch
+        images = ImageSet(torch.from_numpy(image), torch.tensor([0, 1]))
+        return Splits(images, images, {"test": images})
+
+
+def rook_patch() -> np.ndarray:
+    """Draws a rook, 16 rows by 13 columns, uint8: a textured silhouette on black that touches all four sides."""
+    silhouette = [
+        "##..#####..##",
+        "##..#####..##",
+        "#############",
+        "#############",
+        ".###########.",
+        "..#########..",
+        "...#######...",
+        "...#######...",
+        "...#######...",
+        "...#######...",
+        "...#######...",
+        "..#########..",
+        "..#########..",
+        ".###########.",
+        "#############",
+        "#############",
+    ]
+    shape = np.array([[pixel == "#" for pixel in row] for row in silhouette])
+    row, column = np.mgrid[0:16, 0:13]
+    # light from the upper left over a wooden grain: no two rows, columns or corners are alike
+    texture = 150 - 4 * row - 3 * column + 60 * np.sin(0.9 * column + 0.5 * row) + 35 * np.cos(1.7 * row - 0.4 * column)
+    return np.where(shape, np.clip(np.rint(texture), 20, 255), 0).astype(np.uint8)

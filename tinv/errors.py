@@ -1,0 +1,25 @@
+"""The one error that users are meant to see, and the nearest-name hint that goes with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TinvError(Exception):
+    """Something the user can mend: one line that names the file, key or layer and what to do.
+
+    The command line prints the message without a traceback and exits with code 2 (`--debug` shows the traceback).
+    """
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Returns `"; did you mean a, b?"` for the choices closest to `name`, or an empty string if none is close."""
+    close = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.6)
+    return f"; did you mean {', '.join(close)}?" if close else ""
+
+
+def unknown(kind: str, name: object, choices: Iterable[str]) -> TinvError:
+    """Returns the error for a name that is not one of `choices`: it names the nearest ones, or all of them."""
+    choices = list(choices)
+    return TinvError(f"unknown {kind} {name!r}{nearest(str(name), choices) or '; choose from ' + ', '.join(choices)}")

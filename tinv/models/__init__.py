@@ -1,0 +1,149 @@
+"""The papers' own networks, and one door to them and to every timm and torchvision network.
+
+A network of ours is one file here that holds one function of the same name; nothing else has to be edited.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from tinv.errors import TinvError, unknown
+from tinv.policies.cards import Padding, Subsampling
+from tinv.policies.padding import check_padding
+from tinv.policies.subsampling import check_subsampling
+
+Source = Literal["tinv", "timm", "torchvision"]
+
+_NOT_BACKBONES = {"__init__", "plain", "features"}
+
+
+def own_backbones() -> list[str]:
+    """Returns the names of the networks of source `tinv`."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in _NOT_BACKBONES)
+
+
+def create_backbone(
+    name: str,
+    source: Source = "tinv",
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    input_size: tuple[int, ...] = (32, 32),
+    padding: Padding = "keep",
+    subsampling: Subsampling = "keep",
+    pretrained: bool = False,
+    **backbone_args: Any,
+) -> nn.Module:
+    """Builds a network with a padding and a subsampling policy.
+
+    Args:
+        name: of the network in its source.
+        source: `tinv` (the papers' own small networks), `timm` or `torchvision`.
+        num_classes: numbers in the output vector.
+        in_channels: channels of the image.
+        input_size: (H, W) of the image in pixels; a network too large for it is refused here.
+        padding: policy of every convolution with a kernel larger than one pixel.
+        subsampling: policy of every layer with a stride larger than one pixel.
+        pretrained: loads the source's default weights (downloads them once).
+        **backbone_args: the network's own options, such as `kernel_size`.
+
+    Returns:
+        A module that maps (N, in_channels, H, W) to (N, num_classes).
+
+    Raises:
+        TinvError: for an unknown name, option or policy, a kernel larger than the map it runs on, and a policy that
+            the network cannot take.
+    """
+    check_padding(padding)
+    check_subsampling(subsampling)
+    if source not in get_args(Source):
+        raise unknown("source", source, get_args(Source))
+    if source != "tinv":
+        if (padding, subsampling) != ("keep", "keep"):
+            raise TinvError(
+                f"{source} networks take only padding=keep and subsampling=keep; networks of source tinv take every "
+                "policy"
+            )
+        build = _timm if source == "timm" else _torchvision
+        return build(name, num_classes, in_channels, pretrained, backbone_args)
+    if pretrained:
+        raise TinvError(f"there are no pretrained weights of {name}; set pretrained: false or use source timm")
+    if name not in own_backbones():
+        raise unknown("backbone of source tinv", name, own_backbones())
+    builder = getattr(importlib.import_module(f"tinv.models.{name}"), name)
+    options = set(inspect.signature(builder).parameters)
+    common = {"num_classes", "in_channels", "input_size", "padding", "subsampling"}
+    for key in backbone_args:
+        if key not in options - common:
+            raise unknown(f"key backbone_args.{key} of {name}:", key, sorted(options - common))
+    network: nn.Module = builder(
+        num_classes=num_classes,
+        in_channels=in_channels,
+        input_size=tuple(input_size),
+        padding=padding,
+        subsampling=subsampling,
+        **backbone_args,
+    )
+    _try_blank(name, network, in_channels, input_size)
+    return network
+
+
+def _try_blank(name: str, network: nn.Module, in_channels: int, input_size: tuple[int, ...]) -> None:
+    """Runs a blank image through the network, so that a map that is too small is reported before any training."""
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, in_channels, *input_size))
+    except TinvError as error:
+        raise TinvError(f"{name} on {'x'.join(map(str, input_size))} images, {error}") from error
+
+
+def _timm(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        raise unknown("backbone of source timm", name, timm.list_models())
+    network: nn.Module = timm.create_model(
+        name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **args
+    )
+    return network
+
+
+def _torchvision(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
+    from torchvision import models
+
+    if name not in models.list_models():
+        raise unknown("backbone of source torchvision", name, models.list_models())
+    if in_channels != 3:
+        raise TinvError(f"torchvision's {name} takes 3 channels, the images have {in_channels}; use source timm")
+    if not pretrained:
+        network: nn.Module = models.get_model(name, num_classes=num_classes, **args)
+        return network
+    network = models.get_model(name, weights="DEFAULT", **args)
+    _replace_head(network, num_classes)
+    return network
+
+
+def _replace_head(network: nn.Module, num_classes: int) -> None:
+    """Puts a fresh last layer on a pretrained network whose classes are not the ones asked for."""
+    from tinv.models.features import classifier_name
+
+    path = classifier_name(network)
+    head = network.get_submodule(path)
+    parent = network.get_submodule(path.rpartition(".")[0])
+    fresh: nn.Module
+    if isinstance(head, nn.Linear):
+        if head.out_features == num_classes:
+            return
+        fresh = nn.Linear(head.in_features, num_classes, bias=head.bias is not None)
+    else:
+        assert isinstance(head, nn.Conv2d)
+        if head.out_channels == num_classes:
+            return
+        fresh = nn.Conv2d(head.in_channels, num_classes, head.kernel_size, bias=head.bias is not None)  # type: ignore[arg-type]
+    setattr(parent, path.rpartition(".")[2], fresh)

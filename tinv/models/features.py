@@ -1,0 +1,38 @@
+"""What a network knows of an image just before it decides: the input of its last layer."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def classifier_name(network: nn.Module) -> str:
+    """Returns the path of the layer that makes the logits: the last linear layer, else the last convolution."""
+    names: dict[type, str] = {}
+    for name, module in network.named_modules():
+        for kind in (nn.Linear, nn.Conv2d):
+            if isinstance(module, kind):
+                names[kind] = name
+    found = names.get(nn.Linear) or names.get(nn.Conv2d)
+    if found is None:
+        raise ValueError(f"{type(network).__name__} has no linear layer and no convolution")
+    return found
+
+
+def logits_and_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Runs the network once.
+
+    Args:
+        network: maps (N, C, H, W) to (N, classes).
+        images: (N, C, H, W).
+
+    Returns:
+        The logits (N, classes), and the input of the last layer, flattened to (N, features).
+    """
+    seen: list[Tensor] = []
+    layer = network.get_submodule(classifier_name(network))
+    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        logits = network(images)
+    finally:
+        handle.remove()
+    return logits, seen[0].flatten(1)

@@ -1,0 +1,91 @@
+"""Moving images by whole pixels: every image by its own shift, drawn from a seed and the image's number alone."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinv.errors import unknown
+from tinv.policies.padding import pad
+
+Canvas = Literal["zero", "circular"]
+
+
+def draw_shifts(index: Tensor, max_shift: int, seed: int, epoch: int = 0) -> Tensor:
+    """Draws a shift for each image, uniform over all whole pixels from -max_shift to max_shift, both ends included.
+
+    The shift of an image depends on its number, the seed and the epoch only: batch size, order, workers and ranks
+    change nothing.
+
+    Args:
+        index: (N,) the images' numbers in their data set.
+        max_shift: largest shift in pixels, 0 or more.
+        seed: of the draw.
+        epoch: another number to draw anew each epoch.
+
+    Returns:
+        (N, 2) whole numbers on the device of `index`: (dx, dy), positive to the right and down.
+    """
+    image = index.cpu().numpy().astype(np.uint64)
+    words = np.stack([image * np.uint64(2), image * np.uint64(2) + np.uint64(1)], axis=1)
+    for key in (seed, epoch):
+        words = _scramble(words ^ _scramble(np.array([key & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)))
+    # 53 random bits make a double in [0, 1); over at most a few hundred values its bias cannot be seen
+    uniform = (words >> np.uint64(11)).astype(np.float64) / float(2**53)
+    shifts = np.floor(uniform * (2 * max_shift + 1)).astype(np.int64) - max_shift
+    return torch.from_numpy(shifts).to(index.device)
+
+
+def _scramble(words: np.ndarray) -> np.ndarray:
+    """The output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a fixed, well mixing bijection."""
+    with np.errstate(over="ignore"):
+        words = words + np.uint64(0x9E3779B97F4A7C15)
+        words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return words ^ (words >> np.uint64(31))
+
+
+def translate(images: Tensor, shifts: Tensor, canvas: Canvas = "zero") -> Tensor:
+    """Moves each image by its own shift.
+
+    Args:
+        images: (N, C, H, W).
+        shifts: (N, 2) whole pixels (dx, dy), positive to the right and down.
+        canvas: what comes in at the border: zeros, or what left on the other side.
+
+    Returns:
+        (N, C, H, W), channels last in memory. On the zero canvas what leaves the image is lost.
+    """
+    if canvas not in get_args(Canvas):
+        raise unknown("canvas", canvas, get_args(Canvas))
+    height, width = images.shape[2:]
+    reach = int(shifts.abs().max()) if len(shifts) else 0
+    padded = pad(images, [(reach, reach)] * 2, canvas).permute(0, 2, 3, 1).contiguous()
+    return crop_each(padded, reach - shifts[:, 1], reach - shifts[:, 0], height, width)
+
+
+def crop_each(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """Cuts a window out of each image, at its own place.
+
+    Args:
+        images: (N, H, W, C), contiguous.
+        top: (N,) first row of each window.
+        left: (N,) first column of each window.
+        height: of the windows in pixels.
+        width: of the windows in pixels.
+
+    Returns:
+        (N, C, height, width), channels last in memory.
+    """
+    count, rows, columns, channels = images.shape
+    # Every row of a window is one run of memory: all rows of the batch are fetched by one index_select over a view
+    # that holds every run of that length. 5x faster on a CPU than indexing with row and column numbers.
+    image = torch.arange(count, device=images.device)[:, None] * rows
+    row = top[:, None] + torch.arange(height, device=images.device)
+    start = (image + row) * columns + left[:, None]
+    runs = images.as_strided((count * rows * columns - width + 1, width * channels), (channels, 1))
+    window = runs.index_select(0, start.flatten()).view(count, height, width, channels)
+    return window.permute(0, 3, 1, 2)
