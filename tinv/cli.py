@@ -1,0 +1,108 @@
+"""The `tinv` command: reads the first word, answers quickly what can be answered quickly, and hands on the rest.
+
+Nothing here imports torch before the options have been checked.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from tinv import __version__
+from tinv.errors import TinvError, unknown
+
+RUN_COMMANDS = {
+    "fit": "train, then test the best checkpoint",
+    "validate": "score a checkpoint on the validation set",
+    "test": "score a checkpoint on the test sets",
+    "predict": "write a checkpoint's class probabilities for the test sets",
+}
+OTHER_COMMANDS = {
+    "report": "table and pictures of finished runs, beside the published numbers",
+    "list": "backbones, data, experiments, padding or subsampling policies",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code.
+
+    0: done. 1: an unexpected error. 2: something in the input has to be mended, said in one line. 130, 143: stopped by
+    Ctrl-C or SIGTERM.
+
+    Args:
+        args: words after `tinv`; None takes the process's own.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return _dispatch(words)
+    except TinvError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"tinv: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tinv: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output, such as `head`, has gone; keep the interpreter from saying so again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    command, rest = words[0], words[1:]
+    if command == "--version":
+        print(f"tinv {__version__}")
+        return 0
+    if command == "list":
+        from tinv.listing import show
+
+        return show(rest)
+    if command == "report":
+        from tinv.report.command import report
+
+        return report(rest)
+    if command in RUN_COMMANDS:
+        from tinv.runs import options
+
+        if "-h" not in rest and "--help" not in rest:
+            options.check(command, rest)
+        from tinv.runs.commands import run
+
+        return run(command, rest)
+    raise unknown("command", command, [*RUN_COMMANDS, *OTHER_COMMANDS])
+
+
+def usage() -> str:
+    """Returns the text of `tinv --help`."""
+    from tinv.runs.options import TOP_LEVEL
+
+    def table(rows: dict[str, str]) -> str:
+        return "\n".join(f"  {name:<18}{text}" for name, text in rows.items())
+
+    return f"""\
+tinv {__version__}: how translation invariant is a convolutional network, and what in it breaks the invariance?
+
+usage: tinv COMMAND [--config FILE]... [--key=value]...
+
+commands:
+{table(RUN_COMMANDS | OTHER_COMMANDS)}
+
+keys of a configuration, each also an option (--trainer.max_epochs=5):
+{table(TOP_LEVEL)}
+
+examples:
+  tinv list experiments
+  tinv fit --config configs/digits_grid.yaml
+  tinv fit --config configs/cifar_grid.yaml --model.init_args.backbone_args.kernel_size=5
+  tinv test --config configs/digits_grid.yaml --ckpt_path runs/digits_grid/RUN/checkpoints/best.ckpt
+  tinv report runs/digits_grid
+
+`tinv fit --help` lists every option there is (it takes some seconds)."""

@@ -1,0 +1,84 @@
+"""`tinv list`: what there is to choose from, without importing torch."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from tinv.errors import unknown
+from tinv.policies.cards import PADDING_CARDS, SUBSAMPLING_CARDS, Card
+from tinv.runs import options
+
+SUBJECTS = ("backbones", "data", "experiments", "padding", "subsampling")
+
+
+def show(words: Sequence[str]) -> int:
+    """Prints one list, or all, as tables."""
+    parser = argparse.ArgumentParser("tinv list", description="Lists what there is to choose from.")
+    parser.add_argument("subject", nargs="?", help=f"{', '.join(SUBJECTS)}; all of them if left out")
+    parser.add_argument("--source", choices=["tinv", "timm", "torchvision"], default="tinv", help="of backbones")
+    parser.add_argument("--filter", default="*", help="pattern of backbone names, such as 'resnet*'")
+    args = parser.parse_args(words)
+    if args.subject is not None and args.subject not in SUBJECTS:
+        raise unknown("list", args.subject, SUBJECTS)
+    lists: dict[str, Callable[[], None]] = {
+        "backbones": lambda: _backbones(args.source, args.filter),
+        "data": lambda: _two_columns("data sets (data.class_path: tinv.data.NAME)", options.data_sets()),
+        "experiments": _experiments,
+        "padding": lambda: _cards("padding policies (model.init_args.padding)", PADDING_CARDS),
+        "subsampling": lambda: _cards("subsampling policies (model.init_args.subsampling)", SUBSAMPLING_CARDS),
+    }
+    for subject in [args.subject] if args.subject else SUBJECTS:
+        lists[subject]()
+    return 0
+
+
+def _backbones(source: str, pattern: str) -> None:
+    if source == "tinv":
+        rows = {name: text for name, text in options.own_backbones().items() if fnmatch.fnmatch(name, pattern)}
+        _two_columns("backbones of source tinv (model.init_args.backbone)", rows)
+        print("timm and torchvision have over 1,300 more: tinv list backbones --source timm --filter 'resnet*'\n")
+        return
+    names: Iterable[str]
+    if source == "timm":
+        import timm
+
+        names = timm.list_models()
+    else:
+        from torchvision import models
+
+        names = models.list_models()
+    print("\n".join(fnmatch.filter(names, pattern)))
+
+
+def _experiments() -> None:
+    rows = {}
+    for path in options.config_files():
+        # the first comment of a configuration says what it is
+        first = path.read_text().partition("\n")[0]
+        rows[f"configs/{path.name}"] = first.removeprefix("#").strip()
+    _two_columns("experiments (tinv fit --config FILE)", rows)
+
+
+def _cards(title: str, cards: Mapping[str, Card]) -> None:
+    _table(title, ["name", "what it does", "exactly invariant to", "cost", "from"],
+           [[name, card.what, card.exact, card.cost, card.source] for name, card in cards.items()])  # fmt: skip
+
+
+def _two_columns(title: str, rows: Mapping[str, str]) -> None:
+    _table(title, ["name", "what it is"], [[name, text] for name, text in rows.items()])
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(columns[0], no_wrap=True, style="bold")
+    for column in columns[1:]:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

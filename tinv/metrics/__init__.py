@@ -1,0 +1,8 @@
+"""What is measured: torchmetrics classes that know networks and tensors, and nothing of Lightning or data sets."""
+
+from tinv.metrics.accuracy import Accuracy
+from tinv.metrics.base import InvarianceMetric
+from tinv.metrics.mean_cosine_similarity import MeanCosineSimilarity
+from tinv.metrics.translation_map import TranslationMap
+
+__all__ = ["Accuracy", "InvarianceMetric", "MeanCosineSimilarity", "TranslationMap"]

@@ -1,0 +1,37 @@
+"""How often the largest logit is the right class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Accuracy(Metric):
+    """Percentage of images whose largest logit is that of their class: 0 to 100, count-weighted.
+
+    Example:
+        >>> accuracy = Accuracy()
+        >>> accuracy.update(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
+        >>> accuracy.compute()
+        tensor(50., dtype=torch.float64)
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.correct: Tensor
+        self.count: Tensor
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Adds a batch: logits (N, classes), targets (N,)."""
+        self.correct += (logits.argmax(dim=1) == targets).sum()
+        self.count += targets.numel()
+
+    def compute(self) -> Tensor:
+        """Returns the percentage."""
+        return 100 * self.correct.double() / self.count

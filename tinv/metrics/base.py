@@ -1,0 +1,51 @@
+"""What every measure of invariance has in common: it runs the network on moved images."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+
+class InvarianceMetric(Metric):
+    """Base of the metrics that compare a network's answers to an image and to the image moved.
+
+    States are sums over images, so results depend neither on batch size nor on the number of processes.
+
+    Attributes:
+        name: under which results are reported, after `test/`.
+        max_shift: largest shift in pixels.
+        canvas: `zero` or `circular`, see tinv.translation.translate.
+    """
+
+    full_state_update = False
+    name: str
+    max_shift: int
+    canvas: str
+
+    @abstractmethod
+    def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            network: maps (N, C, H, W) to (N, classes).
+            images: (N, C, H, W), not moved.
+            logits: (N, classes), what the network says of `images`.
+            targets: (N,) classes.
+            index: (N,) the images' numbers in their set, which decide the random shifts.
+        """
+
+    @abstractmethod
+    def results(self) -> dict[str, Tensor]:
+        """Returns the numbers to report, by name (below `test/`)."""
+
+    def save(self, folder: Path, stem: str) -> list[Path]:
+        """Writes what is more than a number (arrays, pictures) to `folder`, names beginning with `stem`."""
+        return []
+
+    def compute(self) -> Any:
+        """Returns what `results` returns."""
+        return self.results()

@@ -1,0 +1,1 @@
+"""Published numbers, tables and pictures: everything here reads files, nothing runs a network."""

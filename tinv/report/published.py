@@ -1,0 +1,72 @@
+"""Which published numbers belong to a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tinv.errors import unknown
+
+
+@dataclass(frozen=True)
+class Value:
+    """A published number: its mean, and its standard deviation over initialisations where one was given."""
+
+    mean: float
+    std: float | None = None
+
+    @classmethod
+    def read(cls, written: float | str) -> Value:
+        """Reads `89.7` or `89.7±0.5`."""
+        mean, _, std = str(written).partition("±")
+        return cls(float(mean), float(std) if std else None)
+
+    def __str__(self) -> str:
+        digits = 1 if abs(self.mean) > 1.5 else 3
+        return f"{self.mean:.{digits}f}" + (f"±{self.std:.{digits}f}" if self.std is not None else "")
+
+
+@cache
+def tables() -> dict[str, dict[str, Any]]:
+    """Returns all entries of published.yaml."""
+    content: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text())
+    return content
+
+
+def published_for(config: dict[str, Any]) -> dict[str, Value]:
+    """Returns the published value of each metric for a configuration; empty if it names none or no row fits.
+
+    Raises:
+        TinvError: if the configuration names an entry that does not exist.
+    """
+    name = config.get("published")
+    if name is None:
+        return {}
+    if name not in tables():
+        raise unknown("published", name, tables())
+    table = tables()[name]
+    keys = [lookup(config, key) for key in table["keys"]]
+    for row in table["rows"]:
+        if row[: len(keys)] == keys:
+            values = row[len(keys) :]
+            return {metric: Value.read(value) for metric, value in zip(table["metrics"], values, strict=True)}
+    return {}
+
+
+def source(name: str) -> str:
+    """Returns the paper and table an entry was taken from."""
+    return str(tables()[name]["source"])
+
+
+def lookup(config: dict[str, Any], key: str) -> Any:
+    """Returns the value of a dotted key in a nested configuration, None if it is not there."""
+    value: Any = config
+    for part in key.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    return value

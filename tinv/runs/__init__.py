@@ -1,0 +1,1 @@
+"""One run: what a configuration may hold, its folder, and the commands fit, validate, test and predict."""

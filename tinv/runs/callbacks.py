@@ -1,0 +1,189 @@
+"""What happens around training: checkpoints to go on from, the table of epochs, one random state an epoch, NaN."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from tinv.errors import TinvError
+from tinv.runs.folder import RunFolder, write_atomically
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the weights of the best epoch as `checkpoints/best.ckpt`.
+
+    Args:
+        monitor: logged value that decides.
+        mode: `min` or `max`.
+    """
+
+    def __init__(self, folder: RunFolder, monitor: str, mode: str) -> None:
+        super().__init__(
+            dirpath=folder.checkpoints,
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+
+class LastCheckpoint(Callback):
+    """Keeps `checkpoints/last.ckpt`, the state at the latest beginning of an epoch, and the table `metrics.csv`.
+
+    A run stopped at any moment goes on from there exactly: the epoch it was in is run again from its start, with the
+    same order, shifts and random numbers. The rows of finished epochs travel in the checkpoint, so the table of a
+    resumed run is that of an uninterrupted one.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, float]] = []
+        self.stopped_early = False
+        self.earlier_s = 0.0
+        self.started = time.monotonic()
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since the run began, without those between a stop and its resumption."""
+        return self.earlier_s + time.monotonic() - self.started
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the table so far, whether training has ended before its last epoch, and the time spent."""
+        return {"rows": self.rows, "stopped_early": self.stopped_early, "duration_s": self.duration_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the table."""
+        self.rows, self.stopped_early = list(state_dict["rows"]), state_dict["stopped_early"]
+        self.earlier_s = state_dict["duration_s"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends at once if the stopped run had already decided to stop training."""
+        if self.stopped_early:
+            trainer.should_stop = True
+        elif self.rows:
+            print(f"going on after epoch {len(self.rows)}", file=sys.stderr)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the state from which this epoch begins."""
+        trainer.save_checkpoint(self.folder.last)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds the epoch to the table."""
+        values = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
+        rates = {f"lr/{n}" if n else "lr": g["lr"] for n, g in enumerate(trainer.optimizers[0].param_groups)}
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values, **rates})
+        if trainer.is_global_zero:
+            write_atomically(self.folder.metrics, table_csv(self.rows))
+            if trainer.progress_bar_callback is None:
+                shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
+                print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}", file=sys.stderr, flush=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the state after the last epoch."""
+        self.stopped_early = trainer.should_stop
+        trainer.save_checkpoint(self.folder.last)
+
+
+def table_csv(rows: list[dict[str, float]]) -> str:
+    """Returns rows as CSV text, columns in the order in which they first appear."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+class SeedEachEpoch(Callback):
+    """Sets torch's random state from the run's seed and the epoch, so that a resumed run draws what it would have.
+
+    Args:
+        seed: of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seeds; ranks draw different numbers."""
+        torch.manual_seed(hash((self.seed, trainer.current_epoch, trainer.global_rank)) % 2**63)
+
+
+class StopOnNaN(Callback):
+    """Ends training when the loss is no longer finite, before anything of it reaches a checkpoint.
+
+    On a CPU every step is looked at. On other devices, where looking means waiting, every 50th and an epoch's last.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.losses: list[torch.Tensor] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks at the losses since the last look."""
+        self.losses.append(outputs["loss"].detach())
+        if self.losses[0].device.type == "cpu" or len(self.losses) == 50 or trainer.is_last_batch:
+            bad = (~torch.isfinite(torch.stack(self.losses))).nonzero()
+            if len(bad):
+                step = trainer.global_step - len(self.losses) + 1 + int(bad[0])
+                kept = [str(path) for path in (self.folder.best, self.folder.last) if path.exists()]
+                raise TinvError(
+                    f"the loss is {float(self.losses[int(bad[0])])} at step {step} (epoch {trainer.current_epoch + 1}); "
+                    f"lower the learning rate (model.init_args.optimizer.init_args.lr). Checkpoints from before it: "
+                    f"{', '.join(kept) or 'none'}"
+                )
+            self.losses.clear()
+
+
+def load_weights(model: LightningModule, path: Path) -> dict[str, Any]:
+    """Loads a checkpoint's weights into a built model and returns the rest of the checkpoint.
+
+    Raises:
+        TinvError: if the file is no checkpoint, or one of another network (which keys differ is said).
+    """
+    checkpoint = read_checkpoint(path)
+    state, own = checkpoint["state_dict"], model.state_dict()
+    shape = {key: tuple(value.shape) for key, value in own.items()}
+    wrong = [
+        *(f"{key} is missing" for key in own if key not in state),
+        *(f"{key} is not in this network" for key in state if key not in own),
+        *(
+            f"{key} is {tuple(state[key].shape)}, here {shape[key]}"
+            for key in own
+            if key in state and tuple(state[key].shape) != shape[key]
+        ),
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise TinvError(f"{path} is a checkpoint of another network: {'; '.join(wrong[:3])}{more}")
+    model.load_state_dict(state)
+    return checkpoint
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint without running any code in it.
+
+    Raises:
+        TinvError: if it is not there or cannot be read as one.
+    """
+    if not path.is_file():
+        raise TinvError(f"no checkpoint {path}; name a .ckpt file with --ckpt_path")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise many kinds of error
+        reason = str(error).partition("\n")[0]
+        raise TinvError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason})") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise TinvError(f"{path} is not a checkpoint of a run: it holds no state_dict")
+    return checkpoint

@@ -1,0 +1,174 @@
+"""The commands fit, validate, test and predict."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from tinv.errors import TinvError
+from tinv.report.published import published_for
+from tinv.report.tables import print_results
+from tinv.runs.callbacks import BestCheckpoint, LastCheckpoint, SeedEachEpoch, StopOnNaN, load_weights
+from tinv.runs.configuration import Configuration
+from tinv.runs.folder import RunFolder, differences, new_folder, unfinished_folder
+from tinv.runs.options import option_pairs
+
+
+def run(command: str, args: Sequence[str]) -> int:
+    """Runs one command with its options and returns the exit code."""
+    if command == "fit":
+        return fit(Configuration(args))
+    return evaluate(command, Configuration(_with_run_config(args)))
+
+
+def fit(configuration: Configuration) -> int:
+    """Trains, tests the best checkpoint, and writes `results.json` last."""
+    values = configuration.values
+    published = published_for(values)  # an unknown entry is found now, not after training
+    if values["ckpt_path"] not in (None, "last"):
+        raise TinvError(
+            f"fit goes on with a stopped run (--ckpt_path last), not with {values['ckpt_path']}; to score a "
+            "checkpoint use tinv test"
+        )
+    resume = values["ckpt_path"] == "last"
+    folder = unfinished_folder(values) if resume else new_folder("fit", values)
+    begun = folder.path.exists()
+    folder.make()
+    folder.save_config(values)
+    last = LastCheckpoint(folder)
+    best = BestCheckpoint(folder, values["checkpoint"]["monitor"], values["checkpoint"]["mode"])
+    callbacks: list[Callback] = [StopOnNaN(folder), SeedEachEpoch(int(values["seed_everything"])), last, best]
+    trainer = configuration.make_trainer(callbacks, folder.path)
+    model, data = configuration.model, configuration.datamodule
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
+        load_weights(model, folder.best)
+        trainer.test(model, datamodule=data, verbose=False)
+    except SystemExit:
+        return _stopped(trainer, folder)
+    except TinvError:
+        if not begun and not folder.checkpoints.exists():
+            shutil.rmtree(folder.path)  # nothing was run: leave nothing behind
+        raise
+    if trainer.is_global_zero:
+        _finish("fit", trainer, model, folder, values, last.duration_s)
+        print_results(_metrics(trainer), published, str(folder.path))
+    return 0
+
+
+def evaluate(command: str, configuration: Configuration) -> int:
+    """Scores a checkpoint (validate, test), or writes its predictions."""
+    values = configuration.values
+    published = published_for(values) if command == "test" else None
+    if values["ckpt_path"] is None and not values["untrained"]:
+        raise TinvError(
+            f"{command} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt (or --untrained, to score random "
+            "weights)"
+        )
+    started = time.monotonic()
+    model, data = configuration.model, configuration.datamodule
+    checkpoint = Path(values["ckpt_path"]) if values["ckpt_path"] else None
+    if checkpoint is not None and not checkpoint.is_file():
+        raise TinvError(f"no checkpoint {checkpoint}; name a .ckpt file with --ckpt_path")
+    folder = new_folder(command, values)
+    trainer = configuration.make_trainer([_BuildAndLoad(checkpoint)], folder.path)
+    try:
+        if command == "predict":
+            predictions = trainer.predict(model, datamodule=data)
+        else:
+            getattr(trainer, command)(model, datamodule=data, verbose=False)
+    except SystemExit:
+        return _stopped(trainer, folder)
+    if not trainer.is_global_zero:
+        return 0
+    if checkpoint is not None:
+        _say_differences(checkpoint, values)
+    folder.make()
+    folder.save_config(values)
+    if command == "predict":
+        path = write_predictions(folder, predictions, getattr(data, "test_sets", ("test",)))
+        print(f"wrote {path}")
+        return 0
+    _finish(command, trainer, model, folder, values, time.monotonic() - started)
+    print_results(_metrics(trainer), published, str(folder.path))
+    return 0
+
+
+class _BuildAndLoad(Callback):
+    """Loads the checkpoint's weights once the network is built for the data."""
+
+    def __init__(self, checkpoint: Path | None) -> None:
+        self.checkpoint = checkpoint
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.checkpoint is not None:
+            pl_module.configure_model()
+            load_weights(pl_module, self.checkpoint)
+
+
+def _metrics(trainer: Trainer) -> dict[str, float]:
+    return {key: float(value) for key, value in trainer.callback_metrics.items()}
+
+
+def _finish(
+    command: str, trainer: Trainer, model: Any, folder: RunFolder, values: dict[str, Any], duration_s: float
+) -> None:
+    """Writes what the run found; `results.json` last."""
+    if hasattr(model, "save_artifacts"):
+        model.save_artifacts(folder.path)
+    folder.write_results(command, values, _metrics(trainer), duration_s)
+
+
+def _stopped(trainer: Trainer, folder: RunFolder) -> int:
+    """Says how to go on with a run stopped by SIGTERM or Ctrl-C, and returns the exit code of that signal."""
+    terminated = trainer.received_sigterm
+    name = "SIGTERM" if terminated else "Ctrl-C"
+    hint = f"; go on with: --run_dir {folder.path} --ckpt_path last" if folder.last.exists() else ""
+    print(f"tinv: stopped by {name}{hint}", file=sys.stderr)
+    return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+
+
+def _with_run_config(args: Sequence[str]) -> list[str]:
+    """Puts the checkpoint's own run configuration first, if no configuration is given."""
+    given = {name: value for name, value, _ in option_pairs(list(args))}
+    checkpoint = given.get("ckpt_path")
+    if "config" in given or not checkpoint or "help" in given:
+        return list(args)
+    own = RunFolder(Path(checkpoint).parent.parent).config
+    if not own.is_file():
+        raise TinvError(f"there is no {own} beside the checkpoint; name the configuration with --config")
+    return ["--config", str(own), "--run_dir", "null", *args]
+
+
+def _say_differences(checkpoint: Path, values: dict[str, Any]) -> None:
+    """Says which keys of the network and the data differ from the run the checkpoint was trained in."""
+    own = RunFolder(checkpoint.parent.parent)
+    if own.config.is_file() and (keys := differences(own.load_config(), values, within=("model", "data"))):
+        print(f"note: not as {checkpoint} was trained: {', '.join(keys)}", file=sys.stderr)
+
+
+def write_predictions(folder: RunFolder, predictions: Any, test_sets: Sequence[str]) -> Path:
+    """Writes `predictions.csv`: test set, image number, class, predicted class, probability of each class."""
+    per_set = predictions if isinstance(predictions[0], list) else [predictions]
+    path = folder.path / "predictions.csv"
+    temporary = path.with_name(".predictions.csv.tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        classes = per_set[0][0]["probability"].shape[1]
+        writer.writerow(["set", "index", "target", "prediction", *(f"p{number}" for number in range(classes))])
+        for name, batches in zip(test_sets, per_set, strict=True):
+            for batch in batches:
+                columns = (batch["index"], batch["target"], batch["probability"].argmax(dim=1), batch["probability"])
+                for index, target, answer, probability in zip(*(c.tolist() for c in columns), strict=True):
+                    writer.writerow([name, index, target, answer, *(f"{p:.6g}" for p in probability)])
+    temporary.replace(path)
+    return path

@@ -1,0 +1,186 @@
+"""The folder of a run: `config.yaml`, `metrics.csv`, `checkpoints/`, and last of all `results.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tinv.errors import TinvError
+from tinv.runs.options import read_yaml
+
+RUN_DIR_VARIABLE = "TINV_RUN_DIR"
+"""Tells the other processes of a distributed run, which parse the same command line, where the first one writes."""
+
+PLACE_KEYS = ("run_dir", "runs", "ckpt_path", "config", "untrained")
+"""Keys that say where a run is kept or begun, not what it is."""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file under a temporary name and renames it, so that no reader ever sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def identity(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a configuration without the keys that only say where the run is kept."""
+    return {key: value for key, value in config.items() if key not in PLACE_KEYS}
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: of the folder; made if it is not there.
+
+    Raises:
+        TinvError: if it cannot be made or written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.csv"
+        self.results = path / "results.json"
+        self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best.ckpt"
+        self.last = self.checkpoints / "last.ckpt"
+
+    def make(self) -> None:
+        """Makes the folder and tries whether it can be written to."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe.{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise TinvError(
+                f"cannot write to the run folder {self.path} ({error.strerror}); choose another with --run_dir or --runs"
+            ) from error
+
+    def save_config(self, config: dict[str, Any]) -> None:
+        """Writes `config.yaml`, the configuration with every default filled in."""
+        write_atomically(self.config, yaml.safe_dump(config, sort_keys=False, width=120))
+
+    def load_config(self) -> dict[str, Any]:
+        """Reads `config.yaml`."""
+        return read_yaml(self.config)
+
+    def write_results(
+        self, command: str, config: dict[str, Any], metrics: dict[str, float], duration_s: float
+    ) -> None:
+        """Writes `results.json`: what everything downstream reads, and the sign that the run is finished."""
+        results = {
+            "status": "finished",
+            "command": command,
+            "experiment": config.get("experiment"),
+            "seed": config.get("seed_everything"),
+            "config": config,
+            "metrics": metrics,
+            "duration_s": round(duration_s, 3),
+            "versions": versions(),
+        }
+        write_atomically(self.results, json.dumps(results, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that the numbers of a run depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("tinv", "torch", "torchvision", "lightning", "torchmetrics", "timm", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def new_folder(command: str, config: dict[str, Any]) -> RunFolder:
+    """Returns the folder that a new run writes to.
+
+    `run_dir` if it is given, else a new one, `RUNS/EXPERIMENT/[COMMAND-]TIME-seedN-XXXX`.
+
+    Raises:
+        TinvError: if the folder already holds a run.
+    """
+    shared = os.environ.get(RUN_DIR_VARIABLE)
+    if shared and int(os.environ.get("LOCAL_RANK", 0)):
+        return RunFolder(Path(shared))
+    if config["run_dir"]:
+        folder = RunFolder(Path(config["run_dir"]))
+        if folder.results.exists():
+            raise TinvError(f"{folder.path} already holds a finished run; choose another --run_dir")
+        if folder.last.exists():
+            raise TinvError(
+                f"{folder.path} holds an unfinished run; go on with it with --ckpt_path last, or choose another --run_dir"
+            )
+    else:
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-seed{config['seed_everything']}-{secrets.token_hex(2)}"
+        name = name if command == "fit" else f"{command}-{name}"
+        folder = RunFolder(Path(config["runs"]) / config["experiment"] / name)
+    os.environ[RUN_DIR_VARIABLE] = str(folder.path)
+    return folder
+
+
+def unfinished_folder(config: dict[str, Any]) -> RunFolder:
+    """Returns the folder of the run to go on with: `run_dir`, else the newest stopped run of the same configuration.
+
+    Raises:
+        TinvError: if there is none, or it was configured differently (which keys is said).
+    """
+    if config["run_dir"]:
+        folder = RunFolder(Path(config["run_dir"]))
+        if folder.results.exists():
+            raise TinvError(f"{folder.path} is finished: its results.json is there; leave out --ckpt_path for a new run")
+        if not folder.last.exists():
+            raise TinvError(f"{folder.path} has no checkpoint to go on from; leave out --ckpt_path to begin anew")
+        if differing := differences(folder.load_config(), config):
+            raise TinvError(
+                f"{folder.path} was begun with another configuration ({', '.join(differing)}); give the same one, or "
+                "leave out --ckpt_path for a new run"
+            )
+        os.environ[RUN_DIR_VARIABLE] = str(folder.path)
+        return folder
+    parent = Path(config["runs"]) / config["experiment"]
+    candidates = sorted(parent.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for last in candidates:
+        folder = RunFolder(last.parent.parent)
+        if not folder.results.exists() and folder.config.exists() and not differences(folder.load_config(), config):
+            os.environ[RUN_DIR_VARIABLE] = str(folder.path)
+            return folder
+    raise TinvError(
+        f"no stopped run of this configuration in {parent}; name its folder with --run_dir, or leave out --ckpt_path"
+    )
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], within: tuple[str, ...] = ()) -> list[str]:
+    """Returns the dotted keys whose values differ between two configurations, those of place left out.
+
+    Args:
+        old: a configuration.
+        new: another.
+        within: compares only these top-level keys; empty for all.
+    """
+
+    def flat(value: Any, prefix: str) -> dict[str, Any]:
+        if isinstance(value, dict) and value:
+            return {k: v for key, item in value.items() for k, v in flat(item, f"{prefix}.{key}").items()}
+        return {prefix.lstrip("."): value}
+
+    # through JSON, so that a tuple and the list that YAML makes of it are the same
+    sides = [flat(json.loads(json.dumps(identity(config))), "") for config in (old, new)]
+    keys = sorted(sides[0].keys() | sides[1].keys())
+    missing = object()
+    return [
+        key
+        for key in keys
+        if sides[0].get(key, missing) != sides[1].get(key, missing)
+        and (not within or key.partition(".")[0] in within)
+    ]

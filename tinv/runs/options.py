@@ -1,0 +1,268 @@
+"""Finds a mistyped option or configuration key at once, before torch is imported (which takes seconds).
+
+Option names are read from the source of the classes they belong to, so there is no list to keep up to date. What
+cannot be known this way (classes outside tinv and Lightning, values) is left to the full parser.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tinv.errors import TinvError, nearest, unknown
+from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+TOP_LEVEL = {
+    "config": "configuration file; give it again to lay another over it",
+    "experiment": "name of the experiment, and of the folder of its runs",
+    "published": "entry of the published numbers to set beside the results",
+    "seed_everything": "seed of weights, order and training shifts",
+    "runs": "folder of all runs",
+    "run_dir": "folder of this run",
+    "ckpt_path": "checkpoint: a file, or `last` to go on with a stopped run",
+    "untrained": "validate, test or predict with random weights",
+    "debug": "show tracebacks",
+    "trainer": "options of lightning.Trainer",
+    "checkpoint": "which checkpoint is the best",
+    "model": "the task: a LightningModule",
+    "data": "the data: a LightningDataModule",
+}
+CHECKPOINT = {"monitor", "mode"}
+FLAGS = {"untrained", "debug"}
+
+
+def check(command: str, args: Sequence[str]) -> None:
+    """Raises TinvError for an option, configuration file or key that no run has, naming the nearest ones."""
+    settings: dict[str, tuple[str, Any]] = {}
+    for key, value, where in _settings(list(args)):
+        settings[key] = (where, value)
+        settings.setdefault(f"first:{key}", (where, value))
+    classes = {part: settings.get(f"{part}.class_path", ("", None))[1] for part in ("model", "data")}
+    for part in classes:
+        short = settings.get(part, ("", None))[1]
+        classes[part] = short if isinstance(short, str) else classes[part]
+    backbone = settings.get("model.init_args.backbone", ("", None))[1]
+    source = settings.get("model.init_args.source", ("", "tinv"))[1]
+    for key, (where, value) in settings.items():
+        if not key.startswith("first:"):
+            _check_key(where, key, value, classes, backbone if source == "tinv" else None)
+
+
+def find_config(path: str) -> Path:
+    """Returns the file a --config option means: as given, else `configs/...` of the installed tinv.
+
+    Raises:
+        TinvError: if it is in neither place.
+    """
+    given = Path(path)
+    for candidate in (given, PACKAGE.parent / given, PACKAGE / given):
+        if candidate.is_file():
+            return candidate
+    shipped = [f"configs/{p.name}" for p in config_files()]
+    raise TinvError(f"no configuration file {path}{nearest(path, shipped)}")
+
+
+def config_files() -> list[Path]:
+    """Returns the configurations that ship with tinv."""
+    for folder in (PACKAGE.parent / "configs", PACKAGE / "configs"):
+        if folder.is_dir():
+            return sorted(folder.glob("*.yaml"))
+    return []
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML mapping, or raises TinvError with the line and column of what is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise TinvError(f"{path}{at}: not valid YAML ({getattr(error, 'problem', error)})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise TinvError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise TinvError(f"{path}: holds no `key: value` lines")
+    return content
+
+
+def option_pairs(args: list[str]) -> Iterator[tuple[str, str | None, int]]:
+    """Yields (name without dashes, value, position of the option) for every option of a command line.
+
+    Raises:
+        TinvError: for a word that is no option.
+    """
+    position = 0
+    while position < len(args):
+        word, start = args[position], position
+        position += 1
+        if word == "-c":
+            word = "--config"
+        if not word.startswith("--"):
+            if word == "-h":
+                continue
+            raise TinvError(f"{word!r} is not an option; options look like --key=value")
+        name, equals, value = word[2:].partition("=")
+        if equals:
+            yield name, value, start
+        elif name in FLAGS or name == "help" or position == len(args) or args[position].startswith("--"):
+            yield name, None, start
+        else:
+            yield name, args[position], start
+            position += 1
+
+
+def _settings(args: list[str]) -> Iterator[tuple[str, Any, str]]:
+    """Yields (dotted key, value, where it stands) of all configuration files and options, in order."""
+    for name, value, _ in option_pairs(args):
+        if name != "config":
+            yield name.removesuffix("+"), value, ""
+            continue
+        if not value:
+            raise TinvError("--config needs the name of a file")
+        path = find_config(value)
+        for key, content in _flatten(read_yaml(path)):
+            yield key, content, f"{path}: "
+
+
+def _flatten(mapping: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _check_key(where: str, key: str, value: Any, classes: dict[str, str | None], backbone: str | None) -> None:
+    head, *rest = key.split(".")
+    word = "key" if where else "option"
+
+    def check_name(name: str, prefix: str, known: set[str] | None) -> None:
+        if known is not None and name not in known:
+            dashes = "" if where else "--"
+            options = [f"{dashes}{prefix}{choice}" for choice in sorted(known)]
+            raise TinvError(f"{where}unknown {word} {dashes}{key}{_hint(f'{dashes}{prefix}{name}', options)}")
+
+    check_name(head, "", {*TOP_LEVEL, "help", "print_config", "print_shtab"})
+    if head == "trainer" and rest:
+        check_name(rest[0], "trainer.", _lightning_trainer_options())
+    elif head == "checkpoint" and rest:
+        check_name(rest[0], "checkpoint.", CHECKPOINT)
+    elif head in classes and rest and rest[0] not in ("class_path", "dict_kwargs", "help"):
+        path = rest[1:] if rest[0] == "init_args" else rest
+        if not path:
+            return
+        prefix = f"{head}.init_args." if rest[0] == "init_args" else f"{head}."
+        check_name(path[0], prefix, _tinv_class_options(classes[head]))
+        if path[0] == "backbone_args" and len(path) > 1 and backbone:
+            known = _function_options(PACKAGE / "models" / f"{backbone}.py", backbone)
+            check_name(path[1], f"{prefix}backbone_args.", known)
+        choices = {"padding": PADDINGS, "subsampling": SUBSAMPLINGS}.get(path[0])
+        if choices and isinstance(value, str) and len(path) == 1 and "$" not in value and value not in choices:
+            error = unknown(path[0], value, choices)
+            raise TinvError(f"{where}{'' if where else '--'}{key}: {error}")
+
+
+def _hint(name: str, options: list[str]) -> str:
+    return nearest(name, options) or f"; choose from {', '.join(options)}"
+
+
+@cache
+def _lightning_trainer_options() -> set[str] | None:
+    # found without importing lightning, which imports torch
+    spec = PathFinder.find_spec("lightning")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(next(iter(spec.submodule_search_locations))) / "pytorch" / "trainer" / "trainer.py"
+    return _class_options("Trainer", {**_classes_in(path)}) if path.is_file() else None
+
+
+def _tinv_class_options(class_path: str | None) -> set[str] | None:
+    """Returns the names of a class's arguments; None if the class is not tinv's or not found."""
+    if not isinstance(class_path, str):
+        return None
+    package, _, name = class_path.rpartition(".")
+    folders = [PACKAGE / "data", PACKAGE / "tasks"]
+    if package and not package.startswith("tinv"):
+        return None
+    classes = {name: node for folder in folders for path in sorted(folder.glob("*.py"))
+               for name, node in _classes_in(path).items()}
+    return _class_options(name, classes)
+
+
+@cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def _classes_in(path: Path) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in _parse(path).body if isinstance(node, ast.ClassDef)}
+
+
+def _class_options(name: str, classes: dict[str, ast.ClassDef]) -> set[str] | None:
+    """Returns the arguments of a class, with those its **kwargs hand on to its base classes."""
+    node = classes.get(name)
+    if node is None:
+        return None
+    bases = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            names = _argument_names(item.args) - {"self"}
+            if item.args.kwarg:
+                for base in bases:
+                    names |= _class_options(base, classes) or set()
+            return names
+    for base in bases:
+        if (found := _class_options(base, classes)) is not None:
+            return found
+    return None
+
+
+def _function_options(path: Path, name: str) -> set[str] | None:
+    if not path.is_file():
+        return None
+    common = {"num_classes", "in_channels", "input_size", "padding", "subsampling"}
+    for node in _parse(path).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return _argument_names(node.args) - common
+    return None
+
+
+def _argument_names(arguments: ast.arguments) -> set[str]:
+    return {argument.arg for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
+
+
+def first_docstring_line(path: Path, name: str) -> str:
+    """Returns the first line of the docstring of a class or function, without importing its module."""
+    for node in _parse(path).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def data_sets() -> dict[str, str]:
+    """Returns the data modules of tinv and the first line of what they say of themselves."""
+    found = {}
+    for path in sorted((PACKAGE / "data").glob("*.py")):
+        for name, node in _classes_in(path).items():
+            # a data set is what inherits from another class of the package
+            if {base.id for base in node.bases if isinstance(base, ast.Name)} & {"InMemoryData", "MNIST", "CIFAR10"}:
+                found[name] = (ast.get_docstring(node) or "").partition("\n")[0]
+    return found
+
+
+def own_backbones() -> dict[str, str]:
+    """Returns the networks of source tinv and the first line of what they say of themselves."""
+    found = {}
+    for path in sorted((PACKAGE / "models").glob("*.py")):
+        line = first_docstring_line(path, path.stem)
+        if line:
+            found[path.stem] = line
+    return found

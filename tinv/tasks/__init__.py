@@ -1,0 +1,5 @@
+"""What is trained: one LightningModule a task."""
+
+from tinv.tasks.classification import Classification
+
+__all__ = ["Classification"]

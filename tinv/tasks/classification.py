@@ -1,0 +1,184 @@
+"""One image, one class: training, and the invariance measures on every test set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tinv.errors import TinvError, unknown
+from tinv.metrics import Accuracy, InvarianceMetric
+from tinv.models import Source, create_backbone
+from tinv.policies.cards import Padding, Subsampling
+
+MemoryFormat = Literal["contiguous", "channels_last"]
+
+
+class Batch(Protocol):
+    """Images (N, C, H, W), classes (N,) and the images' numbers in their set (N,)."""
+
+    image: Tensor
+    target: Tensor
+    index: Tensor
+
+
+class Classification(LightningModule):
+    """Trains a network under a padding and a subsampling policy with cross-entropy, and measures its invariance.
+
+    Logged: `train/loss`, `train/acc`, `val/loss`, `val/acc`; for each test set `test/acc` and what the metrics report,
+    followed by `/SET` where there is more than one. Accuracies are percentages.
+
+    Args:
+        backbone: name of the network.
+        source: where it comes from.
+        backbone_args: the network's own options, such as `kernel_size`.
+        padding: policy of all its convolutions, see `tinv list padding`.
+        subsampling: policy of all its strides, see `tinv list subsampling`.
+        pretrained: starts from the source's published weights.
+        num_classes: numbers in the output vector; None takes the data's.
+        input_shape: (C, H, W) of the images; None takes the data's.
+        optimizer: class and options.
+        lr_scheduler: class and options; stepped once an epoch.
+        metrics: measures of invariance, computed on every test set.
+        memory_format: of the network's weights; `channels_last` is faster on most machines.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        source: Source = "tinv",
+        backbone_args: dict[str, Any] | None = None,
+        padding: Padding = "keep",
+        subsampling: Subsampling = "keep",
+        pretrained: bool = False,
+        num_classes: int | None = None,
+        input_shape: tuple[int, int, int] | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        metrics: list[InvarianceMetric] | None = None,
+        memory_format: MemoryFormat = "contiguous",
+    ) -> None:
+        super().__init__()
+        if memory_format not in get_args(MemoryFormat):
+            raise unknown("memory_format", memory_format, get_args(MemoryFormat))
+        self.backbone_options = {
+            "name": backbone,
+            "source": source,
+            "padding": padding,
+            "subsampling": subsampling,
+            "pretrained": pretrained,
+            **(backbone_args or {}),
+        }
+        self.num_classes, self.input_shape = num_classes, input_shape
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.metrics = metrics or []
+        self.memory_format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+        self.network: nn.Module | None = None
+        self.train_accuracy, self.val_accuracy = Accuracy(), Accuracy()
+        self.test_metrics = nn.ModuleDict()
+
+    def configure_model(self) -> None:
+        """Builds the network for the data at hand; called by the trainer before each stage, acts once.
+
+        Raises:
+            TinvError: if the network cannot be built, or the data leaves less margin than a metric's largest shift.
+        """
+        data = getattr(self._trainer, "datamodule", None)
+        if self.network is None:
+            num_classes = self.num_classes or getattr(data, "num_classes", None)
+            shape = self.input_shape or getattr(data, "input_shape", None)
+            if num_classes is None or shape is None:
+                raise TinvError(
+                    "the data does not say its num_classes and input_shape; set model.init_args.num_classes and "
+                    "model.init_args.input_shape=[C,H,W]"
+                )
+            self.network = create_backbone(
+                num_classes=num_classes, in_channels=shape[0], input_size=tuple(shape[1:]), **self.backbone_options
+            ).to(memory_format=self.memory_format)
+        margin = getattr(data, "margin", None)
+        for metric in self.metrics:
+            if metric.canvas == "zero" and margin is not None and metric.max_shift > margin:
+                raise TinvError(
+                    f"metric {metric.name}: max_shift={metric.max_shift} would push images off the canvas, which "
+                    f"leaves {margin} pixels a side; use a smaller max_shift, a larger data.init_args.canvas or "
+                    "canvas: circular"
+                )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the logits (N, classes) of images (N, C, H, W)."""
+        assert self.network is not None, "configure_model builds the network"
+        logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
+        return logits
+
+    def configure_optimizers(self) -> Any:
+        """Returns the optimizer, with the scheduler if there is one."""
+        optimizer = self.optimizer(self.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": scheduler.monitor}}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the mean cross-entropy of a batch."""
+        logits = self(batch.image)
+        loss = F.cross_entropy(logits, batch.target)
+        count = len(batch.target)
+        self.train_accuracy.update(logits.detach(), batch.target)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=count, prog_bar=True, sync_dist=True)
+        self.log("train/acc", self.train_accuracy, on_step=False, on_epoch=True, batch_size=count, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds a batch to the validation loss and accuracy."""
+        logits = self(batch.image)
+        count = len(batch.target)
+        self.val_accuracy.update(logits, batch.target)
+        loss = F.cross_entropy(logits, batch.target)
+        self.log("val/loss", loss, batch_size=count, prog_bar=True, sync_dist=True)
+        self.log("val/acc", self.val_accuracy, on_epoch=True, batch_size=count, prog_bar=True)
+
+    def on_test_start(self) -> None:
+        """Makes a fresh set of metrics for every test set."""
+        self.test_sets: tuple[str, ...] = getattr(self.trainer.datamodule, "test_sets", ("test",))  # type: ignore[attr-defined]
+        self.test_metrics = nn.ModuleDict(
+            {
+                name: nn.ModuleList([Accuracy(), *(metric.clone() for metric in self.metrics)])
+                for name in self.test_sets
+            }
+        ).to(self.device)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Adds a batch to the metrics of its test set."""
+        logits = self(batch.image)
+        accuracy, *rest = self.test_metrics[self.test_sets[dataloader_idx]]  # type: ignore[misc]
+        accuracy.update(logits, batch.target)
+        for metric in rest:
+            metric.update(self.network, batch.image, logits, batch.target, batch.index)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs `test/NAME`, or `test/NAME/SET` where there are several test sets."""
+        for name, (accuracy, *rest) in self.test_metrics.items():  # type: ignore[misc]
+            end = f"/{name}" if len(self.test_sets) > 1 else ""
+            self.log(f"test/acc{end}", accuracy.compute())
+            for metric in rest:
+                self.log_dict({f"test/{key}{end}": value for key, value in metric.results().items()})
+
+    def save_artifacts(self, folder: Path) -> list[Path]:
+        """Writes what the last test found beyond numbers (arrays, pictures) to `folder`; returns the files."""
+        files = []
+        for name, (_, *rest) in self.test_metrics.items():  # type: ignore[misc]
+            for metric in rest:
+                stem = f"{metric.name}_{name}" if len(self.test_sets) > 1 else metric.name
+                files += metric.save(folder, stem)
+        return files
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Returns the images' numbers, classes and class probabilities (N, classes)."""
+        return {"index": batch.index, "target": batch.target, "probability": self(batch.image).float().softmax(dim=1)}
