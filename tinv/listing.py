@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from tinv.errors import unknown
 from tinv.policies.cards import PADDING_CARDS, SUBSAMPLING_CARDS, Card
@@ -57,28 +58,31 @@ def _experiments() -> None:
     for path in options.config_files():
         # the first comment of a configuration says what it is
         first = path.read_text().partition("\n")[0]
-        rows[f"configs/{path.name}"] = first.removeprefix("#").strip()
-    _two_columns("experiments (tinv fit --config FILE)", rows)
+        rows[f"configs/{path.relative_to(options.config_folder())}"] = first.removeprefix("#").strip()
+    _two_columns("experiments (tinv fit --config FILE; lay overlays over them with another --config)", rows)
 
 
-def _cards(title: str, cards: Mapping[str, Card]) -> None:
-    _table(title, ["name", "what it does", "exactly invariant to", "cost", "from"],
-           [[name, card.what, card.exact, card.cost, card.source] for name, card in cards.items()])  # fmt: skip
+def _cards(title: str, cards: Mapping[Any, Card]) -> None:
+    rows = {
+        name: f"{card.what}\n[dim]exactly invariant to:[/] {card.exact}\n[dim]cost:[/] {card.cost}"
+        + (f"   [dim]from:[/] {card.source}" if card.source != "-" else "")
+        for name, card in cards.items()
+    }
+    _table(title, ["name", "what it does"], rows)
 
 
 def _two_columns(title: str, rows: Mapping[str, str]) -> None:
-    _table(title, ["name", "what it is"], [[name, text] for name, text in rows.items()])
+    _table(title, ["name", "what it is"], rows)
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def _table(title: str, columns: list[str], rows: Mapping[str, str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(columns[0], no_wrap=True, style="bold")
-    for column in columns[1:]:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
+    table.add_column(columns[1])
+    for name, text in rows.items():
+        table.add_row(name, text)
     Console().print(table)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tinv.errors import unknown
@@ -39,13 +40,14 @@ def draw_shifts(index: Tensor, max_shift: int, seed: int, epoch: int = 0) -> Ten
     return torch.from_numpy(shifts).to(index.device)
 
 
-def _scramble(words: np.ndarray) -> np.ndarray:
+def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a fixed, well mixing bijection."""
     with np.errstate(over="ignore"):
         words = words + np.uint64(0x9E3779B97F4A7C15)
         words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return words ^ (words >> np.uint64(31))
+        mixed: NDArray[np.uint64] = words ^ (words >> np.uint64(31))
+    return mixed
 
 
 def translate(images: Tensor, shifts: Tensor, canvas: Canvas = "zero") -> Tensor:

@@ -72,9 +72,7 @@ class CIFAR10(InMemoryData):
             train, test = (self._read(pickled, files, "") for files in (self.train_files, self.test_files))
         else:
             raise missing(self.name, [binary, pickled], self.root)
-        val, train = split_balanced(
-            train, {"val_size": self.val_size, "train_size": self.train_size}, self.split_seed
-        )
+        val, train = split_balanced(train, {"val_size": self.val_size, "train_size": self.train_size}, self.split_seed)
         [test] = split_balanced(test, {"test_size": self.test_size}, self.split_seed)
         return Splits(train, val, {"test": test})
 

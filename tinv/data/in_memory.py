@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
     image: Tensor
     target: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
 
 
 class ImageSet(NamedTuple):
@@ -75,7 +75,7 @@ class BatchLoader:
         rank, ranks = _rank_and_ranks()
         # rank r takes every ranks-th image, so the ranks' batches together are one batch of a single process
         order = self.order()[rank::ranks][: self._share()]
-        for index in order.split(self.batch_size):
+        for index in torch.split(order, self.batch_size):
             image, target = self.images.take(index)
             yield Batch(image, target, index)
 

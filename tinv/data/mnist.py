@@ -58,9 +58,7 @@ class MNIST(InMemoryData):
         """Reads the four files and cuts the sets."""
         folder = Path(self.root) / self.folder / "raw"
         train, test = (self._read(folder, part) for part in ("train", "t10k"))
-        val, train = split_balanced(
-            train, {"val_size": self.val_size, "train_size": self.train_size}, self.split_seed
-        )
+        val, train = split_balanced(train, {"val_size": self.val_size, "train_size": self.train_size}, self.split_seed)
         [test] = split_balanced(test, {"test_size": self.test_size}, self.split_seed)
         return Splits(train, val, {"test": test})
 
@@ -72,7 +70,9 @@ class MNIST(InMemoryData):
                 raise missing(self.folder, [plain, f"{plain.name}.gz"], self.root)
         image, target = read_idx(found[0], IMAGES_MAGIC), read_idx(found[1], LABELS_MAGIC)
         if len(image) != len(target):
-            raise TinvError(f"{found[0]} holds {len(image)} images, {found[1].name} {len(target)} labels; get both again")
+            raise TinvError(
+                f"{found[0]} holds {len(image)} images, {found[1].name} {len(target)} labels; get both again"
+            )
         return ImageSet(torch.from_numpy(image).unsqueeze(-1), check_targets(found[1], target, self.num_classes))
 
 

@@ -16,6 +16,9 @@ SHIFT = 16
 """Rows between an image and its dissimilar twin: a multiple of the network's total stride of 8."""
 
 
+SplitRule = Literal["published", "independent"]
+
+
 class RedGreen(InMemoryData):
     """One red and one green 4x4 square on black, 32x32 (Kayhan & van Gemert 2020, section 3.2).
 
@@ -39,7 +42,7 @@ class RedGreen(InMemoryData):
 
     def __init__(
         self,
-        splits: Literal["published", "independent"] = "published",
+        splits: SplitRule = "published",
         train_size: int = 2000,
         val_size: int = 1000,
         test_size: int = 1000,
@@ -49,15 +52,18 @@ class RedGreen(InMemoryData):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, shuffle=shuffle, **kwargs)
-        if splits not in ("published", "independent"):
-            raise unknown("splits", splits, get_args(Literal["published", "independent"]))
+        if splits not in get_args(SplitRule):
+            raise unknown("splits", splits, get_args(SplitRule))
         self.split_rule = splits
         self.sizes = (train_size, val_size, test_size)
         self.data_seed = data_seed
 
     def load(self) -> Splits:
         """Draws the sets."""
-        seeds = [self.data_seed] * 3 if self.split_rule == "published" else [(self.data_seed, n) for n in range(3)]
+        seed = self.data_seed
+        seeds: list[int | tuple[int, ...]] = [seed] * 3
+        if self.split_rule == "independent":
+            seeds = [(seed, number) for number in range(3)]
         train, val, test = (draw_squares(n, seed) for n, seed in zip(self.sizes, seeds, strict=True))
         return Splits(paint(train), paint(val), {"similar": paint(test), "dissimilar": paint(test, dissimilar=True)})
 

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from tinv.translation import Canvas
+
 
 class InvarianceMetric(Metric):
     """Base of the metrics that compare a network's answers to an image and to the image moved.
@@ -24,7 +26,7 @@ class InvarianceMetric(Metric):
     full_state_update = False
     name: str
     max_shift: int
-    canvas: str
+    canvas: Canvas
 
     @abstractmethod
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -113,7 +113,8 @@ class TranslationMap(InvarianceMetric):
         maps = {key: values.cpu().numpy() for key, values in self.maps().items()}
         arrays, picture = folder / f"{stem}.npz", folder / f"{stem}.png"
         temporary = folder / f".{stem}.tmp.npz"
-        np.savez(temporary, shifts=np.array(self.shifts), count=int(self.count), **maps)
+        arrays_by_name: Any = {**maps, "shifts": np.array(self.shifts), "count": np.array(int(self.count))}
+        np.savez(temporary, **arrays_by_name)
         os.replace(temporary, arrays)
         temporary = folder / f".{stem}.tmp.png"
         draw_maps(maps, self.shifts, int(self.count)).savefig(temporary, dpi=120)

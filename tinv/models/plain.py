@@ -90,7 +90,13 @@ class PlainBuilder:
         self._subsample(name, stride)
 
     def pool(
-        self, name: str, kernel_size: int, stride: int, kind: Literal["max", "average"], padding: Padding, antialias: int | None
+        self,
+        name: str,
+        kernel_size: int,
+        stride: int,
+        kind: Literal["max", "average"],
+        padding: Padding,
+        antialias: int | None,
     ) -> None:
         """Adds a pool; with `antialias`, a dense pool and a blur of that size that carries the stride."""
         plain = self.subsampling == "keep" and antialias is None

@@ -6,7 +6,7 @@ Nothing here imports torch, so `tinv list` answers at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 Padding = Literal[
     "keep",
@@ -57,33 +57,44 @@ PADDING_CARDS: dict[Padding, Card] = {
     "same_reflect": Card("d(k-1)/2 a side, mirrored without the edge pixel", "-", "never", "a copy a layer"),
     "same_replicate": Card("d(k-1)/2 a side, the edge pixel repeated", "-", "never", "a copy a layer"),
     "same_background": Card(
-        "d(k-1)/2 a side of the layer's own response to a blank image", "tinv", "never; blank borders leave no edge",
+        "d(k-1)/2 a side of the layer's own response to a blank image",
+        "tinv",
+        "never; blank borders leave no edge",
         "a copy a layer",
     ),
     "full_zero": Card(
-        "d(k-1) zeros a side: every filter value meets every pixel", KAYHAN,
+        "d(k-1) zeros a side: every filter value meets every pixel",
+        KAYHAN,
         "shifts of content on a zero canvas by multiples of the total stride, without biases and norm shifts",
         "larger maps: 1.5x on these small nets, 3x on ResNets",
     ),
-    "full_circular": Card("d(k-1) a side, wrapped around: pixels at the seam count twice", "-", "never", "as full_zero"),
+    "full_circular": Card(
+        "d(k-1) a side, wrapped around: pixels at the seam count twice", "-", "never", "as full_zero"
+    ),
     "full_background": Card(
-        "d(k-1) a side of the layer's own response to a blank image", "tinv",
-        "shifts of content on a zero canvas by multiples of the total stride", "as full_zero and a copy a layer",
+        "d(k-1) a side of the layer's own response to a blank image",
+        "tinv",
+        "shifts of content on a zero canvas by multiples of the total stride",
+        "as full_zero and a copy a layer",
     ),
 }
 
 SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
     "keep": Card("leaves strides as they are", "-", "multiples of the total stride at best", "none"),
     "dense": Card(
-        "stride 1, and dilation in all later layers so that weights see the same distances", MOUTON,
-        "every shift, as far as the padding allows", "s*s times the later maps",
+        "stride 1, and dilation in all later layers so that weights see the same distances",
+        MOUTON,
+        "every shift, as far as the padding allows",
+        "s*s times the later maps",
     ),
-    **{  # type: ignore[dict-item]
-        f"blur{size}": Card(
+    **{
+        cast(Subsampling, f"blur{size}"): Card(
             "stride 1, then after the activation "
             + ("plain sampling" if size == 1 else f"a {size}x{size} binomial filter")
             + " with the stride",
-            ZHANG, "multiples of the total stride at best, less lost between them", "s*s times the strided layer",
+            ZHANG,
+            "multiples of the total stride at best, less lost between them",
+            "s*s times the strided layer",
         )
         for size in range(1, 8)
     },

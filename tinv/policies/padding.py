@@ -6,11 +6,12 @@ Names and amounts follow Kayhan & van Gemert (CVPR 2020), "Convolution types"; s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd
 
 from tinv.errors import TinvError, unknown
 from tinv.policies.cards import PADDINGS, Padding
@@ -80,8 +81,8 @@ def pad(images: Tensor, amounts: Amounts, content: Content = "zero", background:
     if content == "background":
         assert background is not None, "background padding needs the response to a blank image"
         sizes = [size + left + right for size, (left, right) in zip(images.shape[2:], amounts, strict=True)]
-        padded = background.to(images.dtype).expand(*images.shape[:2], *sizes).clone(
-            memory_format=_memory_format(images)
+        padded = (
+            background.to(images.dtype).expand(*images.shape[:2], *sizes).clone(memory_format=_memory_format(images))
         )
         inner = tuple(slice(left, left + size) for size, (left, _) in zip(images.shape[2:], amounts, strict=True))
         padded[(slice(None), slice(None), *inner)] = images
@@ -123,7 +124,7 @@ def _memory_format(images: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-class _PaddedConv(nn.modules.conv._ConvNd):
+class _PaddedConv(_ConvNd):
     """A convolution whose border is treated by a padding policy; weights are those of torch's own layer.
 
     Args:
@@ -143,9 +144,15 @@ class _PaddedConv(nn.modules.conv._ConvNd):
     padding_policy: Padding
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, padding_policy: Padding = "same_zero", **kwargs: Any
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        padding_policy: Padding = "same_zero",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, padding=0, **kwargs)
+        no_padding: Any = 0  # one number to the layers below, a tuple to the type of their base
+        super().__init__(in_channels, out_channels, kernel_size, padding=no_padding, **kwargs)
         self.padding_policy = check_padding(padding_policy)
         self.padding_content = padding_content(self.padding_policy)
         self.padding_amounts = padding_amounts(self.padding_policy, self.kernel_size, self.dilation)
@@ -174,7 +181,8 @@ class _PaddedConv(nn.modules.conv._ConvNd):
         raise AssertionError("one of PaddedConv1d, PaddedConv2d, PaddedConv3d is meant")
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, padding_policy={self.padding_policy}"
+        own: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{own}, padding_policy={self.padding_policy}"
 
 
 class PaddedConv1d(_PaddedConv, nn.Conv1d):
@@ -207,6 +215,19 @@ def check_kernel_fits(layer: str, kernel: Sequence[int], sizes: Sequence[int]) -
         )
 
 
+@runtime_checkable
+class TakesBackground(Protocol):
+    """A layer that may fill its border with a background, and knows what becomes of one."""
+
+    padding_content: Content
+
+    def __call__(self, images: Tensor, background: Tensor | None) -> Tensor:
+        """Returns the layer's output."""
+
+    def blank_response(self, background: Tensor) -> Tensor:
+        """Returns the layer's output for an image that is `background` everywhere."""
+
+
 class PolicySequential(nn.Sequential):
     """A chain of layers that carries the response to a blank image beside the data, when a layer needs it.
 
@@ -225,7 +246,7 @@ class PolicySequential(nn.Sequential):
             try:
                 if background is None:
                     images = layer(images)
-                elif getattr(layer, "padding_content", None) is not None:
+                elif isinstance(layer, TakesBackground):
                     images = layer(images, background)
                     background = layer.blank_response(background)
                 else:

@@ -15,6 +15,7 @@ from tinv.policies.padding import check_kernel_fits, check_padding, flat, pad, p
 
 Kind = Literal["max", "average"]
 
+
 class Pool(nn.Module):
     """Pools each channel over a window, under a padding policy.
 
@@ -84,7 +85,9 @@ class Pool(nn.Module):
         return background
 
     def extra_repr(self) -> str:
-        return f"{self.kind}, kernel_size={self.kernel_size}, stride={self.stride}, padding_policy={self.padding_policy}"
+        return (
+            f"{self.kind}, kernel_size={self.kernel_size}, stride={self.stride}, padding_policy={self.padding_policy}"
+        )
 
 
 def _each_axis(value: int | Sequence[int], axes: int) -> list[int]:

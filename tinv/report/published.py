@@ -25,9 +25,11 @@ class Value:
         mean, _, std = str(written).partition("±")
         return cls(float(mean), float(std) if std else None)
 
-    def __str__(self) -> str:
-        digits = 1 if abs(self.mean) > 1.5 else 3
-        return f"{self.mean:.{digits}f}" + (f"±{self.std:.{digits}f}" if self.std is not None else "")
+
+def shown(metric: str, mean: float, std: float | None = None) -> str:
+    """Returns a value as people write it: percentages with one digit after the point, cosines with three."""
+    digits = 1 if any(word in metric for word in ("acc", "consistency")) else 3
+    return f"{mean:.{digits}f}" + (f"±{std:.{digits}f}" if std is not None else "")
 
 
 @cache

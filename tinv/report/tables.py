@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tinv.report.collect import Cell
 from tinv.report.published import Value
+from tinv.report.published import shown as written
 
 
 def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] | None, where: str) -> None:
@@ -16,16 +18,40 @@ def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] |
     shown = {key: value for key, value in metrics.items() if key.startswith(("test/", "val/"))}
     if any(key.startswith("test/") for key in shown):
         shown = {key: value for key, value in shown.items() if key.startswith("test/")}
-    table = Table(box=box.SIMPLE_HEAD, caption=where, caption_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric")
     table.add_column("this run", justify="right")
     if published:
         table.add_column("published", justify="right")
         table.add_column("difference", justify="right")
     for key, value in shown.items():
-        row = [key, f"{value:.4f}" if abs(value) <= 1.5 else f"{value:.2f}"]
+        row = [key, written(key, value)]
         if published:
             known = published.get(key)
-            row += [str(known), f"{value - known.mean:+.3g}"] if known else ["", ""]
+            row += [written(key, known.mean, known.std), f"{value - known.mean:+.3g}"] if known else ["", ""]
         table.add_row(*row)
+    Console().print(table)
+    print(f"results: {where}")
+
+
+def print_cells(experiment: str, cells: Sequence[Cell], published_in: str | None) -> None:
+    """Prints one experiment: a line a cell and metric, mean ± standard deviation over seeds, beside the published."""
+    title = experiment + (f"  (published: {published_in})" if published_in else "")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for key in cells[0].setting:
+        table.add_column(key.rpartition(".")[2])
+    table.add_column("metric")
+    for column in ("n", "mean ± std", *(["published", "difference"] if published_in else [])):
+        table.add_column(column, justify="right")
+    for cell in cells:
+        settings = [str(value) for value in cell.setting.values()]
+        known = cell.published
+        for metric in (name for name in cell.values if name.startswith("test/")):
+            mean = cell.mean(metric)
+            row = [*settings, metric, str(len(cell.values[metric])), written(metric, mean, cell.std(metric))]
+            if published_in and metric in known:
+                value = known[metric]
+                row += [written(metric, value.mean, value.std), f"{mean - value.mean:+.3g}"]
+            table.add_row(*row)
+            settings = [""] * len(settings)
     Console().print(table)

@@ -139,7 +139,8 @@ class StopOnNaN(Callback):
                 step = trainer.global_step - len(self.losses) + 1 + int(bad[0])
                 kept = [str(path) for path in (self.folder.best, self.folder.last) if path.exists()]
                 raise TinvError(
-                    f"the loss is {float(self.losses[int(bad[0])])} at step {step} (epoch {trainer.current_epoch + 1}); "
+                    f"the loss is {float(self.losses[int(bad[0])])} at step {step} "
+                    f"(epoch {trainer.current_epoch + 1}); "
                     f"lower the learning rate (model.init_args.optimizer.init_args.lr). Checkpoints from before it: "
                     f"{', '.join(kept) or 'none'}"
                 )

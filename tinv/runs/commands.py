@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -50,7 +52,8 @@ def fit(configuration: Configuration) -> int:
     trainer = configuration.make_trainer(callbacks, folder.path)
     model, data = configuration.model, configuration.datamodule
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
+        with _lightning_errors():
+            trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
         load_weights(model, folder.best)
         trainer.test(model, datamodule=data, verbose=False)
     except SystemExit:
@@ -71,8 +74,8 @@ def evaluate(command: str, configuration: Configuration) -> int:
     published = published_for(values) if command == "test" else None
     if values["ckpt_path"] is None and not values["untrained"]:
         raise TinvError(
-            f"{command} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt (or --untrained, to score random "
-            "weights)"
+            f"{command} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt (or --untrained, to score "
+            "random weights)"
         )
     started = time.monotonic()
     model, data = configuration.model, configuration.datamodule
@@ -113,6 +116,18 @@ class _BuildAndLoad(Callback):
         if self.checkpoint is not None:
             pl_module.configure_model()
             load_weights(pl_module, self.checkpoint)
+
+
+@contextlib.contextmanager
+def _lightning_errors() -> Iterator[None]:
+    """Turns what Lightning finds wrong with a configuration while it runs into our error."""
+    try:
+        yield
+    except (MisconfigurationException, RuntimeError) as error:
+        message = str(error)
+        if isinstance(error, RuntimeError) and not message.startswith("Early stopping conditioned on metric"):
+            raise
+        raise TinvError(f"{message}; see trainer and checkpoint in the configuration") from error
 
 
 def _metrics(trainer: Trainer) -> dict[str, float]:

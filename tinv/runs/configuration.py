@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import io
 import logging
 import re
@@ -18,8 +20,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from tinv.errors import TinvError
-from tinv.runs.options import TOP_LEVEL, find_config, option_pairs
+from tinv.errors import TinvError, nearest, unknown
+from tinv.runs.options import TOP_LEVEL, find_config, option_pairs, read_yaml
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": False,
@@ -71,7 +73,7 @@ class Configuration(LightningCLI):
             parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "prog": "tinv fit"},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=[*_resolved(args)],
+            args=_merged(args),
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -126,23 +128,54 @@ def _as_list(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
-def _resolved(args: Sequence[str]) -> list[str]:
-    """Returns the options with every configuration file replaced by where it was found."""
-    words = list(args)
+def _merged(args: Sequence[str]) -> list[str]:
+    """Returns the options with all configuration files laid over each other, in order, as one."""
+    merged: dict[str, Any] = {}
+    words, skipped = list(args), set()
     for name, value, position in option_pairs(words):
         if name == "config" and value:
-            found = str(find_config(value))
-            if "=" in words[position]:
-                words[position] = f"--config={found}"
-            else:
-                words[position + 1] = found
-    return words
+            merged = lay_over(merged, read_yaml(find_config(value)))
+            skipped |= {position} if "=" in words[position] else {position, position + 1}
+    rest = [word for position, word in enumerate(words) if position not in skipped]
+    # the parser takes a configuration's text in the place of its file name
+    return ["--config", yaml.safe_dump(merged, sort_keys=False), *rest] if merged else rest
+
+
+def lay_over(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """Returns `base` with the values of `overlay`; nested keys that only one of them has are kept.
+
+    Where the overlay names another `class_path`, the options of the old class go with it.
+    """
+    if "class_path" in overlay and overlay["class_path"] != base.get("class_path"):
+        return overlay
+    both = dict(base)
+    for key, value in overlay.items():
+        old = both.get(key)
+        both[key] = lay_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
 
 
 def short_message(message: str) -> str:
-    """Returns the gist of what jsonargparse says, on one line."""
+    """Returns, on one line, which key is wrong and why, out of what jsonargparse says over many lines."""
+    key = ".init_args.".join(re.findall(r'Parser key "([\w.]+)"', message))
+    where = f"{key}: " if key else ""
+    if found := re.search(r"Literal\[(.*?)\]\. Got value: (.*)", message):
+        choices = re.findall(r"'([^']*)'", found.group(1))
+        return f"{where}{unknown('value', found.group(2), choices)}"
+    if found := re.search(r"Option '([^']*)' is not accepted", message):
+        owner = re.findall(r"class_path[ =]'([\w.]+)'", message[: found.start()] + message[found.end() :][:80])
+        names: list[str] = []
+        if owner:
+            module, _, name = owner[-1].rpartition(".")
+            names = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+        return f"{where}unknown key {found.group(1)!r}{nearest(found.group(1), names)}"
+    if found := re.search(r"module '([^']*)' has no attribute '([^']*)'", message):
+        return f"{where}there is no {found.group(2)!r} in {found.group(1)}"
+    if found := re.search(r"the following arguments are required: ([\w., ]+)", message):
+        return f"{where}{found.group(1)} must be set; is a --config missing?"
+    kinds = [kind for kind in re.findall(r"Expected a <class '(\w+)'>", message) if kind != "NoneType"]
+    value = re.search(r"(?:Got|Given) value: (.*)", message)
+    if kinds and value:
+        return f"{where}{value.group(1)!r} is not of type {' or '.join(kinds)}"
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    # the innermost reason comes last, after a list of all types that were tried
-    key = re.search(r'(?:Parser key|Problem with given class_path|key) "?([\w.]+)"?', message)
-    gist = lines[-1] if lines else message
-    return f"{key.group(1)}: {gist}" if key and key.group(1) not in gist else gist
+    return f"{where}{lines[-1] if lines else message}"

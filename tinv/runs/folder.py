@@ -63,7 +63,8 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise TinvError(
-                f"cannot write to the run folder {self.path} ({error.strerror}); choose another with --run_dir or --runs"
+                f"cannot write to the run folder {self.path} ({error.strerror}); choose another with "
+                "--run_dir or --runs"
             ) from error
 
     def save_config(self, config: dict[str, Any]) -> None:
@@ -74,9 +75,7 @@ class RunFolder:
         """Reads `config.yaml`."""
         return read_yaml(self.config)
 
-    def write_results(
-        self, command: str, config: dict[str, Any], metrics: dict[str, float], duration_s: float
-    ) -> None:
+    def write_results(self, command: str, config: dict[str, Any], metrics: dict[str, float], duration_s: float) -> None:
         """Writes `results.json`: what everything downstream reads, and the sign that the run is finished."""
         results = {
             "status": "finished",
@@ -119,7 +118,8 @@ def new_folder(command: str, config: dict[str, Any]) -> RunFolder:
             raise TinvError(f"{folder.path} already holds a finished run; choose another --run_dir")
         if folder.last.exists():
             raise TinvError(
-                f"{folder.path} holds an unfinished run; go on with it with --ckpt_path last, or choose another --run_dir"
+                f"{folder.path} holds an unfinished run; go on with it with --ckpt_path last, or choose another "
+                "--run_dir"
             )
     else:
         name = f"{datetime.now():%Y%m%d-%H%M%S}-seed{config['seed_everything']}-{secrets.token_hex(2)}"
@@ -138,7 +138,7 @@ def unfinished_folder(config: dict[str, Any]) -> RunFolder:
     if config["run_dir"]:
         folder = RunFolder(Path(config["run_dir"]))
         if folder.results.exists():
-            raise TinvError(f"{folder.path} is finished: its results.json is there; leave out --ckpt_path for a new run")
+            raise TinvError(f"{folder.path} is finished, its results.json is there; leave out --ckpt_path")
         if not folder.last.exists():
             raise TinvError(f"{folder.path} has no checkpoint to go on from; leave out --ckpt_path to begin anew")
         if differing := differences(folder.load_config(), config):
@@ -181,6 +181,5 @@ def differences(old: dict[str, Any], new: dict[str, Any], within: tuple[str, ...
     return [
         key
         for key in keys
-        if sides[0].get(key, missing) != sides[1].get(key, missing)
-        and (not within or key.partition(".")[0] in within)
+        if sides[0].get(key, missing) != sides[1].get(key, missing) and (not within or key.partition(".")[0] in within)
     ]

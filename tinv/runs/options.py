@@ -63,19 +63,22 @@ def find_config(path: str) -> Path:
         TinvError: if it is in neither place.
     """
     given = Path(path)
-    for candidate in (given, PACKAGE.parent / given, PACKAGE / given):
+    for candidate in (given, config_folder().parent / given):
         if candidate.is_file():
             return candidate
-    shipped = [f"configs/{p.name}" for p in config_files()]
+    shipped = [f"configs/{p.relative_to(config_folder())}" for p in config_files()]
     raise TinvError(f"no configuration file {path}{nearest(path, shipped)}")
 
 
+def config_folder() -> Path:
+    """Returns the folder of the configurations that ship with tinv: in a checkout, or in the installed package."""
+    checkout = PACKAGE.parent / "configs"
+    return checkout if checkout.is_dir() else PACKAGE / "configs"
+
+
 def config_files() -> list[Path]:
-    """Returns the configurations that ship with tinv."""
-    for folder in (PACKAGE.parent / "configs", PACKAGE / "configs"):
-        if folder.is_dir():
-            return sorted(folder.glob("*.yaml"))
-    return []
+    """Returns the configurations that ship with tinv, overlays last."""
+    return [*sorted(config_folder().glob("*.yaml")), *sorted(config_folder().glob("*/*.yaml"))]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -171,6 +174,8 @@ def _check_key(where: str, key: str, value: Any, classes: dict[str, str | None],
 
 
 def _hint(name: str, options: list[str]) -> str:
+    if not options:
+        return "; there is nothing to choose here"
     return nearest(name, options) or f"; choose from {', '.join(options)}"
 
 
@@ -192,8 +197,12 @@ def _tinv_class_options(class_path: str | None) -> set[str] | None:
     folders = [PACKAGE / "data", PACKAGE / "tasks"]
     if package and not package.startswith("tinv"):
         return None
-    classes = {name: node for folder in folders for path in sorted(folder.glob("*.py"))
-               for name, node in _classes_in(path).items()}
+    classes = {
+        name: node
+        for folder in folders
+        for path in sorted(folder.glob("*.py"))
+        for name, node in _classes_in(path).items()
+    }
     return _class_options(name, classes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -148,35 +148,37 @@ class Classification(LightningModule):
         """Makes a fresh set of metrics for every test set."""
         self.test_sets: tuple[str, ...] = getattr(self.trainer.datamodule, "test_sets", ("test",))  # type: ignore[attr-defined]
         self.test_metrics = nn.ModuleDict(
-            {
-                name: nn.ModuleList([Accuracy(), *(metric.clone() for metric in self.metrics)])
-                for name in self.test_sets
-            }
+            {name: nn.ModuleList([Accuracy(), *(metric.clone() for metric in self.metrics)]) for name in self.test_sets}
         ).to(self.device)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds a batch to the metrics of its test set."""
         logits = self(batch.image)
-        accuracy, *rest = self.test_metrics[self.test_sets[dataloader_idx]]  # type: ignore[misc]
+        accuracy, measures = self._metrics_of(self.test_sets[dataloader_idx])
         accuracy.update(logits, batch.target)
-        for metric in rest:
-            metric.update(self.network, batch.image, logits, batch.target, batch.index)
+        for measure in measures:
+            assert self.network is not None
+            measure.update(self.network, batch.image, logits, batch.target, batch.index)
+
+    def _metrics_of(self, test_set: str) -> tuple[Accuracy, list[InvarianceMetric]]:
+        accuracy, *measures = cast(nn.ModuleList, self.test_metrics[test_set])
+        return cast(Accuracy, accuracy), cast(list[InvarianceMetric], measures)
 
     def on_test_epoch_end(self) -> None:
         """Logs `test/NAME`, or `test/NAME/SET` where there are several test sets."""
-        for name, (accuracy, *rest) in self.test_metrics.items():  # type: ignore[misc]
+        for name in self.test_sets:
+            accuracy, measures = self._metrics_of(name)
             end = f"/{name}" if len(self.test_sets) > 1 else ""
             self.log(f"test/acc{end}", accuracy.compute())
-            for metric in rest:
-                self.log_dict({f"test/{key}{end}": value for key, value in metric.results().items()})
+            for measure in measures:
+                self.log_dict({f"test/{key}{end}": value for key, value in measure.results().items()})
 
     def save_artifacts(self, folder: Path) -> list[Path]:
         """Writes what the last test found beyond numbers (arrays, pictures) to `folder`; returns the files."""
         files = []
-        for name, (_, *rest) in self.test_metrics.items():  # type: ignore[misc]
-            for metric in rest:
-                stem = f"{metric.name}_{name}" if len(self.test_sets) > 1 else metric.name
-                files += metric.save(folder, stem)
+        for name in self.test_sets:
+            for measure in self._metrics_of(name)[1]:
+                files += measure.save(folder, f"{measure.name}_{name}" if len(self.test_sets) > 1 else measure.name)
         return files
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:

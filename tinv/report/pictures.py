@@ -1,0 +1,63 @@
+"""Pictures of finished runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinv.report.collect import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def accuracy_bars(cells: Sequence[Cell], title: str) -> Figure | None:
+    """Draws the accuracy on each test set of each cell, with its spread over seeds and the published value.
+
+    The two-bar chart of Kayhan & van Gemert (2020) for Red-Green. None if there is only one test set.
+    """
+    from matplotlib.figure import Figure
+
+    prefix = "test/acc/"
+    sets = [metric.removeprefix(prefix) for metric in cells[0].values if metric.startswith(prefix)]
+    if len(sets) < 2:
+        return None
+    figure = Figure(figsize=(1.6 + 1.5 * len(cells), 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(sets)
+    for number, name in enumerate(sets):
+        metric = prefix + name
+        places = [cell - 0.4 + width * (number + 0.5) for cell in range(len(cells))]
+        means = [cell.mean(metric) for cell in cells]
+        spread = [cell.std(metric) or 0 for cell in cells]
+        bars = axes.bar(places, means, width * 0.94, yerr=spread, capsize=3, label=name, color=f"C{number}")
+        axes.bar_label(bars, labels=[f"{mean:.1f}" for mean in means], padding=2, fontsize=9)
+        known = [(place, c.published[metric].mean) for place, c in zip(places, cells, strict=True)
+                 if metric in c.published]  # fmt: skip
+        if known:
+            x, y = zip(*known, strict=True)
+            label = "published" if number == 0 else None
+            axes.scatter(x, y, marker="_", s=700, linewidths=2, color="black", zorder=3, label=label)
+    axes.set_xticks(range(len(cells)), [describe(cell) for cell in cells])
+    axes.set(ylabel="accuracy (%)", ylim=(0, 112), title=title)
+    axes.axhline(50, color="grey", linewidth=0.8, linestyle=":")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(title="test set", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def describe(cell: Cell) -> str:
+    """Returns the values that tell a cell from the others: `full_zero`, or `kernel_size=2, head=gap`."""
+    if len(cell.setting) == 1:
+        return str(next(iter(cell.setting.values())))
+    return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in cell.setting.items()) or "all runs"
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a picture under a temporary name and renames it."""
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    figure.savefig(temporary, dpi=130)
+    os.replace(temporary, path)
+    return path
