@@ -13,6 +13,10 @@ class TinvError(Exception):
     """
 
 
+class LayerError(TinvError):
+    """A layer of a network cannot run on the map it gets; the message begins with the layer's path."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Returns `"; did you mean a, b?"` for the choices closest to `name`, or an empty string if none is close."""
     close = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.6)

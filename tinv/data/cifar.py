@@ -116,7 +116,7 @@ class CIFAR10(InMemoryData):
         from torchvision import datasets
 
         known = getattr(datasets, self.name)
-        return {name: md5 for name, md5 in [*known.train_list, *known.test_list]}
+        return dict([*known.train_list, *known.test_list])
 
 
 class CIFAR100(CIFAR10):

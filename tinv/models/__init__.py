@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from tinv.errors import TinvError, unknown
+from tinv.errors import LayerError, TinvError, unknown
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.padding import check_padding
 from tinv.policies.subsampling import check_subsampling
@@ -82,25 +82,21 @@ def create_backbone(
     for key in backbone_args:
         if key not in options - common:
             raise unknown(f"key backbone_args.{key} of {name}:", key, sorted(options - common))
-    network: nn.Module = builder(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        input_size=tuple(input_size),
-        padding=padding,
-        subsampling=subsampling,
-        **backbone_args,
-    )
-    _try_blank(name, network, in_channels, input_size)
-    return network
-
-
-def _try_blank(name: str, network: nn.Module, in_channels: int, input_size: tuple[int, ...]) -> None:
-    """Runs a blank image through the network, so that a map that is too small is reported before any training."""
     try:
+        network: nn.Module = builder(
+            num_classes=num_classes,
+            in_channels=in_channels,
+            input_size=tuple(input_size),
+            padding=padding,
+            subsampling=subsampling,
+            **backbone_args,
+        )
+        # a map that is too small is found now, before any training
         with torch.no_grad():
             network(torch.zeros(1, in_channels, *input_size))
-    except TinvError as error:
+    except LayerError as error:
         raise TinvError(f"{name} on {'x'.join(map(str, input_size))} images, {error}") from error
+    return network
 
 
 def _timm(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:

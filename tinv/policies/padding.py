@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
-from tinv.errors import TinvError, unknown
+from tinv.errors import LayerError, TinvError, unknown
 from tinv.policies.cards import PADDINGS, Padding
 
 Content = Literal["zero", "circular", "reflect", "replicate", "background"]
@@ -252,5 +252,5 @@ class PolicySequential(nn.Sequential):
                 else:
                     images, background = layer(images), layer(background)
             except TinvError as error:
-                raise TinvError(f"layer {name}: {error}") from error
+                raise LayerError(f"layer {name}: {error}") from error
         return images

@@ -32,18 +32,19 @@ def accuracy_bars(cells: Sequence[Cell], title: str) -> Figure | None:
         places = [cell - 0.4 + width * (number + 0.5) for cell in range(len(cells))]
         means = [cell.mean(metric) for cell in cells]
         spread = [cell.std(metric) or 0 for cell in cells]
-        bars = axes.bar(places, means, width * 0.94, yerr=spread, capsize=3, label=name, color=f"C{number}")
-        axes.bar_label(bars, labels=[f"{mean:.1f}" for mean in means], padding=2, fontsize=9)
-        known = [(place, c.published[metric].mean) for place, c in zip(places, cells, strict=True)
-                 if metric in c.published]  # fmt: skip
-        if known:
-            x, y = zip(*known, strict=True)
-            label = "published" if number == 0 else None
-            axes.scatter(x, y, marker="_", s=700, linewidths=2, color="black", zorder=3, label=label)
+        axes.bar(places, means, width * 0.94, yerr=spread, capsize=3, label=name, color=f"C{number}")
+        known = [cell.published.get(metric) for cell in cells]
+        for place, mean, above, value in zip(places, means, spread, known, strict=True):
+            top = max(mean + above, value.mean if value else 0)
+            axes.text(place, top + 1.5, f"{mean:.1f}", ha="center", fontsize=9)
+            if value:
+                axes.plot([place - 0.45 * width, place + 0.45 * width], [value.mean] * 2, color="black", linewidth=2)
     axes.set_xticks(range(len(cells)), [describe(cell) for cell in cells])
     axes.set(ylabel="accuracy (%)", ylim=(0, 112), title=title)
     axes.axhline(50, color="grey", linewidth=0.8, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
+    if any(cell.published for cell in cells):
+        axes.plot([], [], color="black", linewidth=2, label="published")
     axes.legend(title="test set", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
 

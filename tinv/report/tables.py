@@ -40,7 +40,7 @@ def print_cells(experiment: str, cells: Sequence[Cell], published_in: str | None
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for key in cells[0].setting:
         table.add_column(key.rpartition(".")[2])
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     for column in ("n", "mean ± std", *(["published", "difference"] if published_in else [])):
         table.add_column(column, justify="right")
     for cell in cells:

@@ -1,0 +1,61 @@
+"""Tiny data sets in the files' real formats: random pixels, a bright square that tells the class."""
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+
+def pixels(count: int, side: int, classes: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images (count, channels, side, side) and labels; class c is brightest in the c-th diagonal cell."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % classes
+    images = rng.integers(0, 60, (count, channels, side, side))
+    for image, label in zip(images, labels, strict=True):
+        at = 2 + (side - 6) * (label % 10) // 10
+        image[:, at : at + 4, at : at + 4] = 250
+    return images.astype(np.uint8), labels.astype(np.uint8)
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    header = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(header + values.tobytes())
+
+
+def write_mnist(root: Path, name: str = "MNIST", train: int = 60, test: int = 20) -> Path:
+    """Writes ROOT/NAME/raw as torchvision does; returns that folder."""
+    folder = root / name / "raw"
+    for part, count in (("train", train), ("t10k", test)):
+        images, labels = pixels(count, 28, 10, 1)
+        write_idx(folder / f"{part}-images-idx3-ubyte", images[:, 0])
+        write_idx(folder / f"{part}-labels-idx1-ubyte", labels)
+    return folder
+
+
+def write_cifar_binary(root: Path, count: int = 20, classes: int = 10) -> Path:
+    """Writes cifar-10-batches-bin or, for 100 classes, cifar-100-binary; returns the folder."""
+    folder = root / ("cifar-10-batches-bin" if classes == 10 else "cifar-100-binary")
+    folder.mkdir(parents=True)
+    names = ["train", "test"] if classes == 100 else [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
+    for name in names:
+        images, labels = pixels(count, 32, classes, 3)
+        columns = [labels[:, None], images.reshape(count, -1)]
+        if classes == 100:
+            columns.insert(0, np.full((count, 1), 7, dtype=np.uint8))  # the coarse class
+        (folder / f"{name}.bin").write_bytes(np.concatenate(columns, axis=1).tobytes())
+    return folder
+
+
+def write_cifar_pickles(root: Path, count: int = 20) -> tuple[Path, dict[str, str]]:
+    """Writes cifar-10-batches-py; returns the folder and the checksums of its files."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    checksums = {}
+    for name in [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]:
+        images, labels = pixels(count, 32, 10, 3)
+        raw = pickle.dumps({"data": images.reshape(count, -1), "labels": labels.tolist()})
+        (folder / name).write_bytes(raw)
+        checksums[name] = hashlib.md5(raw).hexdigest()
+    return folder, checksums

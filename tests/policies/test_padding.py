@@ -1,0 +1,190 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tinv.errors import TinvError
+from tinv.policies.cards import PADDING_CARDS, PADDINGS
+from tinv.policies.padding import (
+    PaddedConv1d,
+    PaddedConv2d,
+    PaddedConv3d,
+    PolicySequential,
+    check_padding,
+    pad,
+    padding_amounts,
+)
+from tinv.policies.pooling import Pool
+from tinv.policies.subsampling import BlurPool
+
+CONVS = {1: (PaddedConv1d, nn.Conv1d), 2: (PaddedConv2d, nn.Conv2d), 3: (PaddedConv3d, nn.Conv3d)}
+POLICIES = [policy for policy in PADDINGS if policy != "keep"]
+
+
+def test_every_policy_has_a_card():
+    assert set(PADDING_CARDS) == set(PADDINGS)
+
+
+def test_published_one_dimensional_example():
+    """Mouton et al. 2020: I=[0,0,0,0,1,2,0,0,0,0], K=[1,0,1], valid; the output for strides 1 and 2, and of shifts."""
+    signal = [0.0, 0, 0, 0, 1, 2, 0, 0, 0, 0]
+
+    def run(shift: int, stride: int) -> list[float]:
+        conv = PaddedConv1d(1, 1, 3, padding_policy="valid", stride=stride, bias=False)
+        conv.weight.data = torch.tensor([[[1.0, 0, 1]]])
+        moved = [0.0] * shift + signal[: len(signal) - shift]
+        return conv(torch.tensor([[moved]])).flatten().tolist()
+
+    assert run(0, 1) == [0, 0, 1, 2, 1, 2, 0, 0]
+    assert run(1, 1) == [0, 0, 0, 1, 2, 1, 2, 0]
+    assert run(2, 1) == [0, 0, 0, 0, 1, 2, 1, 2]
+    assert [run(shift, 2) for shift in (0, 1, 2)] == [[0, 1, 1, 0], [0, 0, 2, 2], [0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_amounts_are_those_of_the_definition(kernel, dilation):
+    reach = dilation * (kernel - 1)
+    assert padding_amounts("valid", [kernel], [dilation]) == [(0, 0)]
+    assert padding_amounts("full_zero", [kernel], [dilation]) == [(reach, reach)]
+    [(left, right)] = padding_amounts("same_zero", [kernel], [dilation])
+    assert left + right == reach
+    assert right - left in (0, 1)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
+def test_same_padding_equals_torch(axes, mode):
+    ours, theirs = CONVS[axes]
+    policy = "same_" + ("zero" if mode == "zeros" else mode)
+    for kernel, stride, dilation, groups in [(3, 1, 1, 1), (3, 2, 1, 2), (5, 2, 1, 1), (3, 1, 2, 4), (1, 2, 1, 1)]:
+        mine = ours(4, 8, kernel, padding_policy=policy, stride=stride, dilation=dilation, groups=groups)
+        padding = dilation * (kernel - 1) // 2
+        reference = theirs(
+            4, 8, kernel, stride=stride, dilation=dilation, groups=groups, padding=padding, padding_mode=mode
+        )
+        reference.load_state_dict(mine.state_dict())
+        x = torch.randn(2, 4, *[9, 8, 7][:axes])
+        torch.testing.assert_close(mine(x), reference(x))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # what is compared with
+@pytest.mark.parametrize("kernel", [2, 4])
+def test_same_padding_of_even_kernels_equals_torch(kernel):
+    mine = PaddedConv2d(3, 5, kernel, padding_policy="same_zero")
+    reference = nn.Conv2d(3, 5, kernel, padding="same")
+    reference.load_state_dict(mine.state_dict())
+    x = torch.randn(2, 3, 9, 8)
+    torch.testing.assert_close(mine(x), reference(x))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_full_padding_lets_every_filter_value_meet_every_pixel(axes):
+    conv = CONVS[axes][0](1, 1, 3, padding_policy="full_zero", bias=False)
+    for corner in ([0] * axes, [4] * axes):
+        x = torch.zeros(1, 1, *[5] * axes)
+        x[(0, 0, *corner)] = 1
+        # the response to a single pixel is the whole filter, mirrored, wherever the pixel is
+        assert conv(x).sum().item() == pytest.approx(conv.weight.sum().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_circular_padding_is_equivariant_to_circular_shifts(axes):
+    conv = CONVS[axes][0](2, 3, 3, padding_policy="same_circular")
+    x = torch.randn(1, 2, *[6] * axes)
+    dims = list(range(2, 2 + axes))
+    for shift in (1, 2, 5):
+        moved = x.roll([shift] * axes, dims)
+        torch.testing.assert_close(conv(moved), conv(x).roll([shift] * axes, dims))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("content", ["circular", "reflect", "replicate"])
+def test_padding_may_be_larger_than_the_map(size, content):
+    x = torch.arange(float(size)).view(1, 1, size)
+    row = pad(x, [(7, 5)], content).flatten().tolist()
+    assert len(row) == size + 12
+    period = {"circular": size, "reflect": max(2 * (size - 1), 1), "replicate": None}[content]
+    if period:
+        assert all(a == b for a, b in zip(row, row[period:], strict=False))
+    else:
+        assert row == [0.0] * 7 + list(range(size)) + [size - 1.0] * 5
+    assert row[7 : 7 + size] == list(range(size))
+
+
+@pytest.mark.parametrize("content", ["circular", "reflect", "replicate"])
+def test_padding_content_equals_torch(content):
+    x = torch.randn(2, 3, 6, 5)
+    torch.testing.assert_close(pad(x, [(2, 3), (1, 4)], content), F.pad(x, (1, 4, 2, 3), mode=content))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_memory_format_changes_nothing(policy, memory_format):
+    net = PolicySequential(PaddedConv2d(3, 4, 3, padding_policy=policy), nn.ReLU())
+    x = torch.randn(2, 3, 8, 8)
+    expected = net(x)
+    torch.testing.assert_close(net.to(memory_format=memory_format)(x.contiguous(memory_format=memory_format)), expected)
+
+
+def blank_network(policy: str, blur: bool = True) -> PolicySequential:
+    torch.manual_seed(3)
+    return PolicySequential(
+        PaddedConv2d(2, 4, 3, padding_policy=policy),
+        nn.ReLU(),
+        Pool("max", 2, 1, padding_policy=policy),
+        PaddedConv2d(4, 4, 5, padding_policy=policy, stride=2),
+        nn.Sigmoid(),
+        BlurPool(3, 2, "background") if blur else nn.Tanh(),
+        Pool("average", 3, 1, padding_policy=policy),
+        PaddedConv2d(4, 3, 3, padding_policy=policy),
+    ).double()
+
+
+@pytest.mark.parametrize("policy", ["same_background", "full_background"])
+def test_background_padding_leaves_no_edge_on_a_blank_image(policy):
+    answer = blank_network(policy)(torch.zeros(1, 2, 24, 24, dtype=torch.double))
+    # biases make the response non-zero; it is the same everywhere, border included
+    assert answer.abs().min() > 1e-3
+    assert (answer - answer[..., :1, :1]).abs().max() < 1e-12
+
+
+def test_zero_padding_does_leave_an_edge():
+    net = PolicySequential(*(PaddedConv2d(2, 2, 3, padding_policy="same_zero") for _ in range(2))).double()
+    answer = net(torch.zeros(1, 2, 24, 24, dtype=torch.double))
+    assert (answer - answer[..., 12:13, 12:13]).abs().max() > 1e-3
+
+
+def test_full_background_is_exact_for_content_moved_up_to_the_corners():
+    # without the blur: its own padding is not full, so it drops what reaches the last row and column
+    net = blank_network("full_background", blur=False)
+    patch = torch.randn(2, 5, 5, dtype=torch.double)
+
+    def pooled(top: int, left: int) -> torch.Tensor:
+        x = torch.zeros(1, 2, 25, 25, dtype=torch.double)
+        x[0, :, top : top + 5, left : left + 5] = patch
+        return net(x).amax(dim=(2, 3))
+
+    # total stride 2
+    torch.testing.assert_close(pooled(0, 0), pooled(20, 20), rtol=0, atol=1e-12)
+    torch.testing.assert_close(pooled(0, 0), pooled(6, 20), rtol=0, atol=1e-12)
+
+
+def test_unknown_policies_are_refused_with_the_nearest_names():
+    with pytest.raises(TinvError, match="did you mean same_zero"):
+        check_padding("same_zeros")
+    with pytest.raises(TinvError, match="did you mean full_zero"):
+        PaddedConv2d(1, 1, 3, padding_policy="full_zeros")
+
+
+def test_a_kernel_larger_than_the_map_is_named_with_its_layer():
+    net = PolicySequential()
+    net.add_module("first", PaddedConv2d(1, 1, 3, padding_policy="valid"))
+    net.add_module("second", PaddedConv2d(1, 1, 7, padding_policy="valid"))
+    with pytest.raises(TinvError, match="layer second: convolution: its kernel of 7x7 is larger than the map of 6x6"):
+        net(torch.zeros(1, 1, 8, 8))
+
+
+def test_parameters_keep_torch_names_and_shapes():
+    mine, theirs = PaddedConv2d(4, 6, 3, groups=2), nn.Conv2d(4, 6, 3, groups=2)
+    assert {k: v.shape for k, v in mine.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tinv.errors import TinvError
+from tinv.policies.pooling import Pool
+
+
+def reference(kind: str, x: torch.Tensor, kernel: int, stride: int, left: int, right: int, dilation: int = 1):
+    """Pools one axis of a (N, C, L) batch by hand, padded pixels left out."""
+    size = x.shape[-1]
+    columns = []
+    for start in range(-left, size + right - dilation * (kernel - 1), stride):
+        window = [start + dilation * k for k in range(kernel)]
+        values = x[..., [i for i in window if 0 <= i < size]]
+        columns.append(values.amax(-1) if kind == "max" else values.mean(-1))
+    return torch.stack(columns, dim=-1)
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_zero_padding_adds_nothing_to_a_pool(kind, kernel, stride, dilation):
+    x = torch.randn(2, 3, 11) - 5  # all negative: a zero in the padding would show
+    reach = dilation * (kernel - 1)
+    pool = Pool(kind, kernel, stride, "same_zero", dilation)
+    torch.testing.assert_close(pool(x), reference(kind, x, kernel, stride, reach // 2, reach - reach // 2, dilation))
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_valid_pooling_equals_torch(kind):
+    x = torch.randn(2, 3, 9, 8)
+    theirs = F.max_pool2d if kind == "max" else F.avg_pool2d
+    torch.testing.assert_close(Pool(kind, 3, 2)(x), theirs(x, 3, 2))
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_dense_circular_pooling_is_equivariant_to_every_shift(kind, axes):
+    x = torch.randn(1, 2, *[6] * axes)
+    pool = Pool(kind, 4, 1, "same_circular")
+    dims = list(range(2, 2 + axes))
+    assert pool(x).shape == x.shape
+    torch.testing.assert_close(pool(x.roll([1] * axes, dims)), pool(x).roll([1] * axes, dims))
+
+
+def test_full_padding_of_a_maximum_is_minus_infinity():
+    x = -torch.ones(1, 1, 4)
+    assert Pool("max", 3, 1, "full_zero")(x).flatten().tolist() == [-1.0] * 6
+
+
+def test_local_homogeneity_example():
+    """Mouton et al. 2020: runs of f alike neighbours survive subsampling by f; a maximum of f makes such runs."""
+    row = torch.tensor([[[0.0, 0, 0, 0, 0, 2, 2, 3, 3, 1, 1, 2, 2, 0, 0, 0, 0, 0]]])
+    moved = row.roll(1, dims=2)
+    kept = Pool("max", 1, 2)(row).flatten()
+    assert kept.tolist() == [0, 0, 0, 2, 3, 1, 2, 0, 0]
+    assert Pool("max", 1, 2)(moved).flatten().tolist() == [0, 0, 0, 2, 3, 1, 2, 0, 0]
+
+
+def test_a_kernel_larger_than_the_map_is_refused():
+    with pytest.raises(TinvError, match="max pool: its kernel of 5x5 is larger than the map of 4x4"):
+        Pool("max", 5)(torch.zeros(1, 1, 4, 4))
