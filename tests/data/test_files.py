@@ -5,8 +5,8 @@ import gzip
 import numpy as np
 import pytest
 import torch
-
 from official_formats import pixels, write_cifar_binary, write_cifar_pickles, write_idx, write_mnist
+
 from tinv.data import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from tinv.errors import TinvError
 
@@ -39,7 +39,9 @@ def test_the_root_is_taken_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("TINV_DATA", str(tmp_path / "somewhere"))
     MNIST(**SMALL).setup()
     monkeypatch.delenv("TINV_DATA")
-    with pytest.raises(TinvError, match=r"looked for data/MNIST/raw/train-images-idx3-ubyte .*download=true.*TINV_DATA"):
+    with pytest.raises(
+        TinvError, match=r"looked for data/MNIST/raw/train-images-idx3-ubyte .*download=true.*TINV_DATA"
+    ):
         MNIST(**SMALL).setup()
 
 
@@ -107,7 +109,7 @@ def test_a_pickle_with_another_checksum_is_never_unpickled(tmp_path, monkeypatch
     folder, checksums = write_cifar_pickles(tmp_path)
     monkeypatch.setattr(CIFAR10, "checksums", lambda self: checksums)
     # what this pickle would do when loaded
-    (folder / "data_batch_3").write_bytes(b"cbuiltins\nexec\n(S'open(\"ran\", \"w\")'\ntR.")
+    (folder / "data_batch_3").write_bytes(b'cbuiltins\nexec\n(S\'open("ran", "w")\'\ntR.')
     with pytest.raises(TinvError, match="data_batch_3: its checksum is not the official one, so it is not unpickled"):
         CIFAR10(str(tmp_path), **SMALL).setup()
     assert not (tmp_path / "ran").exists()
@@ -135,7 +137,9 @@ def test_damaged_cifar_files_are_named(tmp_path):
 
 
 def test_missing_cifar_names_both_places(tmp_path):
-    with pytest.raises(TinvError, match=r"cifar-10-batches-bin or .*cifar-10-batches-py; pass --data.init_args.download"):
+    with pytest.raises(
+        TinvError, match=r"cifar-10-batches-bin or .*cifar-10-batches-py; pass --data.init_args.download"
+    ):
         CIFAR10(str(tmp_path), **SMALL).setup()
 
 

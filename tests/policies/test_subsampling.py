@@ -21,9 +21,7 @@ def test_blur_is_the_binomial_filter_at_every_stride_and_size(size, stride, leng
     left = (size - 1) // 2
     row = [comb(size - 1, k) / 2 ** (size - 1) for k in range(size)]
     at = range(0, length, stride)
-    expected = [
-        sum(row[k] * x[..., i + k - left] for k in range(size) if 0 <= i + k - left < length) for i in at
-    ]
+    expected = [sum(row[k] * x[..., i + k - left] for k in range(size) if 0 <= i + k - left < length) for i in at]
     got = blur(x)
     assert got.shape[-1] == -(-length // stride)  # 32 becomes 16, also for even filters
     torch.testing.assert_close(got, torch.stack(expected, dim=-1))

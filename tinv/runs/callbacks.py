@@ -74,6 +74,10 @@ class LastCheckpoint(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the state from which this epoch begins."""
+        # Lightning sets these counters back a moment later; as they are they say that this epoch's batches are done
+        loop = trainer.fit_loop.epoch_loop
+        for progress in (loop.batch_progress, loop.scheduler_progress, loop.automatic_optimization.optim_progress):
+            progress.reset_on_run()
         trainer.save_checkpoint(self.folder.last)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -97,13 +97,19 @@ class Configuration(LightningCLI):
                 self.config = parser.parse_args(args)
             except (ArgumentError, ValueError, TypeError) as error:
                 raise TinvError(short_message(str(error))) from error
-        self.values: dict[str, Any] = yaml.safe_load(parser.dump(self.config, skip_none=False, skip_validation=True))
+        self.values: dict[str, Any] = yaml.safe_load(parser.dump(self.config, skip_unset=False, skip_validation=True))
         self.values.pop("config", None)
 
     def instantiate_classes(self) -> None:
         """Builds data and task; the trainer is built by `make_trainer`, when the run's folder is known."""
         self.values["seed_everything"] = self.config["seed_everything"]
-        self.config_init = self.parser.instantiate_classes(self.config)
+        try:
+            self.config_init = self.parser.instantiate(self.config)
+        except ValueError as error:
+            reason: BaseException | None = error
+            while reason is not None and not isinstance(reason, TinvError):
+                reason = reason.__cause__ or reason.__context__
+            raise reason or TinvError(short_message(str(error))) from error
         self.datamodule = self.config_init["data"]
         self.model = self.config_init["model"]
 

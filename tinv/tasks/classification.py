@@ -81,6 +81,7 @@ class Classification(LightningModule):
         self.network: nn.Module | None = None
         self.train_accuracy, self.val_accuracy = Accuracy(), Accuracy()
         self.test_metrics = nn.ModuleDict()
+        self.test_sets: tuple[str, ...] = ()
 
     def configure_model(self) -> None:
         """Builds the network for the data at hand; called by the trainer before each stage, acts once.
@@ -146,7 +147,7 @@ class Classification(LightningModule):
 
     def on_test_start(self) -> None:
         """Makes a fresh set of metrics for every test set."""
-        self.test_sets: tuple[str, ...] = getattr(self.trainer.datamodule, "test_sets", ("test",))  # type: ignore[attr-defined]
+        self.test_sets = getattr(self.trainer.datamodule, "test_sets", ("test",))  # type: ignore[attr-defined]
         self.test_metrics = nn.ModuleDict(
             {name: nn.ModuleList([Accuracy(), *(metric.clone() for metric in self.metrics)]) for name in self.test_sets}
         ).to(self.device)

@@ -1,0 +1,34 @@
+"""A run that takes a second: Red-Green with few images, or the digits grid with few epochs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tinv.cli import main
+
+TINY = [
+    "--config=configs/red_green.yaml",
+    "--data.init_args.train_size=40",
+    "--data.init_args.val_size=20",
+    "--data.init_args.test_size=20",
+    "--data.init_args.batch_size=10",
+    "--trainer.max_epochs=3",
+]
+
+
+@pytest.fixture
+def tiny() -> list[str]:
+    return list(TINY)
+
+
+def fit(*options: str) -> Path:
+    """Runs a tiny fit and returns its folder."""
+    before = set(Path().glob("runs/*/*"))
+    assert main(["fit", *TINY, *options]) == 0
+    [folder] = set(Path().glob("runs/*/*")) - before
+    return folder
+
+
+def results(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())

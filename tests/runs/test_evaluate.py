@@ -1,0 +1,58 @@
+import csv
+from pathlib import Path
+
+from runs.conftest import fit, results
+
+from tinv.cli import main
+
+
+def newest(pattern: str) -> Path:
+    return max(Path().glob(pattern), key=lambda path: path.stat().st_mtime_ns)
+
+
+def test_a_checkpoint_is_tested_with_its_own_run_s_configuration(capsys):
+    folder = fit("--model.init_args.padding=valid")
+    assert main(["test", f"--ckpt_path={folder}/checkpoints/best.ckpt"]) == 0
+    again = newest("runs/red_green/test-*")
+    assert results(again)["command"] == "test"
+    assert results(again)["metrics"] == results(folder)["metrics"]
+    assert "published" in capsys.readouterr().out
+
+
+def test_what_differs_from_the_run_is_said(tiny, capsys):
+    folder = fit("--model.init_args.padding=valid")
+    checkpoint = f"--ckpt_path={folder}/checkpoints/best.ckpt"
+    assert main(["test", *tiny, checkpoint, "--model.init_args.padding=full_zero"]) == 0
+    assert "best.ckpt was trained: model.init_args.padding\n" in capsys.readouterr().err
+    # the option decides, not the checkpoint
+    assert results(newest("runs/red_green/test-*"))["config"]["model"]["init_args"]["padding"] == "full_zero"
+    assert main(["test", *tiny, checkpoint, "--model.init_args.padding=valid"]) == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_validate_scores_the_validation_set(capsys):
+    folder = fit()
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    best = min(rows, key=lambda row: float(row["val/loss"]))
+    assert main(["validate", f"--ckpt_path={folder}/checkpoints/best.ckpt"]) == 0
+    found = results(newest("runs/red_green/validate-*"))["metrics"]
+    assert abs(found["val/loss"] - float(best["val/loss"])) < 1e-6
+    assert found["val/acc"] == float(best["val/acc"])
+
+
+def test_untrained_networks_are_scored_when_asked_to(tiny):
+    assert main(["test", *tiny, "--untrained"]) == 0
+    assert set(results(newest("runs/red_green/test-*"))["metrics"]) == {"test/acc/similar", "test/acc/dissimilar"}
+
+
+def test_predict_writes_the_probabilities_of_every_test_image():
+    folder = fit("--model.init_args.padding=full_zero")
+    assert main(["predict", f"--ckpt_path={folder}/checkpoints/best.ckpt"]) == 0
+    rows = list(csv.DictReader(newest("runs/red_green/predict-*").joinpath("predictions.csv").open()))
+    assert len(rows) == 40
+    assert {row["set"] for row in rows} == {"similar", "dissimilar"}
+    similar = [row for row in rows if row["set"] == "similar"]
+    right = sum(row["target"] == row["prediction"] for row in similar) / len(similar)
+    assert 100 * right == results(folder)["metrics"]["test/acc/similar"]
+    for row in rows:
+        assert abs(float(row["p0"]) + float(row["p1"]) - 1) < 1e-5

@@ -1,0 +1,196 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback
+from runs.conftest import TINY, fit, results
+
+from tinv.cli import main
+from tinv.runs.folder import RunFolder
+
+
+def test_a_run_leaves_what_the_contract_says():
+    folder = fit("--model.init_args.padding=full_zero", "--seed_everything=3")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "metrics.csv",
+        "results.json",
+    ]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    found = results(folder)
+    assert found["status"] == "finished"
+    assert found["experiment"] == "red_green"
+    assert found["seed"] == 3
+    assert set(found["metrics"]) == {"test/acc/similar", "test/acc/dissimilar"}
+    assert all(0 <= value <= 100 for value in found["metrics"].values())
+    assert found["metrics"]["test/acc/similar"] == found["metrics"]["test/acc/dissimilar"]  # full_zero
+    assert found["duration_s"] > 0
+    assert found["versions"]["torch"] == torch.__version__.partition("+")[0]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert found["config"] == config
+    assert config["model"]["init_args"]["padding"] == "full_zero"
+    assert config["trainer"]["max_epochs"] == 3
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    assert rows[0] == "epoch,step,train/acc,train/loss,val/acc,val/loss,lr"
+    assert len(rows) == 4
+
+
+def test_the_same_configuration_and_seed_give_the_same_run():
+    one, two, other = fit(), fit(), fit("--seed_everything=1")
+    assert (one / "metrics.csv").read_bytes() == (two / "metrics.csv").read_bytes()
+    assert results(one)["metrics"] == results(two)["metrics"]
+    assert (one / "metrics.csv").read_bytes() != (other / "metrics.csv").read_bytes()
+
+
+def test_the_best_checkpoint_is_the_one_tested():
+    class Worse(Callback):
+        """Spoils the weights after the second epoch."""
+
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 2:
+                for parameter in pl_module.parameters():
+                    parameter.data.mul_(-1)
+
+    folder = fit()
+    weights = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    table = [row.split(",") for row in (folder / "metrics.csv").read_text().splitlines()[1:]]
+    losses = [float(row[5]) for row in table]
+    assert weights["epoch"] == losses.index(min(losses))
+
+
+def test_overrides_reach_interpolations(tmp_path):
+    (tmp_path / "linked.yaml").write_text("data:\n  init_args:\n    val_size: ${data.init_args.test_size}\n")
+    folder = fit("--config=linked.yaml", "--data.init_args.test_size=12", "--trainer.max_epochs=1")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    # --data.init_args.val_size=20 of the tiny run stands before the file, so both count: the option wins
+    assert config["data"]["init_args"]["test_size"] == 12
+
+
+def test_interpolation_takes_the_overridden_value(tmp_path):
+    text = (Path(__file__).parents[2] / "configs/red_green.yaml").read_text()
+    linked = text.replace(
+        "batch_size: 200", "batch_size: 10\n    val_size: ${data.init_args.test_size}\n    test_size: 8"
+    )
+    (tmp_path / "linked.yaml").write_text(linked)
+    options = ["--data.init_args.train_size=20", "--data.init_args.test_size=12", "--trainer.max_epochs=1"]
+    assert main(["fit", "--config=linked.yaml", *options]) == 0
+    [config] = Path().glob("runs/*/*/config.yaml")
+    init_args = yaml.safe_load(config.read_text())["data"]["init_args"]
+    assert (init_args["test_size"], init_args["val_size"]) == (12, 12)
+
+
+def test_a_later_file_is_laid_over_an_earlier_one(tmp_path):
+    (tmp_path / "over.yaml").write_text(
+        "model:\n  init_args:\n    optimizer:\n      class_path: torch.optim.SGD\n      init_args: {lr: 0.5}\n"
+    )
+    folder = fit("--config=over.yaml", "--trainer.max_epochs=1")
+    init_args = yaml.safe_load((folder / "config.yaml").read_text())["model"]["init_args"]
+    assert init_args["backbone"] == "red_green_net"
+    assert init_args["optimizer"]["class_path"] == "torch.optim.SGD"
+    assert init_args["optimizer"]["init_args"]["lr"] == 0.5
+    assert "rho" not in init_args["optimizer"]["init_args"]
+
+
+class StopBefore(Callback):
+    """Behaves like Ctrl-C at a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 11])
+def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(step, monkeypatch, capsys):
+    straight = fit("--data.init_args.shuffle=true")
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr("tinv.runs.callbacks.SeedEachEpoch.on_train_batch_start", StopBefore(step).on_train_batch_start)
+        assert main(["fit", *TINY, "--data.init_args.shuffle=true"]) == 130
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores Ctrl-C from the first one on
+    [stopped] = {path.parent for path in Path().glob("runs/*/*/checkpoints")} - {straight}
+    assert not (stopped / "results.json").exists()
+    assert f"go on with: --run_dir {stopped} --ckpt_path last" in capsys.readouterr().err
+    assert main(["fit", *TINY, "--data.init_args.shuffle=true", "--ckpt_path=last"]) == 0
+    assert (stopped / "metrics.csv").read_bytes() == (straight / "metrics.csv").read_bytes()
+    assert results(stopped)["metrics"] == results(straight)["metrics"]
+    weights = [torch.load(f / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for f in (straight, stopped)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_run_killed_while_it_was_tested_goes_on_with_the_test(monkeypatch):
+    """Early stopping had ended the training: going on must not train further."""
+    patience = "--trainer.callbacks.init_args.patience=1"
+    options = ["--trainer.max_epochs=40", patience, "--model.init_args.optimizer.init_args.lr=0.0"]
+    straight = fit(*options)
+    rows = len((straight / "metrics.csv").read_text().splitlines())
+    assert rows < 10
+    (straight / "results.json").unlink()
+    assert main(["fit", *TINY, *options, "--ckpt_path=last"]) == 0
+    assert len((straight / "metrics.csv").read_text().splitlines()) == rows
+    assert (straight / "results.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_leave_a_checkpoint_and_no_results(sent, code):
+    command = [sys.executable, "-m", "tinv", "fit", *TINY, "--trainer.max_epochs=100000", "--run_dir=run"]
+    command.remove("--trainer.max_epochs=3")
+    callback = "--trainer.callbacks=null"  # never early
+    process = subprocess.Popen(
+        [*command, callback], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    folder = RunFolder(Path("run"))
+    deadline = time.monotonic() + 120
+    while not folder.metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "go on with: --run_dir run --ckpt_path last" in errors
+    assert "Traceback" not in errors
+    assert folder.last.exists()
+    assert not folder.results.exists()
+    # the state saved is whole, and training goes on from it
+    finished = len(folder.metrics.read_text().splitlines())
+    assert main(["fit", *TINY, callback, f"--trainer.max_epochs={100000}", "--ckpt_path=last", "--run_dir=run",
+                 "--trainer.limit_train_batches=1"]) == 2  # another configuration is refused  # fmt: skip
+    config = folder.load_config()
+    config["trainer"]["max_epochs"] = finished + 1
+    folder.save_config(config)
+    options = [callback, f"--trainer.max_epochs={finished + 1}", "--ckpt_path=last", "--run_dir=run"]
+    assert main(["fit", *TINY, *options]) == 0
+    assert len(folder.metrics.read_text().splitlines()) == finished + 2
+
+
+def test_a_finished_run_is_never_written_over(capsys):
+    assert main(["fit", *TINY, "--run_dir=run", "--trainer.max_epochs=1"]) == 0
+    before = Path("run/results.json").read_bytes()
+    assert main(["fit", *TINY, "--run_dir=run", "--trainer.max_epochs=1"]) == 2
+    assert "run already holds a finished run; choose another --run_dir" in capsys.readouterr().err
+    assert main(["fit", *TINY, "--run_dir=run", "--trainer.max_epochs=1", "--ckpt_path=last"]) == 2
+    assert "run is finished" in capsys.readouterr().err
+    assert Path("run/results.json").read_bytes() == before
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(capsys):
+    options = [
+        "--model.init_args.optimizer.class_path=torch.optim.SGD",
+        "--model.init_args.optimizer.init_args.lr=1e30",
+    ]
+    assert main(["fit", *TINY, *options, "--run_dir=run"]) == 2
+    message = capsys.readouterr().err
+    assert "the loss is nan at step 2 (epoch 1); lower the learning rate" in message
+    assert "run/checkpoints/last.ckpt" in message
+    assert not Path("run/results.json").exists()
+    kept = torch.load("run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.isfinite(value).all() for value in kept.values())

@@ -1,0 +1,72 @@
+"""Every configuration that ships runs, from training to results, on tiny data in the official formats."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from official_formats import write_cifar_binary, write_mnist
+
+from tinv.cli import main
+from tinv.report.published import tables
+from tinv.runs.options import config_files, config_folder
+
+OVERLAYS = sorted((config_folder() / "overlays").glob("*.yaml"))
+EXPERIMENTS = [path for path in config_files() if path not in OVERLAYS]
+SMALL = {
+    "Rook": [],
+    "RedGreen": ["train_size=40", "val_size=20", "test_size=20", "batch_size=10"],
+    "Digits": ["train_size=40", "val_size=20", "test_size=20"],
+    "MNIST": ["train_size=40", "val_size=20", "test_size=20"],
+    "CIFAR10": ["train_size=40", "val_size=20", "test_size=20"],
+}
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINV_DATA", str(tmp_path / "data"))
+    write_mnist(tmp_path / "data")
+    write_cifar_binary(tmp_path / "data")
+
+
+def run(*files: Path) -> dict:
+    merged = {}
+    for file in files:
+        merged.update(yaml.safe_load(file.read_text()))
+    name = yaml.safe_load(files[0].read_text())["data"]["class_path"].rpartition(".")[2]
+    small = [f"--data.init_args.{option}" for option in SMALL[name]]
+    configs = [f"--config={file}" for file in files]
+    assert main(["fit", *configs, *small, "--trainer.max_epochs=1", "--run_dir=run"]) == 0
+    return json.loads(Path("run/results.json").read_text())
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_runs(path, data):
+    found = run(path)
+    assert found["experiment"] == path.stem
+    if (published := found["config"]["published"]) is not None:
+        assert set(tables()[published]["metrics"]) <= set(found["metrics"])
+    if path.stem.endswith("_grid"):
+        assert -1 <= found["metrics"]["test/mcs"] <= 1
+        with np.load("run/map.npz") as maps:
+            assert maps["acc"].shape == (len(maps["shifts"]),) * 2
+        assert Path("run/map.png").exists()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+def test_every_overlay_runs_over_the_cifar_grid(overlay, data):
+    init_args = run(config_folder() / "cifar_grid.yaml", overlay)["config"]
+    backbone, images = init_args["model"]["init_args"]["backbone_args"], init_args["data"]["init_args"]
+    changed = {
+        "learned_invariance": images["train_max_shift"] == 8,
+        "global_average_pooling": backbone["head"] == "gap",
+        "antialias": backbone["antialias"] == 3,
+    }
+    assert [name for name, is_so in changed.items() if is_so] == [overlay.stem]
+    assert backbone["channels"] == [16, 32, 64]  # what the overlay does not name is kept
+
+
+def test_every_configuration_says_what_it_is():
+    for path in config_files():
+        assert path.read_text().startswith("# ")
