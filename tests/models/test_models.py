@@ -155,9 +155,9 @@ def test_bad_options_are_named(kwargs, message):
 def test_unknown_backbones_get_the_nearest_names():
     with pytest.raises(TinvError, match="did you mean red_green_net"):
         create_backbone("red_green", num_classes=2)
-    with pytest.raises(TinvError, match="did you mean .*resnet18"):
+    with pytest.raises(TinvError, match=r"did you mean .*resnet18"):
         create_backbone("resnet-18", "timm", num_classes=2)
-    with pytest.raises(TinvError, match="did you mean .*resnet18"):
+    with pytest.raises(TinvError, match=r"did you mean .*resnet18"):
         create_backbone("resnet_18", "torchvision", num_classes=2)
 
 

@@ -36,7 +36,11 @@ CASES = {
         "metric mcs: max_shift=3 would push images off the canvas, which leaves 0 pixels a side",
     ),
     "kernel": (
-        ["--config=configs/digits_grid.yaml", MODEL + "backbone_args.kernel_size=9", MODEL + "backbone_args.pool_padding=valid"],
+        [
+            "--config=configs/digits_grid.yaml",
+            MODEL + "backbone_args.kernel_size=9",
+            MODEL + "backbone_args.pool_padding=valid",
+        ],
         "layer pool2: max pool: its kernel of 9x9 is larger than the map",
     ),
     "factor": (
@@ -45,7 +49,7 @@ CASES = {
     ),
     "backbone key": (
         ["--config=configs/digits_grid.yaml", MODEL + "backbone_args.kernel_sise=3"],
-        "unknown option --model.init_args.backbone_args.kernel_sise; did you mean --model.init_args.backbone_args.kernel",
+        "unknown option --model.init_args.backbone_args.kernel_sise; did you mean --model.init_args.backbone_args.k",
     ),
     "data missing": (["--config=configs/mnist_grid.yaml"], "no MNIST data: looked for data/MNIST/raw/train-images"),
 }  # fmt: skip

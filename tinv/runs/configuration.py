@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -89,10 +90,9 @@ class Configuration(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses, and turns what the parser says of a bad value into one line."""
-        if any(word in ("-h", "--help") or word.startswith(("--help=", "--print_config")) for word in args):
-            self.config = parser.parse_args(args)
+        asked = any(word in ("-h", "--help") or word.startswith(("--help=", "--print_config")) for word in args)
         # the parser prints its usage before it raises
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.nullcontext() if asked else contextlib.redirect_stderr(io.StringIO()):
             try:
                 self.config = parser.parse_args(args)
             except (ArgumentError, ValueError, TypeError) as error:
@@ -127,7 +127,10 @@ class Configuration(LightningCLI):
         bars = [RichProgressBar(refresh_rate=5)] if bar else []
         options["callbacks"] = [*callbacks, *bars, *_as_list(options.get("callbacks"))]
         options["default_root_dir"] = options.get("default_root_dir") or str(folder)
-        return Trainer(**options)
+        trainer = Trainer(**options)
+        # `deterministic` would also fill every new tensor, which guards against a fault we do not have, at a cost
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        return trainer
 
 
 def _as_list(value: Any) -> list[Any]:
