@@ -182,6 +182,28 @@ def test_a_finished_run_is_never_written_over(capsys):
     assert Path("run/results.json").read_bytes() == before
 
 
+def test_a_folder_in_use_is_refused(capsys):
+    held = RunFolder(Path("run"))
+    held.make()
+    assert main(["fit", *TINY, "--run_dir=run"]) == 2
+    assert "another process is writing to run; wait for it" in capsys.readouterr().err
+    held.release()
+    assert main(["fit", *TINY, "--run_dir=run", "--trainer.max_epochs=1"]) == 0
+    assert not Path("run/.lock").exists()
+
+
+def test_a_fast_dev_run_leaves_no_results(capsys):
+    assert main(["fit", *TINY, "--run_dir=run", "--trainer.fast_dev_run=true"]) == 0
+    assert "keeps nothing" in capsys.readouterr().out
+    assert not Path("run/results.json").exists()
+
+
+def test_without_validation_the_last_weights_are_tested(capsys):
+    options = ["--trainer.limit_val_batches=0", "--trainer.callbacks=null", "--trainer.max_epochs=1"]
+    assert main(["fit", *TINY, "--run_dir=run", *options]) == 0
+    assert "no best checkpoint" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run(capsys):
     options = [
         "--model.init_args.optimizer.class_path=torch.optim.SGD",

@@ -89,7 +89,8 @@ class CIFAR10(InMemoryData):
             if not path.is_file():
                 raise missing(self.name, [path], self.root)
             pixels, target = self._read_binary(path) if suffix else self._read_pickle(path)
-            images.append(torch.from_numpy(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy()))
+            planes = torch.from_numpy(pixels).view(-1, 3, 32, 32)
+            images.append(planes.permute(0, 2, 3, 1).contiguous())
             targets.append(check_targets(path, target, self.num_classes))
         return ImageSet(torch.cat(images), torch.cat(targets))
 
@@ -102,7 +103,7 @@ class CIFAR10(InMemoryData):
             )
         records = raw.reshape(-1, record)
         # the last label byte is the one asked for: CIFAR-100 has the coarse class before the fine one
-        return records[:, self.label_bytes :], records[:, self.label_bytes - 1]
+        return np.ascontiguousarray(records[:, self.label_bytes :]), records[:, self.label_bytes - 1]
 
     def _read_pickle(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         raw = path.read_bytes()

@@ -54,16 +54,24 @@ def fit(configuration: Configuration) -> int:
     try:
         with _lightning_errors():
             trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
-        load_weights(model, folder.best)
+        if values["trainer"]["fast_dev_run"]:
+            print("a fast_dev_run keeps nothing and reports no numbers")
+            return 0
+        if not folder.best.exists():
+            print("note: no best checkpoint, since nothing was validated; the last weights are tested", file=sys.stderr)
+        load_weights(model, folder.best if folder.best.exists() else folder.last)
         trainer.test(model, datamodule=data, verbose=False)
+        if trainer.is_global_zero:
+            _finish("fit", trainer, model, folder, values, last.duration_s)
     except SystemExit:
         return _stopped(trainer, folder)
     except TinvError:
         if not begun and not folder.checkpoints.exists():
             shutil.rmtree(folder.path)  # nothing was run: leave nothing behind
         raise
+    finally:
+        folder.release()
     if trainer.is_global_zero:
-        _finish("fit", trainer, model, folder, values, last.duration_s)
         print_results(_metrics(trainer), published, str(folder.path))
     return 0
 
@@ -99,9 +107,12 @@ def evaluate(command: str, configuration: Configuration) -> int:
     folder.save_config(values)
     if command == "predict":
         path = write_predictions(folder, predictions, getattr(data, "test_sets", ("test",)))
-        print(f"wrote {path}")
+        print(f"predictions: {path}")
+    else:
+        _finish(command, trainer, model, folder, values, time.monotonic() - started)
+    folder.release()
+    if command == "predict":
         return 0
-    _finish(command, trainer, model, folder, values, time.monotonic() - started)
     print_results(_metrics(trainer), published, str(folder.path))
     return 0
 

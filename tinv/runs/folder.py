@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import secrets
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -53,19 +54,36 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
+        self._lock: TextIO | None = None
 
     def make(self) -> None:
-        """Makes the folder and tries whether it can be written to."""
+        """Makes the folder, and holds it until `release` or the end of the process.
+
+        Raises:
+            TinvError: if it cannot be written to, or another process holds it.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".probe.{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            if int(os.environ.get("LOCAL_RANK", 0)):
+                return  # the first process of a distributed run holds it for all
+            self._lock = (self.path / ".lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TinvError(
+                f"another process is writing to {self.path}; wait for it, or choose another --run_dir"
+            ) from error
         except OSError as error:
             raise TinvError(
                 f"cannot write to the run folder {self.path} ({error.strerror}); choose another with "
                 "--run_dir or --runs"
             ) from error
+
+    def release(self) -> None:
+        """Lets go of the folder."""
+        if self._lock is not None:
+            (self.path / ".lock").unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Writes `config.yaml`, the configuration with every default filled in."""

@@ -44,7 +44,6 @@ def check(command: str, args: Sequence[str]) -> None:
     settings: dict[str, tuple[str, Any]] = {}
     for key, value, where in _settings(list(args)):
         settings[key] = (where, value)
-        settings.setdefault(f"first:{key}", (where, value))
     classes = {part: settings.get(f"{part}.class_path", ("", None))[1] for part in ("model", "data")}
     for part in classes:
         short = settings.get(part, ("", None))[1]
@@ -52,8 +51,7 @@ def check(command: str, args: Sequence[str]) -> None:
     backbone = settings.get("model.init_args.backbone", ("", None))[1]
     source = settings.get("model.init_args.source", ("", "tinv"))[1]
     for key, (where, value) in settings.items():
-        if not key.startswith("first:"):
-            _check_key(where, key, value, classes, backbone if source == "tinv" else None)
+        _check_key(where, key, value, classes, backbone if source == "tinv" else None)
 
 
 def find_config(path: str) -> Path:
