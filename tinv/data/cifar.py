@@ -83,16 +83,25 @@ class CIFAR10(InMemoryData):
         return root / (self.folder + binary), root / (self.folder + pickled)
 
     def _read(self, folder: Path, files: tuple[str, ...], suffix: str) -> ImageSet:
-        images, targets = [], []
+        image = torch.empty(0, 32, 32, 3, dtype=torch.uint8)
+        target = torch.empty(0, dtype=torch.int64)
+        end = 0
         for file in files:
             path = folder / (file + suffix)
             if not path.is_file():
                 raise missing(self.name, [path], self.root)
-            pixels, target = self._read_binary(path) if suffix else self._read_pickle(path)
-            planes = torch.from_numpy(pixels).view(-1, 3, 32, 32)
-            images.append(planes.permute(0, 2, 3, 1).contiguous())
-            targets.append(check_targets(path, target, self.num_classes))
-        return ImageSet(torch.cat(images), torch.cat(targets))
+            pixels, labels = self._read_binary(path) if suffix else self._read_pickle(path)
+            classes = check_targets(path, labels, self.num_classes)
+            if end == 0:
+                # room for all files, which are of one size: so the set is never in memory twice
+                image = torch.empty(len(classes) * len(files), *image.shape[1:], dtype=torch.uint8)
+                target = torch.empty(len(image), dtype=torch.int64)
+            begin, end = end, end + len(classes)
+            if end > len(image):
+                raise TinvError(f"{path} holds more images than {files[0]}{suffix}; get the files again")
+            image[begin:end] = torch.from_numpy(pixels).view(-1, 3, 32, 32).permute(0, 2, 3, 1)
+            target[begin:end] = classes
+        return ImageSet(image[:end], target[:end])
 
     def _read_binary(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         record = self.label_bytes + PIXELS

@@ -28,7 +28,8 @@ class TranslationMap(InvarianceMetric):
         step: pixels between the shifts that are tried; must divide max_shift, so that the centre is among them.
         canvas: `zero` (the image needs a blank margin of max_shift pixels, or content is lost) or `circular`.
         max_images: uses only the first so many images of the set; None for all. A 17 x 17 window costs 289 passes.
-        images_per_pass: shifts of small batches are run together up to about this many images.
+        images_per_pass: larger batches are cut to this many images, shifts of smaller ones are run together. None is
+            64 on a CPU, where more no longer fit its cache, and 1024 elsewhere.
         name: under which the results are reported.
 
     Results:
@@ -43,7 +44,7 @@ class TranslationMap(InvarianceMetric):
         step: int = 1,
         canvas: Canvas = "zero",
         max_images: int | None = None,
-        images_per_pass: int = 256,
+        images_per_pass: int | None = None,
         name: str = "map",
     ) -> None:
         super().__init__()
@@ -69,15 +70,22 @@ class TranslationMap(InvarianceMetric):
         if self.max_images is not None:
             kept = index < self.max_images
             images, logits, targets = images[kept], logits[kept], targets[kept]
-        count, _, height, width = images.shape
-        if not count:
+        per_pass = self.images_per_pass or (64 if images.device.type == "cpu" else 1024)
+        if not len(images):
             return
+        batches = (torch.split(each, per_pass) for each in (images, logits, targets))
+        for some, before, classes in zip(*batches, strict=True):
+            self._add(network, some, before, classes, together=max(1, per_pass // len(some)))
+        self.count += len(images)
+
+    def _add(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, together: int) -> None:
+        """Runs one pass for every `together` shifts of the window."""
+        count, _, height, width = images.shape
         choice = logits.argmax(dim=1)
         reach = self.max_shift
         # padded once; every shift is then a window of it, cut without arithmetic
-        padded = pad(images, [(reach, reach)] * 2, "circular" if self.canvas == "circular" else "zero")
+        padded = pad(images, [(reach, reach)] * 2, self.canvas)
         places = [(row, column) for row in range(len(self.shifts)) for column in range(len(self.shifts))]
-        together = max(1, self.images_per_pass // count)
         for start in range(0, len(places), together):
             part = places[start : start + together]
             windows = []
@@ -92,7 +100,6 @@ class TranslationMap(InvarianceMetric):
             self.agree[rows, columns] += (answers == choice).sum(dim=1)
             cosine = F.cosine_similarity(moved.double(), logits.double().unsqueeze(0), dim=2)
             self.cosine[rows, columns] += cosine.sum(dim=1)
-        self.count += count
 
     def maps(self) -> dict[str, Tensor]:
         """Returns `acc`, `consistency` and `mcs`, each (S, S), row = dy, column = dx."""

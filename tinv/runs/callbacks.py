@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from tinv.errors import TinvError
 from tinv.runs.folder import RunFolder, write_atomically
@@ -36,12 +36,12 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
 
-class LastCheckpoint(Callback):
+class LastCheckpoint(Checkpoint):
     """Keeps `checkpoints/last.ckpt`, the state at the latest beginning of an epoch, and the table `metrics.csv`.
 
     A run stopped at any moment goes on from there exactly: the epoch it was in is run again from its start, with the
     same order, shifts and random numbers. The rows of finished epochs travel in the checkpoint, so the table of a
-    resumed run is that of an uninterrupted one.
+    resumed run is that of an uninterrupted one. (A Checkpoint, so that Lightning calls it after the task has logged.)
     """
 
     def __init__(self, folder: RunFolder) -> None:

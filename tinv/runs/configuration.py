@@ -36,9 +36,14 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 KNOWN_WARNINGS = [
-    "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own folder
-    "The '.*_dataloader' does not have many workers",  # batches are made in memory, in this process
-    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # lightning 2.6 under torch 2.14
+    # torchmetrics has already summed over processes
+    "It is recommended to use `self.log\\('(train|val|test)/.*sync_dist=True",
+    # a resumed run goes on in its own folder
+    "Checkpoint directory .* exists and is not empty",
+    # batches are made in memory, in this process
+    "The '.*_dataloader' does not have many workers",
+    # lightning 2.6 under torch 2.14
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
 ]
 
 

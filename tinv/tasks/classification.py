@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 
 from tinv.errors import TinvError, unknown
 from tinv.metrics import Accuracy, InvarianceMetric
@@ -79,6 +80,8 @@ class Classification(LightningModule):
         self.metrics = metrics or []
         self.memory_format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self.network: nn.Module | None = None
+        # a loss that is not finite is reported as it is; runs.callbacks.StopOnNaN says what to do
+        self.train_loss, self.val_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.train_accuracy, self.val_accuracy = Accuracy(), Accuracy()
         self.test_metrics = nn.ModuleDict()
         self.test_sets: tuple[str, ...] = ()
@@ -128,22 +131,32 @@ class Classification(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the mean cross-entropy of a batch."""
-        logits = self(batch.image)
-        loss = F.cross_entropy(logits, batch.target)
-        count = len(batch.target)
-        self.train_accuracy.update(logits.detach(), batch.target)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=count, prog_bar=True, sync_dist=True)
-        self.log("train/acc", self.train_accuracy, on_step=False, on_epoch=True, batch_size=count, prog_bar=True)
-        return loss
+        return self._score(batch, self.train_loss, self.train_accuracy)
+
+    def on_train_epoch_end(self) -> None:
+        """Logs `train/loss` and `train/acc`."""
+        self._log_and_reset("train", self.train_loss, self.train_accuracy)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch to the validation loss and accuracy."""
+        self._score(batch, self.val_loss, self.val_accuracy)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs `val/loss` and `val/acc`."""
+        self._log_and_reset("val", self.val_loss, self.val_accuracy)
+
+    def _score(self, batch: Batch, loss_metric: MeanMetric, accuracy: Accuracy) -> Tensor:
         logits = self(batch.image)
-        count = len(batch.target)
-        self.val_accuracy.update(logits, batch.target)
         loss = F.cross_entropy(logits, batch.target)
-        self.log("val/loss", loss, batch_size=count, prog_bar=True, sync_dist=True)
-        self.log("val/acc", self.val_accuracy, on_epoch=True, batch_size=count, prog_bar=True)
+        loss_metric.update(loss.detach(), len(batch.target))
+        accuracy.update(logits.detach(), batch.target)
+        return loss
+
+    def _log_and_reset(self, stage: str, loss: MeanMetric, accuracy: Accuracy) -> None:
+        # once an epoch, not once a step: `self.log` costs as much as a step of a small network
+        self.log_dict({f"{stage}/loss": loss.compute(), f"{stage}/acc": accuracy.compute()}, prog_bar=True)
+        loss.reset()
+        accuracy.reset()
 
     def on_test_start(self) -> None:
         """Makes a fresh set of metrics for every test set."""
