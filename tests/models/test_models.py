@@ -82,6 +82,18 @@ def test_dense_circular_networks_are_exactly_invariant_to_every_circular_shift()
         torch.testing.assert_close(network(x), network(x.roll(shift, (2, 3))), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("subsampling", ["aps", "aps_blur3", "aps_blur5"])
+@pytest.mark.parametrize("name", ["red_green_net", "pooling_cnn"])
+def test_adaptive_circular_networks_are_exactly_invariant_to_every_circular_shift(name, subsampling):
+    own = {"head": "gap", "pool_padding": "same_circular", "kernel_size": 3} if name == "pooling_cnn" else {}
+    network = build(name, padding="same_circular", subsampling=subsampling, **own).double()
+    x = torch.randn(3, 3, 32, 32, dtype=torch.double)
+    for shift in ((1, 0), (3, 5), (17, 31)):
+        torch.testing.assert_close(network(x), network(x.roll(shift, (2, 3))), rtol=0, atol=1e-12)
+    strided = build(name, padding="same_circular", **own).double()
+    assert (strided(x) - strided(x.roll((3, 5), (2, 3)))).abs().max() > 1e-5
+
+
 def test_dense_sees_what_the_strided_network_sees():
     strided = build("red_green_net", padding="valid").double()
     dense = build("red_green_net", padding="valid", subsampling="dense").double()
@@ -115,7 +127,7 @@ def test_antialias_blurs_every_pool_also_those_without_stride():
 
 def test_blur_policy_blurs_only_where_there_is_a_stride():
     network = build("pooling_cnn", subsampling_factor=2, subsampling="blur3")
-    assert [name for name, _ in network.features.named_children() if "blur" in name] == ["pool1_blur"]
+    assert [name for name, _ in network.features.named_children() if "subsample" in name] == ["pool1_subsample"]
 
 
 def test_global_average_pooling_makes_the_size_of_the_image_free():

@@ -1,3 +1,4 @@
+import itertools
 from math import comb
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 
 from tinv.errors import TinvError
 from tinv.policies.cards import SUBSAMPLING_CARDS, SUBSAMPLINGS
-from tinv.policies.subsampling import BlurPool, check_subsampling
+from tinv.policies.subsampling import AdaptivePolyphase, BlurPool, check_subsampling, subsampler
 
 
 def test_every_policy_has_a_card():
@@ -63,3 +64,52 @@ def test_unknown_policies_and_sizes_are_refused():
         check_subsampling("blur33")
     with pytest.raises(TinvError, match="1 to 7, not 8"):
         BlurPool(8)
+
+
+@pytest.mark.parametrize("shape", [(12,), (12, 9), (12, 6, 9)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_adaptive_polyphase_keeps_the_strongest_component(shape, stride):
+    x = torch.randn(4, 2, *shape)
+    kept = AdaptivePolyphase(stride)(x)
+    assert kept.shape[2:] == tuple(-(-size // stride) for size in shape)
+    for image, result in zip(x, kept, strict=True):
+        starts = itertools.product(range(stride), repeat=len(shape))
+        parts = [image[(slice(None), *(slice(start, None, stride) for start in begin))] for begin in starts]
+        strongest = max(parts, key=lambda part: float(part.square().sum()))
+        inner = tuple(slice(0, size) for size in strongest.shape)
+        assert torch.equal(result[inner], strongest)
+        assert result.square().sum() == pytest.approx(float(strongest.square().sum()), rel=1e-5)  # the rest is zero
+
+
+@pytest.mark.parametrize("stride", [2, 3, (2, 1), (1, 3)])
+def test_adaptive_polyphase_is_equivariant_to_every_circular_shift(stride):
+    x = torch.randn(3, 2, 12, 18, dtype=torch.double)
+    layer = AdaptivePolyphase(stride, 3, "circular").double()
+    down, right = (stride, stride) if isinstance(stride, int) else stride
+    kept = layer(x)
+    for shift in ((1, 0), (0, 1), (5, 7)):
+        moved = layer(x.roll(shift, (2, 3)))
+        for before, after in zip(kept, moved, strict=True):
+            rolls = (before.roll((i, j), (1, 2)) for i in range(12 // down) for j in range(18 // right))
+            assert any(torch.allclose(roll, after, rtol=0, atol=1e-12) for roll in rolls)
+
+
+def test_branches_can_share_one_choice():
+    layer = AdaptivePolyphase(2)
+    main, shortcut = torch.randn(2, 5, 3, 8, 8)
+    parts = layer.components(main)
+    choice = layer.choose(parts)
+    assert choice.shape == (5,)
+    assert torch.equal(layer.select(parts, choice), layer(main))
+    followed = layer.select(layer.components(shortcut), choice)
+    for image, result, number in zip(shortcut, followed, choice.tolist(), strict=True):
+        assert torch.equal(result, image[:, number // 2 :: 2, number % 2 :: 2])
+
+
+def test_policies_name_their_layers():
+    assert subsampler("keep", 2) is None
+    assert subsampler("dense", 2) is None
+    blur, plain, both = (subsampler(name, 2) for name in ("blur4", "aps", "aps_blur5"))
+    assert (blur.size, blur.stride) == (4, 2)
+    assert (plain.blur.size, plain.stride) == (1, 2)
+    assert (both.blur.size, both.blur.stride, both.stride) == (5, 1, 2)

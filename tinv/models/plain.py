@@ -13,7 +13,7 @@ from tinv.errors import unknown
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.padding import PaddedConv2d, PolicySequential, padding_content
 from tinv.policies.pooling import Pool
-from tinv.policies.subsampling import BlurPool, blur_size
+from tinv.policies.subsampling import BlurPool, subsampler
 
 Head = Literal["flatten", "gap", "gmp"]
 
@@ -58,8 +58,8 @@ class PlainNetwork(nn.Module):
 class PlainBuilder:
     """Adds convolutions and pools one after the other, with the policies worked in.
 
-    Subsampling `dense` turns strides into dilation of all that follows; `blur` puts a blur with the stride after the
-    activation or the pool (Zhang, ICML 2019).
+    Subsampling `dense` turns strides into dilation of all that follows; `blur` and `aps` put a layer that carries the
+    stride after the activation or the pool.
 
     Args:
         in_channels: of the image.
@@ -107,11 +107,11 @@ class PlainBuilder:
             self._subsample(name, stride)
 
     def _subsample(self, name: str, stride: int) -> None:
-        size = blur_size(self.subsampling)
         if stride == 1:
             return
-        if size is not None:
-            self.layers[f"{name}_blur"] = BlurPool(size, stride, padding_content(self.padding))
+        layer = subsampler(self.subsampling, stride, padding_content(self.padding))
+        if layer is not None:
+            self.layers[f"{name}_subsample"] = layer
         elif self.subsampling == "dense":
             self.dilation *= stride
 

@@ -20,7 +20,20 @@ Padding = Literal[
     "full_circular",
     "full_background",
 ]
-Subsampling = Literal["keep", "dense", "blur1", "blur2", "blur3", "blur4", "blur5", "blur6", "blur7"]
+Subsampling = Literal[
+    "keep",
+    "dense",
+    "blur1",
+    "blur2",
+    "blur3",
+    "blur4",
+    "blur5",
+    "blur6",
+    "blur7",
+    "aps",
+    "aps_blur3",
+    "aps_blur5",
+]
 
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 SUBSAMPLINGS: tuple[Subsampling, ...] = get_args(Subsampling)
@@ -46,6 +59,7 @@ class Card:
 KAYHAN = "Kayhan & van Gemert, CVPR 2020"
 MOUTON = "Mouton et al., SACAIR 2020"
 ZHANG = "Zhang, ICML 2019"
+CHAMAN = "Chaman & Dokmanic, CVPR 2021"
 
 PADDING_CARDS: dict[Padding, Card] = {
     "keep": Card("leaves the network's own padding", "-", "as the network is", "none"),
@@ -97,5 +111,18 @@ SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
             "s*s times the strided layer",
         )
         for size in range(1, 8)
+    },
+    **{
+        cast(Subsampling, name): Card(
+            f"stride 1, then after the activation{blur} the strongest of the s*s ways to take every s-th pixel",
+            CHAMAN,
+            "every circular shift, with same_circular padding and sizes divisible by the total stride",
+            "s*s times the strided layer",
+        )
+        for name, blur in {
+            "aps": "",
+            "aps_blur3": " and a 3x3 binomial filter,",
+            "aps_blur5": " and a 5x5 binomial filter,",
+        }.items()
     },
 }

@@ -1,4 +1,4 @@
-"""How a map is thinned out: plain strides, dense (no thinning, dilation instead), or a blur before the stride."""
+"""How a map is thinned out: by strides, not at all (dense), after a blur, or where its content says (adaptive)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,22 @@ def check_subsampling(policy: str) -> Subsampling:
     return policy
 
 
-def blur_size(policy: Subsampling) -> int | None:
-    """Returns the filter size of a `blur` policy, None for the others."""
-    return int(policy.removeprefix("blur")) if policy.startswith("blur") else None
+def subsampler(policy: Subsampling, stride: int | Sequence[int], content: Content = "zero") -> nn.Module | None:
+    """Returns the layer that carries a stride under a policy, after a layer whose own stride is now 1.
+
+    Args:
+        policy: of subsampling.
+        stride: pixels.
+        content: of the border that the layer's blur sees.
+
+    Returns:
+        None for `keep` and `dense`, which need no layer.
+    """
+    if policy.startswith("blur"):
+        return BlurPool(int(policy.removeprefix("blur")), stride, content)
+    if policy.startswith("aps"):
+        return AdaptivePolyphase(stride, int(policy.removeprefix("aps").removeprefix("_blur") or 1), content)
+    return None
 
 
 class BlurPool(nn.Module):
@@ -81,3 +94,60 @@ class BlurPool(nn.Module):
 
     def extra_repr(self) -> str:
         return f"size={self.size}, stride={self.stride}, {self.padding_content}"
+
+
+class AdaptivePolyphase(nn.Module):
+    """Keeps, of all ways to take every s-th pixel, the one of largest norm (Chaman & Dokmanic, CVPR 2021).
+
+    A map of stride s has s polyphase components an axis: those that begin at pixel 0, 1, .., s-1. Which of them is the
+    strongest moves with the content, so a circular shift of the map leaves the same set of pixels, shifted: after a
+    network of circular convolutions, a global pool is unchanged under every circular shift, before any training.
+    The choice is made for each image by itself.
+
+    Args:
+        stride: pixels, one number for all axes or one for each.
+        blur: size (1 to 7) of a binomial filter before the choice; 1 for none.
+        content: of the border that the filter sees, and of the pixels added where the stride does not divide the size.
+
+    Shape:
+        (N, C, *spatial) -> (N, C, *ceil(spatial / stride)), one to three spatial axes.
+    """
+
+    def __init__(self, stride: int | Sequence[int] = 2, blur: int = 1, content: Content = "zero") -> None:
+        super().__init__()
+        self.stride, self.padding_content = stride, content
+        self.blur = BlurPool(blur, 1, content)
+
+    def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
+        components = self.components(images, background)
+        return self.select(components, self.choose(components))
+
+    def components(self, images: Tensor, background: Tensor | None = None) -> Tensor:
+        """Returns the components of the blurred map: (N, P, C, *ceil(spatial / stride)), P the product of strides."""
+        images = self.blur(images, background)
+        axes = images.dim() - 2
+        stride = [self.stride] * axes if isinstance(self.stride, int) else list(self.stride)
+        missing = [(0, -size % s) for size, s in zip(images.shape[2:], stride, strict=True)]
+        images = pad(images, missing, self.padding_content, background)
+        split = [part for size, s in zip(images.shape[2:], stride, strict=True) for part in (size // s, s)]
+        images = images.reshape(*images.shape[:2], *split)
+        # (N, C, h, s, w, s) -> (N, s, s, C, h, w)
+        phases, places = range(3, 3 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
+        return images.permute(0, *phases, 1, *places).flatten(1, axes)
+
+    @staticmethod
+    def choose(components: Tensor) -> Tensor:
+        """Returns the number (N,) of the component of largest Euclidean norm, the first of equals."""
+        return components.flatten(2).float().square().sum(dim=2).argmax(dim=1)
+
+    @staticmethod
+    def select(components: Tensor, choice: Tensor) -> Tensor:
+        """Returns each image's chosen component (N, C, ...). Branches that meet again must share one choice."""
+        return components[torch.arange(len(choice), device=choice.device), choice]
+
+    def blank_response(self, background: Tensor) -> Tensor:
+        """Returns this layer's output for an image that is `background` everywhere: the same constant."""
+        return background
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
