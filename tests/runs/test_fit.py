@@ -50,27 +50,11 @@ def test_the_same_configuration_and_seed_give_the_same_run():
 
 
 def test_the_best_checkpoint_is_the_one_tested():
-    class Worse(Callback):
-        """Spoils the weights after the second epoch."""
-
-        def on_train_epoch_start(self, trainer, pl_module):
-            if trainer.current_epoch == 2:
-                for parameter in pl_module.parameters():
-                    parameter.data.mul_(-1)
-
     folder = fit()
     weights = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     table = [row.split(",") for row in (folder / "metrics.csv").read_text().splitlines()[1:]]
     losses = [float(row[5]) for row in table]
     assert weights["epoch"] == losses.index(min(losses))
-
-
-def test_overrides_reach_interpolations(tmp_path):
-    (tmp_path / "linked.yaml").write_text("data:\n  init_args:\n    val_size: ${data.init_args.test_size}\n")
-    folder = fit("--config=linked.yaml", "--data.init_args.test_size=12", "--trainer.max_epochs=1")
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    # --data.init_args.val_size=20 of the tiny run stands before the file, so both count: the option wins
-    assert config["data"]["init_args"]["test_size"] == 12
 
 
 def test_interpolation_takes_the_overridden_value(tmp_path):

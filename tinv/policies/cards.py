@@ -57,7 +57,6 @@ class Card:
 
 
 KAYHAN = "Kayhan & van Gemert, CVPR 2020"
-MOUTON = "Mouton et al., SACAIR 2020"
 ZHANG = "Zhang, ICML 2019"
 CHAMAN = "Chaman & Dokmanic, CVPR 2021"
 
@@ -97,7 +96,7 @@ SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
     "keep": Card("leaves strides as they are", "-", "multiples of the total stride at best", "none"),
     "dense": Card(
         "stride 1, and dilation in all later layers so that weights see the same distances",
-        MOUTON,
+        "-",
         "every shift, as far as the padding allows",
         "s*s times the later maps",
     ),

@@ -106,14 +106,11 @@ def evaluate(command: str, configuration: Configuration) -> int:
     folder.make()
     folder.save_config(values)
     if command == "predict":
-        path = write_predictions(folder, predictions, getattr(data, "test_sets", ("test",)))
-        print(f"predictions: {path}")
+        print(f"predictions: {write_predictions(folder, predictions, getattr(data, 'test_sets', ('test',)))}")
     else:
         _finish(command, trainer, model, folder, values, time.monotonic() - started)
+        print_results(_metrics(trainer), published, str(folder.path))
     folder.release()
-    if command == "predict":
-        return 0
-    print_results(_metrics(trainer), published, str(folder.path))
     return 0
 
 

@@ -61,7 +61,6 @@ class Configuration(LightningCLI):
     """
 
     def __init__(self, args: Sequence[str]) -> None:
-        self.extra_callbacks: list[Callback] = []
         for message in KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         # which accelerators there are, advice, advertisements
