@@ -2,18 +2,19 @@ import json
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tinv.cli import main
 from tinv.report.collect import collect
+from tinv.report.pictures import grid_maps
 from tinv.report.published import Value, published_for, tables
 
 PAPER = {"valid": (100.0, 0.2), "same_zero": (99.8, 8.4), "same_circular": (73.7, 73.7), "full_zero": (89.7, 89.7)}
 
 
-def write_run(padding: str, seed: int, similar: float, command: str = "fit", folder: str = "runs") -> Path:
-    path = Path(folder) / f"{padding}-{seed}-{command}"
-    path.mkdir(parents=True)
+def write_run(padding: str, seed: int, similar: float, command: str = "fit") -> Path:
+    path = Path("runs") / f"{padding}-{seed}-{command}"
     config = {
         "experiment": "red_green",
         "published": "red_green",
@@ -21,12 +22,16 @@ def write_run(padding: str, seed: int, similar: float, command: str = "fit", fol
         "run_dir": str(path),
         "model": {"init_args": {"padding": padding}},
     }
-    metrics = {"test/acc/similar": similar, "test/acc/dissimilar": similar / 2}
+    return write_results(path, config, {"test/acc/similar": similar, "test/acc/dissimilar": similar / 2}, command)
+
+
+def write_results(path: Path, config: dict, metrics: dict, command: str = "fit") -> Path:
+    path.mkdir(parents=True)
     results = {
         "status": "finished",
         "command": command,
-        "experiment": "red_green",
-        "seed": seed,
+        "experiment": config["experiment"],
+        "seed": config["seed_everything"],
         "config": config,
         "metrics": metrics,
     }
@@ -83,6 +88,31 @@ def test_report_prints_means_beside_published_numbers_and_draws_them(capsys):
     assert Path("runs/red_green.png").read_bytes().startswith(b"\x89PNG")
     assert main(["report", "runs", "--out", "pictures"]) == 0
     assert Path("pictures/red_green.png").exists()
+
+
+def test_a_grid_of_two_numbers_is_drawn_with_its_gaps_and_published_values():
+    for kernel_size in (2, 5):
+        for factor in (1, 8):
+            if (kernel_size, factor) == (5, 1):
+                continue  # not run yet
+            args = {"kernel_size": kernel_size, "subsampling_factor": factor}
+            config = {"experiment": "cifar_grid", "published": "cifar_grid", "seed_everything": 0}
+            config["model"] = {"init_args": {"backbone_args": args}}
+            write_results(Path(f"runs/{kernel_size}-{factor}"), config, {"test/mcs": 0.5, "test/acc": 60.0})
+    [cells] = collect([Path("runs")]).values()
+    figure = grid_maps(cells, "cifar_grid")
+    similarity, accuracy = figure.axes
+    assert similarity.get_title() == "mean cosine similarity"
+    assert (similarity.get_ylabel(), similarity.get_xlabel()) == ("kernel_size", "subsampling_factor")
+    assert sorted(text.get_text() for text in similarity.texts) == [
+        "0.500\n(0.610)",
+        "0.500\n(0.630)",
+        "0.500\n(0.791)",
+    ]
+    assert sorted(text.get_text() for text in accuracy.texts)[0] == "60.0\n(72.3)"
+    assert int(np.isnan(similarity.images[0].get_array().filled(np.nan)).sum()) == 1
+    assert main(["report", "runs"]) == 0
+    assert Path("runs/cifar_grid.png").exists()
 
 
 def test_a_damaged_result_is_named_and_left_out(capsys):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinv.errors import TinvError
+from tinv.nested import flatten
 from tinv.report.published import Value, published_for
 
 NOT_COMPARED = ("seed_everything", "run_dir", "runs", "ckpt_path", "untrained")
@@ -73,7 +74,7 @@ def collect(folders: Iterable[Path]) -> dict[str, list[Cell]]:
 
 
 def _cells(runs: list[dict[str, Any]]) -> list[Cell]:
-    flat = [{k: v for k, v in _flatten(run["config"]) if k.partition(".")[0] not in NOT_COMPARED} for run in runs]
+    flat = [{k: v for k, v in flatten(run["config"]) if k.partition(".")[0] not in NOT_COMPARED} for run in runs]
     keys = sorted({key for config in flat for key in config})
     varying = [key for key in keys if len({repr(config.get(key)) for config in flat}) > 1]
     cells: dict[str, Cell] = {}
@@ -96,11 +97,3 @@ def _order(cell: Cell) -> tuple[Any, ...]:
         return (1, PADDINGS.index(value)) if value in PADDINGS else (2, str(value))
 
     return tuple(key(value) for value in cell.setting.values())
-
-
-def _flatten(mapping: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in mapping.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

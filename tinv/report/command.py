@@ -24,7 +24,7 @@ def report(words: Sequence[str]) -> int:
     for name, cells in collect(args.folders).items():
         entry = cells[0].config.get("published")
         print_cells(name, cells, source(entry) if entry else None)
-        figure = pictures.accuracy_bars(cells, name)
+        figure = pictures.accuracy_bars(cells, name) or pictures.grid_maps(cells, name)
         if figure is None:
             continue
         out = args.out or args.folders[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinv.report.collect import Cell
+from tinv.report.published import shown as written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +47,46 @@ def accuracy_bars(cells: Sequence[Cell], title: str) -> Figure | None:
     if any(cell.published for cell in cells):
         axes.plot([], [], color="black", linewidth=2, label="published")
     axes.legend(title="test set", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def grid_maps(cells: Sequence[Cell], title: str) -> Figure | None:
+    """Draws the mean cosine similarity and the accuracy of a grid of two numbers, such as kernel size and factor.
+
+    The tables of Mouton et al. (2020) as heat maps; published values stand in brackets. None unless the cells differ in
+    two numeric keys. Cells that were not run are left white.
+    """
+    from matplotlib.figure import Figure
+
+    keys = list(cells[0].setting)
+    numbers = [value for cell in cells for value in cell.setting.values()]
+    if len(keys) != 2 or not all(isinstance(value, int | float) for value in numbers):
+        return None
+    down, across = (sorted({cell.setting[key] for cell in cells}) for key in keys)
+    titles = {"test/mcs": "mean cosine similarity", "test/acc": "test accuracy (%)"}
+    shown = {metric: name for metric, name in titles.items() if metric in cells[0].values}
+    if not shown:
+        return None
+    figure = Figure(figsize=(4.6 * len(shown), 4.2), layout="constrained")
+    for axes, (metric, name) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+        values = [[float("nan")] * len(across) for _ in down]
+        for cell in cells:
+            row, column = down.index(cell.setting[keys[0]]), across.index(cell.setting[keys[1]])
+            values[row][column] = cell.mean(metric)
+        image = axes.imshow(values, cmap="viridis")
+        low, high = image.get_clim()
+        for cell in cells:
+            row, column = down.index(cell.setting[keys[0]]), across.index(cell.setting[keys[1]])
+            text = written(metric, cell.mean(metric))
+            if metric in cell.published:
+                text += f"\n({written(metric, cell.published[metric].mean)})"
+            dark = cell.mean(metric) < (low + high) / 2
+            axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=9)
+        axes.set_xticks(range(len(across)), across)
+        axes.set_yticks(range(len(down)), down)
+        axes.set(title=name, xlabel=keys[1].rpartition(".")[2], ylabel=keys[0].rpartition(".")[2])
+    known = any(cell.published for cell in cells)
+    figure.suptitle(title + ("  (published in brackets)" if known else ""))
     return figure
 
 

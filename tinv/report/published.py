@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tinv.errors import unknown
+from tinv.nested import lookup
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,3 @@ def published_for(config: dict[str, Any]) -> dict[str, Value]:
 def source(name: str) -> str:
     """Returns the paper and table an entry was taken from."""
     return str(tables()[name]["source"])
-
-
-def lookup(config: dict[str, Any], key: str) -> Any:
-    """Returns the value of a dotted key in a nested configuration, None if it is not there."""
-    value: Any = config
-    for part in key.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(part)
-    return value

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import yaml
 
 from tinv.errors import TinvError
+from tinv.nested import flatten
 from tinv.runs.options import read_yaml
 
 RUN_DIR_VARIABLE = "TINV_RUN_DIR"
@@ -186,14 +187,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], within: tuple[str, ...
         new: another.
         within: compares only these top-level keys; empty for all.
     """
-
-    def flat(value: Any, prefix: str) -> dict[str, Any]:
-        if isinstance(value, dict) and value:
-            return {k: v for key, item in value.items() for k, v in flat(item, f"{prefix}.{key}").items()}
-        return {prefix.lstrip("."): value}
-
     # through JSON, so that a tuple and the list that YAML makes of it are the same
-    sides = [flat(json.loads(json.dumps(identity(config))), "") for config in (old, new)]
+    sides = [dict(flatten(json.loads(json.dumps(identity(config))))) for config in (old, new)]
     keys = sorted(sides[0].keys() | sides[1].keys())
     missing = object()
     return [

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from tinv.errors import TinvError, nearest, unknown
+from tinv.nested import flatten
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -129,16 +130,8 @@ def _settings(args: list[str]) -> Iterator[tuple[str, Any, str]]:
         if not value:
             raise TinvError("--config needs the name of a file")
         path = find_config(value)
-        for key, content in _flatten(read_yaml(path)):
+        for key, content in flatten(read_yaml(path)):
             yield key, content, f"{path}: "
-
-
-def _flatten(mapping: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in mapping.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _check_key(where: str, key: str, value: Any, classes: dict[str, str | None], backbone: str | None) -> None:
