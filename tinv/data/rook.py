@@ -59,6 +59,9 @@ def rook_patch() -> np.ndarray:
     ]
     shape = np.array([[pixel == "#" for pixel in row] for row in silhouette])
     row, column = np.mgrid[0:16, 0:13]
-    # light from the upper left over a wooden grain: no two rows, columns or corners are alike
-    texture = 150 - 4 * row - 3 * column + 60 * np.sin(0.9 * column + 0.5 * row) + 35 * np.cos(1.7 * row - 0.4 * column)
-    return np.where(shape, np.clip(np.rint(texture), 20, 255), 0).astype(np.uint8)
+    # a wall of stones, 3 rows by 4 columns with joints, each course shifted by half a stone; no two stones are alike
+    course = row // 3
+    across = column + 2 * (course % 2)
+    joint = (row % 3 == 2) | (across % 4 == 3)
+    stone = 140 + 11.5 * ((7 * course + 3 * (across // 4)) * 37 % 11) + 2 * row - 3 * column
+    return np.where(shape, np.clip(np.rint(np.where(joint, 20, stone)), 20, 255), 0).astype(np.uint8)

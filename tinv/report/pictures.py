@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinv.report.collect import Cell
-from tinv.report.published import shown as written
+from tinv.report.published import written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,10 +27,10 @@ class Value:
         return cls(float(mean), float(std) if std else None)
 
 
-def shown(metric: str, mean: float, std: float | None = None) -> str:
+def written(metric: str, mean: float, std: float | None = None, sign: str = "") -> str:
     """Returns a value as people write it: percentages with one digit after the point, cosines with three."""
     digits = 1 if any(word in metric for word in ("acc", "consistency")) else 3
-    return f"{mean:.{digits}f}" + (f"±{std:.{digits}f}" if std is not None else "")
+    return f"{mean:{sign}.{digits}f}" + (f"±{std:.{digits}f}" if std is not None else "")
 
 
 @cache

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinv.report.collect import Cell
-from tinv.report.published import Value
-from tinv.report.published import shown as written
+from tinv.report.published import Value, written
 
 
 def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] | None, where: str) -> None:
@@ -28,7 +27,9 @@ def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] |
         row = [key, written(key, value)]
         if published:
             known = published.get(key)
-            row += [written(key, known.mean, known.std), f"{value - known.mean:+.3g}"] if known else ["", ""]
+            row += (
+                [written(key, known.mean, known.std), written(key, value - known.mean, sign="+")] if known else ["", ""]
+            )
         table.add_row(*row)
     Console().print(table)
     print(f"results: {where}")
@@ -37,9 +38,9 @@ def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] |
 def print_cells(experiment: str, cells: Sequence[Cell], published_in: str | None) -> None:
     """Prints one experiment: a line a cell and metric, mean ± standard deviation over seeds, beside the published."""
     title = experiment + (f"  (published: {published_in})" if published_in else "")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for key in cells[0].setting:
-        table.add_column(key.rpartition(".")[2])
+        table.add_column(key.rpartition(".")[2], overflow="fold")
     table.add_column("metric", no_wrap=True)
     for column in ("n", "mean ± std", *(["published", "difference"] if published_in else [])):
         table.add_column(column, justify="right")
@@ -51,7 +52,7 @@ def print_cells(experiment: str, cells: Sequence[Cell], published_in: str | None
             row = [*settings, metric, str(len(cell.values[metric])), written(metric, mean, cell.std(metric))]
             if published_in and metric in known:
                 value = known[metric]
-                row += [written(metric, value.mean, value.std), f"{mean - value.mean:+.3g}"]
+                row += [written(metric, value.mean, value.std), written(metric, mean - value.mean, sign="+")]
             table.add_row(*row)
             settings = [""] * len(settings)
     Console().print(table)
