@@ -20,7 +20,7 @@ SplitRule = Literal["published", "independent"]
 
 
 class RedGreen(InMemoryData):
-    """One red and one green 4x4 square on black, 32x32 (Kayhan & van Gemert 2020, section 3.2).
+    """One red and one green 4x4 square on black, 32x32 (Kayhan & van Gemert 2020).
 
     Class 0: red left of green, in the upper half. Class 1: green left of red, in the lower half. The order decides;
     the half gives it away to a network that knows where it looks. Two test sets: `similar` is placed the same way;

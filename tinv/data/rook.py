@@ -13,7 +13,7 @@ from tinv.data.in_memory import ImageSet, InMemoryData, Splits
 class Rook(InMemoryData):
     """Two 32x32 grey images of the same 16x13 rook: flush with the top-left corner (class 0) or the bottom-right (1).
 
-    Train, validation and test are the same two images (Kayhan & van Gemert 2020, section 3.1): the question is whether
+    Train, validation and test are the same two images (Kayhan & van Gemert 2020): the question is whether
     a network can tell the corners apart at all.
 
     Args:

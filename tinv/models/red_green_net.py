@@ -14,7 +14,7 @@ def red_green_net(
     padding: Padding = "keep",
     subsampling: Subsampling = "keep",
 ) -> PlainNetwork:
-    """Four 3x3 convolutions with total stride 8, global maximum, linear layer (Kayhan & van Gemert 2020, section 3.2).
+    """Four 3x3 convolutions with total stride 8, global maximum, linear layer (Kayhan & van Gemert 2020).
 
     Args:
         num_classes: numbers in the output vector.

@@ -14,7 +14,7 @@ def rook_net(
     padding: Padding = "keep",
     subsampling: Subsampling = "keep",
 ) -> PlainNetwork:
-    """One 5x5 convolution of one channel, ReLU, global maximum, linear layer (Kayhan & van Gemert 2020, section 3.1).
+    """One 5x5 convolution of one channel, ReLU, global maximum, linear layer (Kayhan & van Gemert 2020).
 
     Args:
         num_classes: numbers in the output vector.

@@ -30,7 +30,8 @@ def report(words: Sequence[str]) -> int:
         out = args.out or args.folders[0]
         try:
             out.mkdir(parents=True, exist_ok=True)
-            print(f"picture: {pictures.save(figure, out / f'{name}.png')}")
+            picture = pictures.save(figure, out / f"{name}.png")
         except OSError as error:
             raise TinvError(f"cannot write to {out} ({error.strerror}); choose another folder with --out") from error
+        print(f"picture: {picture}")
     return 0
