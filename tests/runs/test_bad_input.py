@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from runs.conftest import TINY, fit
+from tiny_run import TINY, fit
 
 from tinv.cli import main
 
@@ -105,13 +105,13 @@ def test_no_configuration_at_all(capsys):
 
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])
-def test_scoring_needs_a_checkpoint(command, tiny, capsys):
-    assert main([command, *tiny]) == 2
+def test_scoring_needs_a_checkpoint(command, capsys):
+    assert main([command, *TINY]) == 2
     assert f"{command} needs a checkpoint: --ckpt_path" in capsys.readouterr().err
-    assert main([command, *tiny, "--ckpt_path=absent.ckpt"]) == 2
+    assert main([command, *TINY, "--ckpt_path=absent.ckpt"]) == 2
     assert "no checkpoint absent.ckpt" in capsys.readouterr().err
     Path("junk.ckpt").write_bytes(b"not a checkpoint")
-    assert main([command, *tiny, "--ckpt_path=junk.ckpt"]) == 2
+    assert main([command, *TINY, "--ckpt_path=junk.ckpt"]) == 2
     assert "junk.ckpt cannot be read as a checkpoint" in capsys.readouterr().err
 
 

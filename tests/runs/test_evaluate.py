@@ -1,7 +1,7 @@
 import csv
 from pathlib import Path
 
-from runs.conftest import fit, results
+from tiny_run import TINY, fit, results
 
 from tinv.cli import main
 
@@ -19,14 +19,14 @@ def test_a_checkpoint_is_tested_with_its_own_run_s_configuration(capsys):
     assert "published" in capsys.readouterr().out
 
 
-def test_what_differs_from_the_run_is_said(tiny, capsys):
+def test_what_differs_from_the_run_is_said(capsys):
     folder = fit("--model.init_args.padding=valid")
     checkpoint = f"--ckpt_path={folder}/checkpoints/best.ckpt"
-    assert main(["test", *tiny, checkpoint, "--model.init_args.padding=full_zero"]) == 0
+    assert main(["test", *TINY, checkpoint, "--model.init_args.padding=full_zero"]) == 0
     assert "best.ckpt was trained: model.init_args.padding\n" in capsys.readouterr().err
     # the option decides, not the checkpoint
     assert results(newest("runs/red_green/test-*"))["config"]["model"]["init_args"]["padding"] == "full_zero"
-    assert main(["test", *tiny, checkpoint, "--model.init_args.padding=valid"]) == 0
+    assert main(["test", *TINY, checkpoint, "--model.init_args.padding=valid"]) == 0
     assert "note:" not in capsys.readouterr().err
 
 
@@ -40,8 +40,8 @@ def test_validate_scores_the_validation_set(capsys):
     assert found["val/acc"] == float(best["val/acc"])
 
 
-def test_untrained_networks_are_scored_when_asked_to(tiny):
-    assert main(["test", *tiny, "--untrained"]) == 0
+def test_untrained_networks_are_scored_when_asked_to():
+    assert main(["test", *TINY, "--untrained"]) == 0
     assert set(results(newest("runs/red_green/test-*"))["metrics"]) == {"test/acc/similar", "test/acc/dissimilar"}
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
-from runs.conftest import TINY, fit, results
+from tiny_run import TINY, fit, results
 
 from tinv.cli import main
 from tinv.runs.folder import RunFolder

@@ -1,9 +1,7 @@
-"""A run that takes a second: Red-Green with few images, or the digits grid with few epochs."""
+"""A run that takes a second: Red-Green with few images and epochs."""
 
 import json
 from pathlib import Path
-
-import pytest
 
 from tinv.cli import main
 
@@ -15,11 +13,6 @@ TINY = [
     "--data.init_args.batch_size=10",
     "--trainer.max_epochs=3",
 ]
-
-
-@pytest.fixture
-def tiny() -> list[str]:
-    return list(TINY)
 
 
 def fit(*options: str) -> Path:
