@@ -1,4 +1,4 @@
-from tinv.nested import flatten, lookup
+from tinv.nested import flatten, lay_over, lookup
 
 CONFIG = {"model": {"padding": "valid", "args": {}}, "seed": 3}
 
@@ -11,3 +11,22 @@ def test_lookup_finds_a_dotted_key_or_none():
     assert lookup(CONFIG, "model.padding") == "valid"
     assert lookup(CONFIG, "model.absent") is None
     assert lookup(CONFIG, "seed.deeper") is None
+
+
+def test_lay_over_keeps_what_the_overlay_does_not_name():
+    assert lay_over(CONFIG, {"model": {"padding": "full_zero"}}) == {
+        "model": {"padding": "full_zero", "args": {}},
+        "seed": 3,
+    }
+    assert CONFIG["model"]["padding"] == "valid"  # the given ones are left as they are
+
+
+def test_lay_over_drops_the_options_of_another_class():
+    old = {"data": {"class_path": "A", "init_args": {"a": 1, "both": 1}}}
+    assert lay_over(old, {"data": {"class_path": "B", "init_args": {"both": 2}}}) == {
+        "data": {"class_path": "B", "init_args": {"both": 2}}
+    }
+    assert lay_over(old, {"data": {"class_path": "A", "init_args": {"both": 2}}})["data"]["init_args"] == {
+        "a": 1,
+        "both": 2,
+    }

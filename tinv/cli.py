@@ -73,7 +73,7 @@ def _dispatch(words: list[str]) -> int:
         from tinv.runs import options
 
         if "-h" not in rest and "--help" not in rest:
-            options.check(command, rest)
+            options.check(rest)
         from tinv.runs.commands import run
 
         return run(command, rest)

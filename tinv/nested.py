@@ -23,3 +23,17 @@ def lookup(mapping: Mapping[str, Any], key: str) -> Any:
             return None
         value = value.get(part)
     return value
+
+
+def lay_over(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """Returns `base` with the values of `overlay`; nested keys that only one of them has are kept.
+
+    Where the overlay names another `class_path`, the options of the old class go with it.
+    """
+    if "class_path" in overlay and overlay["class_path"] != base.get("class_path"):
+        return overlay
+    both = dict(base)
+    for key, value in overlay.items():
+        old = both.get(key)
+        both[key] = lay_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both

@@ -82,6 +82,17 @@ def test_a_later_file_is_laid_over_an_earlier_one(tmp_path):
     assert "rho" not in init_args["optimizer"]["init_args"]
 
 
+def test_a_later_file_may_name_another_class(tmp_path):
+    (tmp_path / "over.yaml").write_text("data:\n  class_path: tinv.data.Rook\n")
+    data_options = [option for option in TINY if not option.startswith("--data")]
+    grey = "--model.init_args.backbone=rook_net"
+    assert main(["fit", *data_options, "--config=over.yaml", grey, "--published=null", "--trainer.max_epochs=1"]) == 0
+    [config] = Path().glob("runs/*/*/config.yaml")
+    data = yaml.safe_load(config.read_text())["data"]
+    assert data["class_path"] == "tinv.data.Rook"
+    assert "splits" not in data["init_args"]
+
+
 class StopBefore(Callback):
     """Behaves like Ctrl-C at a step."""
 

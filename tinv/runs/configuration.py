@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from tinv.errors import TinvError, nearest, unknown
+from tinv.nested import lay_over
 from tinv.runs.options import TOP_LEVEL, find_config, option_pairs, read_yaml
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -152,20 +153,6 @@ def _merged(args: Sequence[str]) -> list[str]:
     rest = [word for position, word in enumerate(words) if position not in skipped]
     # the parser takes a configuration's text in the place of its file name
     return ["--config", yaml.safe_dump(merged, sort_keys=False), *rest] if merged else rest
-
-
-def lay_over(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    """Returns `base` with the values of `overlay`; nested keys that only one of them has are kept.
-
-    Where the overlay names another `class_path`, the options of the old class go with it.
-    """
-    if "class_path" in overlay and overlay["class_path"] != base.get("class_path"):
-        return overlay
-    both = dict(base)
-    for key, value in overlay.items():
-        old = both.get(key)
-        both[key] = lay_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return both
 
 
 def short_message(message: str) -> str:

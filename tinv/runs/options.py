@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tinv.errors import TinvError, nearest, unknown
-from tinv.nested import flatten
+from tinv.nested import flatten, lay_over
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -40,19 +40,25 @@ CHECKPOINT = {"monitor", "mode"}
 FLAGS = {"untrained", "debug"}
 
 
-def check(command: str, args: Sequence[str]) -> None:
+def check(args: Sequence[str]) -> None:
     """Raises TinvError for an option, configuration file or key that no run has, naming the nearest ones."""
-    settings: dict[str, tuple[str, Any]] = {}
-    for key, value, where in _settings(list(args)):
-        settings[key] = (where, value)
-    classes = {part: settings.get(f"{part}.class_path", ("", None))[1] for part in ("model", "data")}
-    for part in classes:
-        short = settings.get(part, ("", None))[1]
-        classes[part] = short if isinstance(short, str) else classes[part]
-    backbone = settings.get("model.init_args.backbone", ("", None))[1]
-    source = settings.get("model.init_args.source", ("", "tinv"))[1]
-    for key, (where, value) in settings.items():
-        _check_key(where, key, value, classes, backbone if source == "tinv" else None)
+    merged: dict[str, Any] = {}
+    options: dict[str, str | None] = {}
+    for name, value, _ in option_pairs(list(args)):
+        if name != "config":
+            options[name.removesuffix("+")] = value
+            continue
+        if not value:
+            raise TinvError("--config needs the name of a file")
+        path = find_config(value)
+        content = read_yaml(path)
+        # a file's keys belong to the classes named so far: a later file may name others
+        merged = lay_over(merged, content)
+        for key, inner in flatten(content):
+            _check_key(f"{path}: ", key, inner, dict(flatten(merged)))
+    settings = {**dict(flatten(merged)), **options}
+    for key, value in options.items():
+        _check_key("", key, value, settings)
 
 
 def find_config(path: str) -> Path:
@@ -121,20 +127,8 @@ def option_pairs(args: list[str]) -> Iterator[tuple[str, str | None, int]]:
             position += 1
 
 
-def _settings(args: list[str]) -> Iterator[tuple[str, Any, str]]:
-    """Yields (dotted key, value, where it stands) of all configuration files and options, in order."""
-    for name, value, _ in option_pairs(args):
-        if name != "config":
-            yield name.removesuffix("+"), value, ""
-            continue
-        if not value:
-            raise TinvError("--config needs the name of a file")
-        path = find_config(value)
-        for key, content in flatten(read_yaml(path)):
-            yield key, content, f"{path}: "
-
-
-def _check_key(where: str, key: str, value: Any, classes: dict[str, str | None], backbone: str | None) -> None:
+def _check_key(where: str, key: str, value: Any, settings: dict[str, Any]) -> None:
+    """Raises TinvError if a dotted key is unknown, given all settings that say which classes are meant."""
     head, *rest = key.split(".")
     word = "key" if where else "option"
 
@@ -149,13 +143,16 @@ def _check_key(where: str, key: str, value: Any, classes: dict[str, str | None],
         check_name(rest[0], "trainer.", _lightning_trainer_options())
     elif head == "checkpoint" and rest:
         check_name(rest[0], "checkpoint.", CHECKPOINT)
-    elif head in classes and rest and rest[0] not in ("class_path", "dict_kwargs", "help"):
+    elif head in ("model", "data") and rest and rest[0] not in ("class_path", "dict_kwargs", "help"):
         path = rest[1:] if rest[0] == "init_args" else rest
         if not path:
             return
         prefix = f"{head}.init_args." if rest[0] == "init_args" else f"{head}."
-        check_name(path[0], prefix, _tinv_class_options(classes[head]))
-        if path[0] == "backbone_args" and len(path) > 1 and backbone:
+        named = settings.get(head) or settings.get(f"{head}.class_path")
+        check_name(path[0], prefix, _tinv_class_options(named))
+        backbone = settings.get("model.init_args.backbone")
+        own = settings.get("model.init_args.source", "tinv") == "tinv"
+        if path[0] == "backbone_args" and len(path) > 1 and backbone and own:
             known = _function_options(PACKAGE / "models" / f"{backbone}.py", backbone)
             check_name(path[1], f"{prefix}backbone_args.", known)
         choices = {"padding": PADDINGS, "subsampling": SUBSAMPLINGS}.get(path[0])
