@@ -190,7 +190,7 @@ def test_a_folder_in_use_is_refused(capsys):
 def test_a_fast_dev_run_leaves_no_results(capsys):
     assert main(["fit", *TINY, "--run_dir=run", "--trainer.fast_dev_run=true"]) == 0
     assert "keeps nothing" in capsys.readouterr().out
-    assert not Path("run/results.json").exists()
+    assert not Path("run").exists()
 
 
 def test_without_validation_the_last_weights_are_tested(capsys):

@@ -55,6 +55,8 @@ def fit(configuration: Configuration) -> int:
         with _lightning_errors():
             trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
         if values["trainer"]["fast_dev_run"]:
+            if not begun and trainer.is_global_zero:
+                shutil.rmtree(folder.path)
             print("a fast_dev_run keeps nothing and reports no numbers")
             return 0
         if not folder.best.exists():
