@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinv.models import create_backbone
+    from tinv.policies.convert import convert
 
-__all__ = ["__version__", "create_backbone"]
+__all__ = ["__version__", "convert", "create_backbone"]
 
 try:
     __version__ = version("tinv")
@@ -25,4 +26,8 @@ def __getattr__(name: str) -> Any:
         from tinv.models import create_backbone
 
         return create_backbone
+    if name == "convert":
+        from tinv.policies.convert import convert
+
+        return convert
     raise AttributeError(f"module 'tinv' has no attribute {name!r}")

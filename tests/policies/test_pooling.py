@@ -62,3 +62,30 @@ def test_local_homogeneity_example():
 def test_a_kernel_larger_than_the_map_is_refused():
     with pytest.raises(TinvError, match="max pool: its kernel of 5x5 is larger than the map of 4x4"):
         Pool("max", 5)(torch.zeros(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_full_average_weighs_an_object_at_the_border_as_one_inside(axes):
+    pool = Pool("average", 2, 2, "full_zero")
+    sums = []
+    for at in (0, 2, 6):
+        x = torch.zeros(1, 1, *[8] * axes)
+        x[(0, 0, *[at] * axes)] = 1
+        sums.append(pool(x).sum().item())
+    assert sums == [sums[0]] * 3
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+@pytest.mark.parametrize("size", [5, 6, 7, 8])
+@pytest.mark.parametrize("amount", [0, 1])
+def test_ceil_mode_equals_torch(kind, size, amount):
+    x = torch.randn(2, 3, size, 7) - 5
+    ours = Pool(kind, 3, 2, "keep", amounts=[(amount, amount)] * 2, ceil_mode=True, count_padding=False)
+    if kind == "max":
+        theirs = F.max_pool2d(x, 3, 2, amount, ceil_mode=True)
+    else:
+        theirs = F.avg_pool2d(x, 3, 2, amount, ceil_mode=True, count_include_pad=False)
+    torch.testing.assert_close(ours(x), theirs)
+    # the same windows when the border is filled with real pixels
+    ours = Pool(kind, 3, 2, "same_replicate", amounts=[(amount, amount)] * 2, ceil_mode=True)
+    assert ours(x).shape == theirs.shape

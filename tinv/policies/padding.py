@@ -67,13 +67,20 @@ def pad(images: Tensor, amounts: Amounts, content: Content = "zero", background:
 
     Args:
         images: (N, C, *spatial), one to three spatial axes.
-        amounts: pixels (left, right) of each spatial axis.
+        amounts: pixels (left, right) of each spatial axis; a negative number takes pixels away.
         content: what the new pixels hold.
         background: (1 or N, C, 1, ...) the constant of each channel, for content `background`.
 
     Returns:
         (N, C, *padded).
     """
+    if any(left < 0 or right < 0 for left, right in amounts):
+        inner = [
+            slice(max(0, -left), size - max(0, -right))
+            for size, (left, right) in zip(images.shape[2:], amounts, strict=True)
+        ]
+        images = images[(slice(None), slice(None), *inner)]
+        amounts = [(max(0, left), max(0, right)) for left, right in amounts]
     if not any(left or right for left, right in amounts):
         return images
     if content == "zero":
@@ -101,6 +108,24 @@ def pad(images: Tensor, amounts: Amounts, content: Content = "zero", background:
     return images
 
 
+def fit(images: Tensor, like: Tensor, content: Content = "zero", background: Tensor | None = None) -> Tensor:
+    """Pads or crops a map at the end of its spatial axes to the size of another.
+
+    Args:
+        images: (N, C, *spatial).
+        like: (N, C', *spatial').
+        content: what new pixels hold.
+        background: (1 or N, C, 1, ...) the constant of each channel, for content `background`.
+
+    Returns:
+        (N, C, *spatial'); `images` itself where the sizes agree.
+    """
+    if images.shape[2:] == like.shape[2:]:
+        return images
+    more = [wanted - size for size, wanted in zip(images.shape[2:], like.shape[2:], strict=True)]
+    return pad(images, [(0, m) for m in more], content, background)
+
+
 def _source_index(size: int, left: int, right: int, content: Content) -> Tensor:
     """Returns, for every pixel of a padded axis, the pixel of the unpadded axis (of `size` pixels) it repeats."""
     index = torch.arange(-left, size + right)
@@ -111,6 +136,11 @@ def _source_index(size: int, left: int, right: int, content: Content) -> Tensor:
         return (size - 1) - (index.remainder(period) - (size - 1)).abs()
     assert content == "replicate"
     return index.clamp(0, size - 1)
+
+
+def each_axis(value: int | Sequence[int], axes: int) -> list[int]:
+    """Returns one number for each of `axes` axes."""
+    return [value] * axes if isinstance(value, int) else list(value)
 
 
 def flat(amounts: Amounts) -> list[int]:

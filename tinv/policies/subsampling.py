@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tinv.errors import TinvError, unknown
 from tinv.policies.cards import SUBSAMPLINGS, Subsampling
-from tinv.policies.padding import Content, check_kernel_fits, pad
+from tinv.policies.padding import Content, check_kernel_fits, each_axis, pad
 
 
 def check_subsampling(policy: str) -> Subsampling:
@@ -21,7 +21,9 @@ def check_subsampling(policy: str) -> Subsampling:
     return policy
 
 
-def subsampler(policy: Subsampling, stride: int | Sequence[int], content: Content = "zero") -> nn.Module | None:
+def subsampler(
+    policy: Subsampling, stride: int | Sequence[int], content: Content = "zero"
+) -> BlurPool | AdaptivePolyphase | None:
     """Returns the layer that carries a stride under a policy, after a layer whose own stride is now 1.
 
     Args:
@@ -32,11 +34,19 @@ def subsampler(policy: Subsampling, stride: int | Sequence[int], content: Conten
     Returns:
         None for `keep` and `dense`, which need no layer.
     """
+    filter_size = blur_size(policy)
+    # an axis that keeps its resolution is not blurred
+    size = filter_size if isinstance(stride, int) else [filter_size if s > 1 else 1 for s in stride]
     if policy.startswith("blur"):
-        return BlurPool(int(policy.removeprefix("blur")), stride, content)
+        return BlurPool(size, stride, content)
     if policy.startswith("aps"):
-        return AdaptivePolyphase(stride, int(policy.removeprefix("aps").removeprefix("_blur") or 1), content)
+        return AdaptivePolyphase(stride, size, content)
     return None
+
+
+def blur_size(policy: Subsampling) -> int:
+    """Returns the size of the filter that a subsampling policy applies; 1 for none."""
+    return int(policy.rpartition("blur")[2]) if "blur" in policy else 1
 
 
 class BlurPool(nn.Module):
@@ -47,7 +57,7 @@ class BlurPool(nn.Module):
     goes right), so 32 pixels become 16, never 17.
 
     Args:
-        size: of the filter, 1 to 7; 1 is plain sampling.
+        size: of the filter, 1 to 7, one number for all axes or one for each; 1 is plain sampling.
         stride: pixels, one number for all axes or one for each.
         content: of the (size - 1) padding pixels an axis; `background` takes it from a PolicySequential.
 
@@ -58,35 +68,39 @@ class BlurPool(nn.Module):
         TinvError: if the size is not 1 to 7.
     """
 
-    def __init__(self, size: int, stride: int | Sequence[int] = 2, content: Content = "zero") -> None:
+    def __init__(
+        self, size: int | Sequence[int], stride: int | Sequence[int] = 2, content: Content = "zero"
+    ) -> None:
         super().__init__()
-        if not 1 <= size <= 7:
+        sizes = [size] if isinstance(size, int) else list(size)
+        if not all(1 <= s <= 7 for s in sizes):
             raise TinvError(f"blur filter size must be 1 to 7, not {size}")
         self.size, self.stride, self.padding_content = size, stride, content
-        row = torch.tensor([comb(size - 1, i) for i in range(size)], dtype=torch.float64) / 2 ** (size - 1)
-        # a constant, not part of the state dict: published weights must still load
-        self.register_buffer("row", row.to(torch.get_default_dtype()), persistent=False)
-        self.row: Tensor
+        # constants, not part of the state dict: published weights must still load. One filter for inputs of any number
+        # of axes, or the one filter there is
+        for axes in (1, 2, 3) if isinstance(size, int) else (len(sizes),):
+            kernel = torch.ones(1, 1, dtype=torch.float64)
+            for s in each_axis(size, axes):
+                row = torch.tensor([comb(s - 1, i) for i in range(s)], dtype=torch.float64) / 2 ** (s - 1)
+                kernel = kernel.unsqueeze(-1) * row
+            self.register_buffer(f"filter_{axes}d", kernel.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         axes = images.dim() - 2
-        stride = [self.stride] * axes if isinstance(self.stride, int) else list(self.stride)
-        if self.size == 1:
+        size, stride = each_axis(self.size, axes), each_axis(self.stride, axes)
+        if all(s == 1 for s in size):
             return images[(slice(None), slice(None), *(slice(None, None, s) for s in stride))]
-        reach = self.size - 1
-        images = pad(images, [(reach // 2, reach - reach // 2)] * axes, self.padding_content, background)
-        check_kernel_fits("blur", [self.size] * axes, images.shape[2:])
-        return self._filter(images, stride)
-
-    def _filter(self, images: Tensor, stride: list[int]) -> Tensor:
-        channels, axes = images.shape[1], len(stride)
-        row = self.row.to(images.dtype)
-        kernel = row
-        for _ in range(axes - 1):
-            kernel = kernel.unsqueeze(-1) * row
-        kernel = kernel.expand(channels, 1, *kernel.shape)
+        amounts = [((s - 1) // 2, s // 2) for s in size]
+        # symmetric zeros are left to the convolution itself, which needs no copy of the map
+        inside = self.padding_content == "zero" and all(left == right for left, right in amounts)
+        if not inside:
+            images = pad(images, amounts, self.padding_content, background)
+            check_kernel_fits("blur", size, images.shape[2:])
+        channels = images.shape[1]
+        kernel = getattr(self, f"filter_{axes}d").to(images.dtype).expand(channels, 1, *size)
+        padding = [left for left, _ in amounts] if inside else 0
         conv = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
-        return conv(images, kernel, stride=stride, groups=channels)
+        return conv(images, kernel, stride=stride, padding=padding, groups=channels)
 
     def blank_response(self, background: Tensor) -> Tensor:
         """Returns this layer's output for an image that is `background` everywhere: the filter sums to one."""
@@ -106,14 +120,14 @@ class AdaptivePolyphase(nn.Module):
 
     Args:
         stride: pixels, one number for all axes or one for each.
-        blur: size (1 to 7) of a binomial filter before the choice; 1 for none.
+        blur: size (1 to 7) of a binomial filter before the choice, one number or one for each axis; 1 for none.
         content: of the border that the filter sees, and of the pixels added where the stride does not divide the size.
 
     Shape:
         (N, C, *spatial) -> (N, C, *ceil(spatial / stride)), one to three spatial axes.
     """
 
-    def __init__(self, stride: int | Sequence[int] = 2, blur: int = 1, content: Content = "zero") -> None:
+    def __init__(self, stride: int | Sequence[int] = 2, blur: int | Sequence[int] = 1, content: Content = "zero") -> None:
         super().__init__()
         self.stride, self.padding_content = stride, content
         self.blur = BlurPool(blur, 1, content)
@@ -126,7 +140,7 @@ class AdaptivePolyphase(nn.Module):
         """Returns the components of the blurred map: (N, P, C, *ceil(spatial / stride)), P the product of strides."""
         images = self.blur(images, background)
         axes = images.dim() - 2
-        stride = [self.stride] * axes if isinstance(self.stride, int) else list(self.stride)
+        stride = each_axis(self.stride, axes)
         missing = [(0, -size % s) for size, s in zip(images.shape[2:], stride, strict=True)]
         images = pad(images, missing, self.padding_content, background)
         split = [part for size, s in zip(images.shape[2:], stride, strict=True) for part in (size // s, s)]
@@ -151,3 +165,24 @@ class AdaptivePolyphase(nn.Module):
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
+
+
+class LeadingPolyphase(AdaptivePolyphase):
+    """Returns the chosen component and the choice (N,), for the branches of a block that follow it."""
+
+    level = ""
+    """Names the choice; those that follow it have the same."""
+
+    def forward(self, images: Tensor, background: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        components = self.components(images, background)
+        choice = self.choose(components)
+        return self.select(components, choice), choice
+
+
+class FollowingPolyphase(AdaptivePolyphase):
+    """Takes the component that another branch has chosen."""
+
+    level = ""
+
+    def forward(self, images: Tensor, choice: Tensor, background: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return self.select(self.components(images, background), choice)

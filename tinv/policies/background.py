@@ -1,0 +1,252 @@
+"""What a network answers to a blank image, followed beside the data: one constant a channel at every node.
+
+Under background padding the border of a map holds what the layers before it answer to an image of zeros, so that a blank
+canvas stays blank to its edge. The constants have one pixel an axis that the policy treats; time, where it is
+left alone, keeps its size. A squeeze-excite gate scales them for each sample; norms use the statistics that the data
+uses, in training those of the batch.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
+
+from tinv.errors import LayerError
+from tinv.policies.geometry import Walk
+from tinv.policies.operations import function_name
+from tinv.policies.tracing import is_in_place, layer_of
+
+
+def blank_image(images: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Returns zeros (1, C, ...) with one pixel on the spatial axes named and the images' size on the others."""
+    sizes = [1 if axis in axes else size for axis, size in enumerate(images.shape[2:])]
+    return images.new_zeros(1, images.shape[1], *sizes)
+
+
+def _over_window(blank: Tensor, reach: Iterable[int | None]) -> Tensor:
+    sizes = [size if r is None else r for size, r in zip(blank.shape[2:], reach, strict=True)]
+    return blank.expand(*blank.shape[:2], *sizes)
+
+
+def blank_convolution(layer: _ConvNd, blank: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Returns a convolution's answer to a blank map; on `axes` the layer must not pad."""
+    reach = [d * (k - 1) + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+    grown = _over_window(blank, [r if axis in axes else None for axis, r in enumerate(reach)])
+    answer: Tensor = layer.forward(grown)  # type: ignore[operator]
+    return answer
+
+
+def blank_pool(
+    pool: Callable[[Tensor], Tensor], blank: Tensor, reach: tuple[int, ...], axes: tuple[int, ...]
+) -> Tensor:
+    """Returns a pool's answer to a blank map: the same constant, pooled over the axes that are not in `axes`."""
+    if len(axes) == blank.dim() - 2:
+        return blank
+    grown = _over_window(blank, [r if axis in axes else None for axis, r in enumerate(reach)])
+    answer = pool(grown)
+    return answer[(slice(None), slice(None), *(slice(0, 1) if axis in axes else slice(None) for axis in range(len(reach))))]
+
+
+def blank_norm(layer: nn.Module, blank: Tensor, images: Tensor) -> Tensor:
+    """Returns what a norm makes of a blank pixel, with the statistics it uses on `images`."""
+    dims = [0, *range(2, images.dim())]
+    if isinstance(layer, _BatchNorm):
+        if not (layer.training or layer.running_mean is None):
+            return cast(Tensor, layer.forward(blank))
+        variance, mean = _moments(layer, images, dims)
+        answer = _affine(blank, mean, variance, layer.eps, layer.weight, layer.bias)
+        # timm's norms carry their activation
+        for name in ("drop", "act"):
+            extra = getattr(layer, name, None)
+            if isinstance(extra, nn.Module) and not isinstance(extra, _DropoutNd):
+                answer = extra(answer)
+        return answer
+    if isinstance(layer, nn.GroupNorm):
+        grouped = images.unflatten(1, (layer.num_groups, -1))
+        variance, mean = torch.var_mean(grouped, dim=list(range(2, grouped.dim())), correction=0, keepdim=True)
+        spread = [t.expand(-1, -1, grouped.shape[2], *t.shape[3:]).flatten(1, 2) for t in (variance, mean)]
+        answer = _affine(blank, spread[1], spread[0], layer.eps, layer.weight, layer.bias)
+        extra = getattr(layer, "act", None)
+        return extra(answer) if isinstance(extra, nn.Module) else answer
+    if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
+        variance, mean = torch.var_mean(images, dim=dims[1:], correction=0, keepdim=True)
+        return _affine(blank, mean, variance, layer.eps, layer.weight, layer.bias)
+    # over the channels of one pixel
+    return cast(Tensor, layer(blank))
+
+
+def _moments(layer: _BatchNorm, images: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
+    variance, mean = torch.var_mean(images, dim=dims, correction=0, keepdim=True)
+    synchronised = isinstance(layer, nn.SyncBatchNorm) and torch.distributed.is_initialized()
+    if not synchronised or torch.distributed.get_world_size() == 1:
+        return variance, mean
+    from torch.distributed.nn.functional import all_reduce
+
+    # ranks may hold batches of different sizes
+    count = mean.new_tensor(images.numel() / images.shape[1])
+    sums = torch.stack([mean * count, (variance + mean.square()) * count, count.expand_as(mean)])
+    total = all_reduce(sums, group=layer.process_group)  # type: ignore[no-untyped-call]
+    mean, square = total[0] / total[2], total[1] / total[2]
+    return square - mean.square(), mean
+
+
+def _affine(
+    blank: Tensor, mean: Tensor, variance: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    answer = (blank - mean) * torch.rsqrt(variance + eps)
+    shape = (1, -1, *(1 for _ in blank.shape[2:]))
+    if weight is not None:
+        answer = answer * weight.view(shape)
+    return answer if bias is None else answer + bias.view(shape)
+
+
+def blank_pointwise(layer: Callable[[Tensor], Tensor], blank: Tensor) -> Tensor:
+    """Returns what a layer that acts on each pixel alone makes of a blank one; nothing is dropped."""
+    if isinstance(layer, _DropoutNd) or type(layer).__name__ in ("StochasticDepth", "DropPath"):
+        return blank
+    return layer(blank.clone() if getattr(layer, "inplace", False) else blank)
+
+
+def blank_concatenation(blanks: list[Tensor], dim: int) -> Tensor:
+    """Returns the constants of concatenated maps; those of one sample count for all."""
+    samples = max(blank.shape[0] for blank in blanks)
+    return torch.cat([blank.expand(samples, *blank.shape[1:]) for blank in blanks], dim)
+
+
+OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+    operator.ipow: operator.pow,
+}
+
+
+def add_background(walk: Walk, axes: tuple[int, ...], needs: list[fx.Node]) -> None:
+    """Adds to a graph what follows its background, as far as some nodes need it.
+
+    Args:
+        walk: over the graph, complete.
+        axes: spatial axes that the policy treats.
+        needs: nodes that fill a border; each gets the background of its first input as argument `background`.
+
+    Raises:
+        LayerError: naming a layer that the background cannot be followed through.
+    """
+    wanted: set[fx.Node] = set()
+    stack = [cast(fx.Node, node.args[0]) for node in needs]
+    while stack:
+        node = stack.pop()
+        if node not in wanted:
+            wanted.add(node)
+            stack += [s for s in walk.operations[node].inputs if _follows(walk, s)]
+    blanks: dict[fx.Node, fx.Node] = {}
+    for node in [n for n in walk.graph.nodes if n in wanted]:
+        blanks[node] = _Emitter(walk, axes, node, blanks).emit()
+    for node in needs:
+        node.kwargs = {**node.kwargs, "background": blanks[cast(fx.Node, node.args[0])]}
+
+
+def _follows(walk: Walk, node: fx.Node) -> bool:
+    """Returns whether a node has a background of its own: maps with positions, and sizes read off them."""
+    if walk.spatial(node) or isinstance(walk.places.get(node), list):
+        return True
+    op = walk.operations[node]
+    return op.kind in ("size", "item") and node.op != "get_attr" and any(_follows(walk, s) for s in op.inputs)
+
+
+class _Emitter:
+    """Makes the nodes that compute the background after one node."""
+
+    def __init__(self, walk: Walk, axes: tuple[int, ...], node: fx.Node, blanks: dict[fx.Node, fx.Node]) -> None:
+        self.walk, self.axes, self.node, self.blanks = walk, axes, node, blanks
+        self.last = node
+
+    def emit(self) -> fx.Node:
+        node, op = self.node, self.walk.operations[self.node]
+        if node.op == "placeholder":
+            return self.call(blank_image, (node, self.axes))
+        source = self.blanks.get(op.inputs[0]) if op.inputs else None
+        if op.kind == "conv":
+            return self.call(blank_convolution, (self.layer(), source, self.axes))
+        if op.kind in ("max", "average"):
+            assert op.window is not None
+            reach = tuple(op.window.reach(axis) + 1 for axis in range(len(op.window.kernel)))
+            if len(self.axes) == len(reach):
+                return cast(fx.Node, source)
+            if op.module is None:
+                raise self.refusal("a functional pool over some of the axes")
+            return self.call(blank_pool, (self.layer(), source, reach, self.axes))
+        if op.kind in ("pad", "fit", "blur", "polyphase"):
+            return cast(fx.Node, source)
+        if op.kind == "norm":
+            if op.module is None:
+                raise self.refusal("a functional batch norm")
+            return self.call(blank_norm, (self.layer(), source, op.inputs[0]))
+        if op.kind == "pointwise":
+            if op.module is not None:
+                return self.call(blank_pointwise, (self.layer(), source))
+            if "drop" in function_name(node) or function_name(node) == "stochastic_depth":
+                return cast(fx.Node, source)
+        if op.kind == "concatenate":
+            parts = [self.blanks[n] for n in cast(list[fx.Node], node.args[0])]
+            dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+            return self.call(blank_concatenation, (parts, dim))
+        if op.kind == "opaque" or op.module is not None:
+            raise self.refusal("this layer")
+        return self.mirror()
+
+    def mirror(self) -> fx.Node:
+        """Does to the background what the node does to the data."""
+        node = self.node
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.blanks.get(n, n))
+        if self.walk.operations[node].kind == "item" and self.walk.spatial(node):
+            args = (args[0], self.whole(args[1]))
+        target: Any = OUT_OF_PLACE.get(node.target, node.target)
+        if is_in_place(node, self.walk.network) and target is node.target:
+            if node.op == "call_method":
+                target = str(target).rstrip("_")
+            else:
+                args = (self.make("call_method", "clone", (args[0],), {}), *args[1:])
+        return self.make(node.op, target, args, kwargs)
+
+    def whole(self, index: Any) -> Any:
+        """Returns an index without its slices of positions, of which the background has only one."""
+        if not isinstance(index, tuple) or Ellipsis in index:
+            return index
+        source: Any = self.walk.places[self.walk.operations[self.node].inputs[0]]
+        dims = iter(source)
+        return tuple(i if i is None or next(dims) is None else slice(None) for i in index)
+
+    def layer(self) -> fx.Node:
+        return self.make("get_attr", self.node.target, (), {}, run=False)
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> fx.Node:
+        return self.make("call_function", function, args, {})
+
+    def make(self, op: str, target: Any, args: Any, kwargs: Any, run: bool = True) -> fx.Node:
+        graph = self.walk.graph
+        with graph.inserting_after(self.last):
+            made = graph.create_node(op, target, args, kwargs)
+        self.last = made
+        made.meta["nn_module_stack"] = self.node.meta.get("nn_module_stack", {})
+        try:
+            with torch.no_grad():
+                self.walk.values[made] = self.walk.evaluate(made)
+        except Exception as error:
+            raise self.refusal("this layer") from error
+        self.walk.places[made] = None
+        return made
+
+    def refusal(self, what: str) -> LayerError:
+        return LayerError(
+            f"layer {layer_of(self.node)}: background padding cannot follow the background through {what}; use zero or "
+            "circular padding"
+        )

@@ -1,0 +1,221 @@
+"""From a network to the list of what it computes: a torch.fx graph whose convolutions, pools and norms stay whole."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from tinv.errors import LayerError
+from tinv.policies.pooling import Pool
+from tinv.policies.subsampling import AdaptivePolyphase, BlurPool
+
+Mode = bool
+"""True: as in training. Dropout and auxiliary heads may differ, so a network has one graph for each."""
+
+
+def trace(network: nn.Module) -> dict[Mode, fx.Graph]:
+    """Returns the graph of a network in training and in evaluation; both are the same object where they do not differ.
+
+    Layers with weights, pools, norms and activations are single nodes, so that a graph works in both modes and every
+    geometric step is visible. A module with control flow that holds no convolution and no pool is a single node too.
+
+    Args:
+        network: takes one batch of images; further arguments keep their defaults.
+
+    Raises:
+        LayerError: naming the first layer whose control flow depends on the data.
+    """
+    modes = {module: module.training for module in network.modules()}
+    graphs = {}
+    try:
+        for training in (False, True):
+            network.train(training)
+            graphs[training] = _trace(network)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if str(graphs[True]) == str(graphs[False]):
+        graphs[True] = graphs[False]
+    return graphs
+
+
+def _trace(network: nn.Module) -> fx.Graph:
+    opaque: set[str] = set()
+    while True:
+        tracer = _Tracer(opaque)
+        shell = _Shell(network)
+        try:
+            graph = tracer.trace(shell)
+        except Exception as error:
+            path = tracer.path[-1] if tracer.path else ""
+            module = shell.get_submodule(path)
+            name = path.removeprefix("network").removeprefix(".") or "the network"
+            if not path or path == "network" or path in opaque or any(map(is_geometric, module.modules())):
+                reason = str(error).strip().partition("\n")[0]
+                raise LayerError(
+                    f"layer {name} ({type(module).__name__}) cannot be traced: {reason}; networks whose control flow "
+                    "depends on the data cannot be converted"
+                ) from error
+            opaque.add(path)
+            continue
+        for node in graph.nodes:
+            if node.op in ("call_module", "get_attr"):
+                node.target = node.target.removeprefix("network.")
+        _name_in_place_results(graph, network)
+        return graph
+
+
+def _name_in_place_results(graph: fx.Graph, network: nn.Module) -> None:
+    """Makes whatever reads a map that was changed in place read the result of the change, which is the same map.
+
+    Then what is computed follows from the graph's edges alone, in whatever order layers are put between them.
+    """
+    for node in graph.nodes:
+        if is_in_place(node, network) and isinstance(node.args[0], fx.Node):
+            before = node.args[0]
+            for user in list(before.users):
+                if node < user:
+                    user.replace_input_with(before, node)
+
+
+def is_in_place(node: fx.Node, network: nn.Module) -> bool:
+    """Returns whether a node overwrites its first argument."""
+    if node.op == "call_module":
+        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    if node.op != "call_function":
+        return False
+    name = getattr(node.target, "__name__", "")
+    in_operator = getattr(node.target, "__module__", "") == "_operator" and name in (
+        "iadd", "isub", "imul", "itruediv", "ipow",
+    )  # fmt: skip
+    return in_operator or name.endswith("_") or bool(node.kwargs.get("inplace"))
+
+
+class _Shell(nn.Module):
+    """Calls the network with one argument, so that its other arguments keep their defaults."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network(images)
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, opaque: set[str]) -> None:
+        super().__init__()
+        self.opaque, self.path = opaque, [""]
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return (
+            module_qualified_name in self.opaque
+            or is_geometric(m)
+            or isinstance(m, (_NormBase, nn.LayerNorm, nn.GroupNorm))
+            # of torchvision and timm: what they drop is drawn anew in every step
+            or type(m).__name__ in ("StochasticDepth", "DropPath")
+            or (type(m) in _timm_leaves() and not any(map(is_geometric, m.modules())))
+            or super().is_leaf_module(m, module_qualified_name)
+        )
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        path = self.path_of_module(m)
+        # a path is taken away only when its module has been traced: after an error the innermost one is left
+        self.path.append(path)
+        adapter = _adapters().get(type(m))
+        if adapter is not None:
+            forward = copy.copy(adapter).__get__(m)
+        result = super().call_module(m, forward, args, kwargs)
+        self.path.pop()
+        return result
+
+
+def is_geometric(module: nn.Module) -> bool:
+    """Returns whether a module is a convolution, pool or blur: one that a policy may touch."""
+    return isinstance(module, (_ConvNd, *POOLS, Pool, BlurPool, AdaptivePolyphase)) or (
+        # timm's layer of that name, whichever module it lives in
+        type(module).__name__ == "BlurPool2d"
+    )
+
+
+POOLS = (
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.MaxPool3d,
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AvgPool3d,
+    nn.LPPool1d,
+    nn.LPPool2d,
+    nn.LPPool3d,
+    nn.FractionalMaxPool2d,
+    nn.FractionalMaxPool3d,
+)
+
+
+def _timm_leaves() -> set[type]:
+    """Returns timm's own list of modules that cannot be traced, without importing timm for a network of another source."""
+    layers = sys.modules.get("timm.layers")
+    return set(layers.get_notrace_modules()) if layers is not None else set()
+
+
+def _adapters() -> dict[type, Callable[..., Any]]:
+    """Returns, for modules whose control flow depends on the size of the map, a forward that can be traced."""
+    vgg = sys.modules.get("timm.models.vgg")
+    return {vgg.ConvMlp: _conv_mlp} if vgg is not None else {}
+
+
+def _conv_mlp(module: Any, images: fx.Proxy) -> Any:
+    grown = images.tracer.create_proxy("call_function", at_least, (images, module.input_kernel_size), {})
+    return module.act2(module.fc2(module.drop(module.act1(module.fc1(grown)))))
+
+
+def at_least(images: Tensor, size: int) -> Tensor:
+    """Returns maps of at least `size` pixels an axis: smaller ones are averaged up, as timm's VGG head does."""
+    if all(pixels >= size for pixels in images.shape[2:]):
+        return images
+    return F.adaptive_avg_pool2d(images, [max(size, pixels) for pixels in images.shape[2:]])
+
+
+def layer_of(node: fx.Node) -> str:
+    """Returns the path of the module that a node belongs to, and the operation's name if it is not a module itself."""
+    if node.op == "call_module":
+        return str(node.target)
+    stack = node.meta.get("nn_module_stack") or {}
+    path = (list(stack) or [""])[-1].removeprefix("network").removeprefix(".")
+    what = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    return f"{path}.{what}" if path else str(what)
+
+
+def on_meta(network: nn.Module) -> nn.Module:
+    """Returns a copy of a network whose weights have shapes but no values: it runs in no time."""
+    memo: dict[int, Any] = {}
+    for parameter in network.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    for buffer in network.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(network, memo)
+
+
+def with_weights_of(twin: nn.Module, network: nn.Module) -> nn.Module:
+    """Returns a copy of a network made by `on_meta`, and changed since, with a copy of the weights it was made from."""
+    memo: dict[int, Any] = {}
+    ours, theirs = dict(twin.named_parameters()), dict(network.named_parameters())
+    for name, parameter in theirs.items():
+        memo[id(ours[name])] = copy.deepcopy(parameter)
+    buffers = dict(twin.named_buffers())
+    for name, buffer in network.named_buffers():
+        memo[id(buffers[name])] = buffer.detach().clone(memory_format=torch.preserve_format)
+    return copy.deepcopy(twin, memo)
