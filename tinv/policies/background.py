@@ -186,6 +186,8 @@ class _Emitter:
             return self.call(blank_pool, (self.layer(), source, reach, self.axes))
         if op.kind in ("pad", "fit", "blur", "polyphase"):
             return cast(fx.Node, source)
+        if op.kind == "item" and self.walk.operations[op.inputs[0]].kind == "polyphase":
+            return cast(fx.Node, source)
         if op.kind == "norm":
             if op.module is None:
                 raise self.refusal("a functional batch norm")

@@ -21,7 +21,7 @@ from tinv.policies.alignment import Aligner
 from tinv.policies.background import add_background
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.geometry import Place, Walk
-from tinv.policies.operations import Operation, Window, is_tensorflow_same
+from tinv.policies.operations import Operation, Window, is_tensorflow_same, written_pads
 from tinv.policies.padding import Content, check_padding, fit, flat, pad, padding_amounts, padding_content
 from tinv.policies.pooling import Pool
 from tinv.policies.subsampling import (
@@ -295,7 +295,7 @@ def _least_size(model: nn.Module, settings: Settings, example: Tensor) -> str:
         )
 
     scale = 1.0
-    while builder is None and max(sizes) * scale < 2048:
+    while builder is None and max(sizes) * scale < 8192:
         scale *= 1.5
         try:
             builder = _Builder(model, settings, at(scale))
@@ -368,7 +368,8 @@ class _GraphBuilder:
         self.origins: dict[fx.Node, dict[int, Place]] = {}
         self.leaders: dict[tuple[Any, ...], fx.Node] = {}
         self.concatenations: dict[tuple[Any, ...], fx.Node] = {}
-        self.convolutions = 0
+        self.stem: fx.Node | None = None
+        self.done: set[fx.Node] = set()
         self.aligner = Aligner(
             self.walk, self.origin, self.content, self.settings.padding == "valid", builder.leave, self.adopt
         )
@@ -398,21 +399,21 @@ class _GraphBuilder:
     def visit(self, node: fx.Node) -> fx.Node | None:
         """Changes and runs a node; returns the node to go on with, if it is not the next one."""
         op = self.original.operations.get(node)
-        if op is None:
-            # one of ours
+        if op is None or node in self.done:
+            # one of ours, or changed already before what was put in front of it
             self.walk.step(node)
             if isinstance(self.walk.operations[node].module, AdaptivePolyphase):
                 return self.share_choice(node)
             return None
         if op.kind in ("conv", "max", "average", "blur") and op.inputs:
+            self.done.add(node)
             first = self.window(node, op)
             if first is not None:
                 return first
         elif op.kind in ("merge", "concatenate"):
-            inputs = op.inputs
             if op.kind == "concatenate":
-                inputs = self.running_concatenation(node)
-            if self.aligner.align(node, node.all_input_nodes if inputs is None else inputs):
+                self.running_concatenation(node)
+            if self.aligner.align(node, node.all_input_nodes):
                 self.builder.changed(layer_of(node), "branches aligned", "branches aligned")
         elif op.kind == "opaque" and isinstance(op.module, _ConvNd | nn.LPPool2d | nn.FractionalMaxPool2d):
             self.refuse_unknown(node, op.module)
@@ -429,19 +430,24 @@ class _GraphBuilder:
 
     def window(self, node: fx.Node, op: Operation) -> fx.Node | None:
         """Puts the policies onto a convolution, pool or blur; returns a new node that has to be run before it."""
-        source, window, layer = op.inputs[0], op.window, layer_of(node)
+        source, window, layer = node.all_input_nodes[0], op.window, layer_of(node)
         assert window is not None
-        first_conv = op.kind == "conv" and self.convolutions == 0
-        self.convolutions += op.kind == "conv"
+        if op.kind == "conv" and self.stem is None:
+            self.stem = source
         touched = [a for a in range(len(window.kernel)) if window.kernel[a] > 1 or window.stride[a] > 1]
         if not self.walk.is_map(source) or len(window.kernel) != self.walk.axes:
             if touched:
                 self.builder.leave(layer, "does not slide over the image's axes")
             return None
+        if set(self.origin(source)) != set(range(self.walk.axes)):
+            self.builder.leave(layer, "its map was resized, and holds no positions of the image")
+            return None
         places = self.walk.on_axes(source)
         thinned = tuple(
             s if axis in self.axes and self.settings.subsampling != "keep" else 1 for axis, s in enumerate(window.stride)
         )
+        # parallel branches of a stem keep their strides together
+        first_conv = op.kind == "conv" and self.stem is source
         if first_conv and self.settings.stem == "keep" and any(s > 1 for s in thinned):
             thinned = (1,) * len(thinned)
             self.builder.leave(layer, "the stride of the first convolution, by stem=keep")
@@ -458,6 +464,9 @@ class _GraphBuilder:
             content=self.fill(op, window),
         )
         new = replace(new, amounts=self.amounts(op, window, new, thinned))
+        if new.amounts is not None and not any(flat(new.amounts)):
+            # nothing is filled, whatever it would be filled with
+            new = replace(new, content=window.content)
         if op.kind != "conv" and self.settings.pool != "keep":
             new = replace(new, counts_padding=self.settings.pool == "full", ceil_mode=False)
         pointwise = all(k == 1 for k in window.kernel)
@@ -541,8 +550,7 @@ class _GraphBuilder:
         _set_conv(module, new, kept)
         if not any(left or right for left, right in outside):
             return None
-        source = op.inputs[0]
-        source = cast(fx.Node, node.args[0]) if node.args else source
+        source = node.all_input_nodes[0]
         with self.graph.inserting_before(node):
             padded_map = self.graph.call_function(pad, (source, outside, new.content))
         padded_map.meta["nn_module_stack"] = node.meta.get("nn_module_stack", {})
@@ -575,12 +583,12 @@ class _GraphBuilder:
         else:
             self.call_layer(node, layer, layer_of(node))
         if node.op == "call_module":
-            node.args, node.kwargs = (op.inputs[0] if not node.args else node.args[0],), {}
+            node.args, node.kwargs = (node.all_input_nodes[0],), {}
 
     def call_layer(self, node: fx.Node, layer: nn.Module, name: str) -> None:
         """Makes a node call a new layer."""
         node.op, node.target = "call_module", self.add_layer(name, layer)
-        node.args, node.kwargs = (node.args[0],), {}
+        node.args, node.kwargs = (node.all_input_nodes[0],), {}
 
     def add_layer(self, name: str, layer: nn.Module) -> str:
         layers = cast(nn.ModuleDict, self.twin.policy_layers)
@@ -607,7 +615,7 @@ class _GraphBuilder:
             return None
         path = self.add_layer(f"{layer}_subsample", added)
         if pointwise and op.kind == "conv":
-            source = cast(fx.Node, node.args[0])
+            source = node.all_input_nodes[0]
             with self.graph.inserting_before(node):
                 new = self.graph.call_module(path, (source,))
             node.replace_input_with(source, new)
@@ -638,7 +646,7 @@ class _GraphBuilder:
         if isinstance(module, (LeadingPolyphase, FollowingPolyphase)):
             return None
         source = cast(fx.Node, node.args[0])
-        strides = tuple(place.stride for place in self.walk.on_axes(source).values())
+        strides = tuple(place.stride for axis, place in self.walk.on_axes(source).items() if axis in self.axes)
         key = (strides, tuple(cast(Sequence[int], module.stride)))
         leader = self.leaders.get(key)
         module.__class__ = FollowingPolyphase if leader else LeadingPolyphase
@@ -680,14 +688,14 @@ class _GraphBuilder:
 
     # merges
 
-    def running_concatenation(self, node: fx.Node) -> list[fx.Node] | None:
-        """Builds a concatenation on an earlier one that holds its beginning; returns the maps that meet.
+    def running_concatenation(self, node: fx.Node) -> None:
+        """Builds a concatenation on an earlier one that holds its beginning.
 
         DenseNets concatenate all earlier maps in every layer. Where each of them has to be padded, one padded map is as good as
         many.
         """
         if not isinstance(node.args[0], (list, tuple)):
-            return None
+            return
         parts = tuple(node.args[0])
         rest = (node.target, *node.args[1:], *node.kwargs.items())
         if self.settings.padding.startswith(("full", "valid")):
@@ -697,24 +705,18 @@ class _GraphBuilder:
                     node.args = ([earlier, *parts[length:]], *node.args[1:])
                     break
         self.concatenations[(parts, rest)] = node
-        return None
 
     # borders
 
     def fold_pads(self) -> None:
         """Takes out padding that a network writes as a step of its own: the layers that follow have their policy."""
         for node in list(self.graph.nodes):
-            if node.op != "call_function" or getattr(node.target, "__name__", "") != "pad" or node.target is pad:
+            if self.original.operations[node].kind != "pad" or not self.original.is_map(cast(fx.Node, node.args[0])):
                 continue
-            amounts = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
-            users = [self.original.operations[user].kind for user in node.users]
-            constant = (node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")) == "constant"
-            if not self.original.is_map(node.args[0]) or not isinstance(amounts, (list, tuple)) or not constant:
-                continue
-            if not all(isinstance(a, int) for a in amounts) or not set(users) <= {"conv", "max", "average"}:
+            users = {self.original.operations[user].kind for user in node.users}
+            if not users <= {"conv", "max", "average"}:
                 raise LayerError(f"layer {layer_of(node)}: padding that is a step of its own cannot take {self.settings}")
-            pairs = [(amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2)][::-1]
-            pairs = [(0, 0)] * (self.original.axes - len(pairs)) + pairs
+            pairs = written_pads(node, self.original.axes)
             source = cast(fx.Node, node.args[0])
             source.meta["folded"] = pairs
             self.builder.changed(layer_of(node), "padding left to the layers that follow", "windows changed")

@@ -25,7 +25,7 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinv.errors import LayerError, TinvError
-from tinv.policies.operations import Operation, argument, function_name, operation
+from tinv.policies.operations import Operation, argument, function_name, operation, written_pads
 from tinv.policies.tracing import is_in_place, layer_of
 
 
@@ -268,7 +268,8 @@ def _merge(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Pla
 
 
 def _pad(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
-    amounts: Any = node.args[1]
+    amounts = written_pads(node, walk.axes)
+    assert amounts is not None
     value, places = walk.values[node], walk.places[maps[0]]
     out: list[Place | None] = []
     for dim, place in enumerate(places):

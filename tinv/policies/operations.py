@@ -205,8 +205,8 @@ def _is_activation(module: nn.Module) -> bool:
 
 
 def _of_function(name: str, node: fx.Node, axes: int) -> tuple[Kind, Window | None]:
-    if node.target is pad:
-        return "pad", None
+    if name == "pad":
+        return ("pad" if written_pads(node, axes) is not None else "opaque"), None
     if node.target is fit:
         return "fit", None
     if node.target is at_least:
@@ -253,6 +253,17 @@ def argument(node: fx.Node, position: int, key: str, default: Any) -> Any:
     if position < len(node.args):
         return node.args[position]
     return node.kwargs.get(key, default)
+
+
+def written_pads(node: fx.Node, axes: int) -> list[tuple[int, int]] | None:
+    """Returns the (left, right) of each axis that a call of `pad` adds, ours or torch's; None if it is not constant."""
+    amounts = argument(node, 1, "pad", ())
+    if node.target is pad:
+        return list(amounts)
+    if argument(node, 2, "mode", "constant") != "constant" or not all(isinstance(a, int) for a in amounts):
+        return None
+    pairs = [(amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2)][::-1]
+    return [(0, 0)] * (axes - len(pairs)) + pairs if len(pairs) <= axes else None
 
 
 def _is_one(size: Any) -> bool:

@@ -86,7 +86,10 @@ def pad(images: Tensor, amounts: Amounts, content: Content = "zero", background:
     if content == "zero":
         return F.pad(images, flat(amounts))
     if content == "background":
-        assert background is not None, "background padding needs the response to a blank image"
+        if background is None:
+            # a walk over shapes alone, before the background is known
+            assert images.is_meta, "background padding needs the response to a blank image"
+            return F.pad(images, flat(amounts))
         sizes = [size + left + right for size, (left, right) in zip(images.shape[2:], amounts, strict=True)]
         padded = (
             background.to(images.dtype).expand(*images.shape[:2], *sizes).clone(memory_format=_memory_format(images))
