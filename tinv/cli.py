@@ -20,6 +20,7 @@ RUN_COMMANDS = {
     "predict": "write a checkpoint's class probabilities for the test sets",
 }
 OTHER_COMMANDS = {
+    "inspect": "geometry, cost and exact invariance of a network under a policy",
     "report": "table and pictures of finished runs, beside the published numbers",
     "list": "backbones, data, experiments, padding or subsampling policies",
 }
@@ -65,6 +66,10 @@ def _dispatch(words: list[str]) -> int:
         from tinv.listing import show
 
         return show(rest)
+    if command == "inspect":
+        from tinv.inspection import inspect
+
+        return inspect(rest)
     if command == "report":
         from tinv.report.command import report
 
@@ -104,5 +109,6 @@ examples:
   tinv fit --config configs/cifar_grid.yaml --model.init_args.backbone_args.kernel_size=5
   tinv test --config configs/digits_grid.yaml --ckpt_path runs/digits_grid/RUN/checkpoints/best.ckpt
   tinv report runs/digits_grid
+  tinv inspect resnet50 --padding full_zero --subsampling blur3
 
 `tinv fit --help` lists every option there is (it takes some seconds)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -17,6 +17,9 @@ from tinv.errors import LayerError, TinvError, unknown
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.padding import check_padding
 from tinv.policies.subsampling import check_subsampling
+
+if TYPE_CHECKING:
+    from tinv.policies.convert import Axes, PoolPolicy, Stem
 
 Source = Literal["tinv", "timm", "torchvision"]
 
@@ -37,19 +40,25 @@ def create_backbone(
     input_size: tuple[int, ...] = (32, 32),
     padding: Padding = "keep",
     subsampling: Subsampling = "keep",
+    pool: PoolPolicy = "keep",
+    stem: Stem = "keep",
+    axes: Axes = "space",
     pretrained: bool = False,
     **backbone_args: Any,
 ) -> nn.Module:
-    """Builds a network with a padding and a subsampling policy.
+    """Builds a network with a padding and a subsampling policy; those of timm and torchvision by `tinv.convert`.
 
     Args:
         name: of the network in its source.
         source: `tinv` (the papers' own small networks), `timm` or `torchvision`.
         num_classes: numbers in the output vector.
         in_channels: channels of the image.
-        input_size: (H, W) of the image in pixels; a network too large for it is refused here.
+        input_size: (H, W) of the image in pixels, (T, H, W) of a clip; a network too large for it is refused here.
         padding: policy of every convolution with a kernel larger than one pixel.
         subsampling: policy of every layer with a stride larger than one pixel.
+        pool: padding of the pools of a timm or torchvision network, see `tinv.convert`.
+        stem: whether the stride of the first convolution of such a network is kept.
+        axes: what the policies treat in clips.
         pretrained: loads the source's default weights (downloads them once).
         **backbone_args: the network's own options, such as `kernel_size`.
 
@@ -65,13 +74,31 @@ def create_backbone(
     if source not in get_args(Source):
         raise unknown("source", source, get_args(Source))
     if source != "tinv":
-        if (padding, subsampling) != ("keep", "keep"):
-            raise TinvError(
-                f"{source} networks take only padding=keep and subsampling=keep; networks of source tinv take every "
-                "policy"
-            )
+        from tinv.policies.convert import Settings, convert
+
+        settings = Settings(padding, subsampling, pool, stem, axes)
+        settings.check()
         build = _timm if source == "timm" else _torchvision
-        return build(name, num_classes, in_channels, pretrained, backbone_args)
+        original = build(name, num_classes, in_channels, pretrained, backbone_args)
+        if settings.keeps_all:
+            return original
+        try:
+            return convert(
+                original,
+                padding,
+                subsampling,
+                pool=pool,
+                stem=stem,
+                axes=axes,
+                example_input=torch.zeros(2, in_channels, *input_size),
+            )
+        except TinvError as error:
+            raise TinvError(f"{source}'s {name} on {'x'.join(map(str, input_size))} images: {error}") from error
+    for key, value in (("pool", pool), ("stem", stem)):
+        if value != "keep":
+            raise TinvError(
+                f"{key}={value} is for networks of timm and torchvision; {name} has options of its own for it"
+            )
     if pretrained:
         raise TinvError(f"there are no pretrained weights of {name}; set pretrained: false or use source timm")
     if name not in own_backbones():

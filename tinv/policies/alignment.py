@@ -1,9 +1,9 @@
 """Brings branches that meet again to the same pixels after a policy has moved them apart.
 
-A policy moves the cells of a branch by what it adds to, or takes from, the padding of the layers in it. Where branches meet
-(add, multiply, concatenate, ...) each must have been moved alike. The one that was moved less is padded, or under `valid`
-cropped, by the difference: not where they meet but where they parted, before any stride between, so that phases match
-too. Branches that were apart before the policy stay as far apart.
+A policy moves the cells of a branch by what it adds to, or takes from, the padding of the layers in it. Where
+branches meet (add, multiply, concatenate, ...) each must have been moved alike. The one that was moved less is
+padded, or under `valid` cropped, by the difference: not where they meet but where they parted, before any stride
+between, so that phases match too. Branches that were apart before the policy stay as far apart.
 """
 
 from __future__ import annotations
@@ -150,16 +150,18 @@ class Aligner:
         pads: dict[fx.Node, fx.Node] = {}
         for source, user in sorted(edges, key=lambda edge: edge[1]):
             if not self.walk.is_map(source):
-                raise LayerError(f"layer {layer_of(merge)}: a branch whose axes are in an unusual order cannot be aligned")
+                raise LayerError(
+                    f"layer {layer_of(merge)}: a branch whose axes are in an unusual order cannot be aligned"
+                )
             if source not in pads:
                 with self.walk.graph.inserting_before(user):
                     pads[source] = self.walk.graph.call_function(pad, (source, [], self.content))
-                self._adopt(pads[source], user, source)
+                self._adopt(pads[source], merge, source)
             user.replace_input_with(source, pads[source])
         return pads
 
-    def _adopt(self, node: fx.Node, near: fx.Node, source: fx.Node) -> None:
-        node.meta["nn_module_stack"] = near.meta.get("nn_module_stack", {})
+    def _adopt(self, node: fx.Node, merge: fx.Node, source: fx.Node) -> None:
+        node.meta["layer"] = f"{layer_of(merge)} (padding)"
         self.inserted(node, source)
 
     def _again(self, pads: Iterable[fx.Node], merge: fx.Node) -> None:

@@ -1,7 +1,7 @@
 """What a network answers to a blank image, followed beside the data: one constant a channel at every node.
 
-Under background padding the border of a map holds what the layers before it answer to an image of zeros, so that a blank
-canvas stays blank to its edge. The constants have one pixel an axis that the policy treats; time, where it is
+Under background padding the border of a map holds what the layers before it answer to an image of zeros, so that a
+blank canvas stays blank to its edge. The constants have one pixel an axis that the policy treats; time, where it is
 left alone, keeps its size. A squeeze-excite gate scales them for each sample; norms use the statistics that the data
 uses, in training those of the batch.
 """
@@ -39,7 +39,7 @@ def blank_convolution(layer: _ConvNd, blank: Tensor, axes: tuple[int, ...]) -> T
     """Returns a convolution's answer to a blank map; on `axes` the layer must not pad."""
     reach = [d * (k - 1) + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
     grown = _over_window(blank, [r if axis in axes else None for axis, r in enumerate(reach)])
-    answer: Tensor = layer.forward(grown)  # type: ignore[operator]
+    answer: Tensor = layer.forward(grown)
     return answer
 
 
@@ -51,7 +51,9 @@ def blank_pool(
         return blank
     grown = _over_window(blank, [r if axis in axes else None for axis, r in enumerate(reach)])
     answer = pool(grown)
-    return answer[(slice(None), slice(None), *(slice(0, 1) if axis in axes else slice(None) for axis in range(len(reach))))]
+    return answer[
+        (slice(None), slice(None), *(slice(0, 1) if axis in axes else slice(None) for axis in range(len(reach))))
+    ]
 
 
 def blank_norm(layer: nn.Module, blank: Tensor, images: Tensor) -> Tensor:
@@ -59,7 +61,7 @@ def blank_norm(layer: nn.Module, blank: Tensor, images: Tensor) -> Tensor:
     dims = [0, *range(2, images.dim())]
     if isinstance(layer, _BatchNorm):
         if not (layer.training or layer.running_mean is None):
-            return cast(Tensor, layer.forward(blank))
+            return layer.forward(blank)
         variance, mean = _moments(layer, images, dims)
         answer = _affine(blank, mean, variance, layer.eps, layer.weight, layer.bias)
         # timm's norms carry their activation
@@ -69,7 +71,7 @@ def blank_norm(layer: nn.Module, blank: Tensor, images: Tensor) -> Tensor:
                 answer = extra(answer)
         return answer
     if isinstance(layer, nn.GroupNorm):
-        grouped = images.unflatten(1, (layer.num_groups, -1))
+        grouped = images.view(images.shape[0], layer.num_groups, -1, *images.shape[2:])
         variance, mean = torch.var_mean(grouped, dim=list(range(2, grouped.dim())), correction=0, keepdim=True)
         spread = [t.expand(-1, -1, grouped.shape[2], *t.shape[3:]).flatten(1, 2) for t in (variance, mean)]
         answer = _affine(blank, spread[1], spread[0], layer.eps, layer.weight, layer.bias)
@@ -238,6 +240,7 @@ class _Emitter:
         with graph.inserting_after(self.last):
             made = graph.create_node(op, target, args, kwargs)
         self.last = made
+        made.meta["background"] = True
         made.meta["nn_module_stack"] = self.node.meta.get("nn_module_stack", {})
         try:
             with torch.no_grad():

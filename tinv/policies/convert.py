@@ -22,7 +22,17 @@ from tinv.policies.background import add_background
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.geometry import Place, Walk
 from tinv.policies.operations import Operation, Window, is_tensorflow_same, written_pads
-from tinv.policies.padding import Content, check_padding, fit, flat, pad, padding_amounts, padding_content
+from tinv.policies.padding import (
+    Content,
+    PaddedConv,
+    PolicySequential,
+    check_padding,
+    fit,
+    flat,
+    pad,
+    padding_amounts,
+    padding_content,
+)
 from tinv.policies.pooling import Pool
 from tinv.policies.subsampling import (
     AdaptivePolyphase,
@@ -33,7 +43,7 @@ from tinv.policies.subsampling import (
     check_subsampling,
     subsampler,
 )
-from tinv.policies.tracing import Mode, is_in_place, layer_of, on_meta, trace, with_weights_of
+from tinv.policies.tracing import Mode, is_geometric, is_in_place, layer_of, on_meta, trace, with_weights_of
 
 PoolPolicy = Literal["keep", "valid", "same", "full"]
 Stem = Literal["keep", "convert"]
@@ -107,7 +117,8 @@ class ConvertedNetwork(nn.Module):
     """A network under policies: the layers and weights of the original, run by its changed graph.
 
     Parameter names, shapes and order are those of the original, so state dicts load in and out. Attributes of the
-    original that are plain values are kept; its methods other than `forward` are not, since they would bypass the changes.
+    original that are plain values are kept; its methods other than `forward` are not, since they would bypass the
+    changes.
 
     Attributes:
         conversion: what was done.
@@ -134,7 +145,7 @@ class ConvertedNetwork(nn.Module):
         return {key: value for key, value in self.__dict__.items() if key != "_programs"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._compile()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ConvertedNetwork:
@@ -189,8 +200,8 @@ def convert(
 ) -> nn.Module:
     """Returns a copy of a network under a padding and a subsampling policy; the given network is left as it was.
 
-    Padding changes every convolution with a kernel larger than one pixel. Pools keep the amounts of their padding unless
-    `pool` says otherwise, but circular and background policies also say what fills it. Branches that meet
+    Padding changes every convolution with a kernel larger than one pixel. Pools keep the amounts of their padding
+    unless `pool` says otherwise, but circular and background policies also say what fills it. Branches that meet
     (add, multiply, concatenate) are padded or cropped so that they show the same pixels.
 
     Subsampling changes every convolution and pool with a stride. Blur and adaptive layers come after the norm and
@@ -208,11 +219,12 @@ def convert(
         example_input: images of any values; the converted network takes other sizes and batches too.
 
     Returns:
-        A `ConvertedNetwork` (a plain copy if all policies are `keep`), on the same device, in the same mode, whose parameter
-        names, shapes and order are the old ones, and whose attribute `conversion` is a `Conversion`.
+        A `ConvertedNetwork` (a plain copy if all policies are `keep`), on the same device, in the same mode, whose
+        parameter names, shapes and order are the old ones, and whose attribute `conversion` is a `Conversion`.
 
     Raises:
-        TinvError: for an unknown policy, a wrapped model, an example of the wrong rank, one too small for `valid` (naming
+        TinvError: for an unknown policy, a wrapped model, an example of the wrong rank, one too small for `valid`
+        (naming
             the least size that works).
         LayerError: naming a layer that cannot be traced, or cannot take a policy.
     """
@@ -223,7 +235,8 @@ def convert(
         if model.conversion.settings == settings or settings.keeps_all:
             return copy.deepcopy(model)
         raise TinvError(
-            f"this network is already converted ({model.conversion.settings}); convert the original with all policies at once"
+            f"this network is already converted ({model.conversion.settings}); convert the original with all policies "
+            "at once"
         )
     if settings.keeps_all:
         same = copy.deepcopy(model)
@@ -246,6 +259,11 @@ def convert(
 def _check_model(model: nn.Module, example: Tensor) -> None:
     if not isinstance(example, Tensor):
         raise TinvError(f"example_input must be a tensor of images (N, C, *spatial), not {type(example).__name__}")
+    if any(isinstance(module, (PaddedConv, PolicySequential)) for module in model.modules()):
+        raise TinvError(
+            f"{type(model).__name__} is built from tinv's own layers, which take their policy when they are built: "
+            "tinv.create_backbone(name, padding=..., subsampling=...)"
+        )
     wrappers = {
         "DistributedDataParallel": "module",
         "DataParallel": "module",
@@ -267,8 +285,8 @@ def _check_model(model: nn.Module, example: Tensor) -> None:
     if example.dim() != rank or not 3 <= example.dim() <= 5:
         name, conv = next(iter(convs.items()), ("the network", model))
         raise TinvError(
-            f"example_input has shape {tuple(example.shape)}, {example.dim()} axes; layer {name} ({type(conv).__name__}) "
-            f"takes {rank}: (N, C, *spatial)"
+            f"example_input has shape {tuple(example.shape)}, {example.dim()} axes; layer {name} "
+            f"({type(conv).__name__}) takes {rank}: (N, C, *spatial)"
         )
 
 
@@ -415,9 +433,7 @@ class _GraphBuilder:
                 self.running_concatenation(node)
             if self.aligner.align(node, node.all_input_nodes):
                 self.builder.changed(layer_of(node), "branches aligned", "branches aligned")
-        elif op.kind == "opaque" and isinstance(op.module, _ConvNd | nn.LPPool2d | nn.FractionalMaxPool2d):
-            self.refuse_unknown(node, op.module)
-        elif op.module is not None and type(op.module).__name__ == "CondConv2d":
+        elif op.kind == "opaque" and op.module is not None and is_geometric(op.module):
             self.refuse_unknown(node, op.module)
         self.walk.step(node)
         return None
@@ -444,7 +460,8 @@ class _GraphBuilder:
             return None
         places = self.walk.on_axes(source)
         thinned = tuple(
-            s if axis in self.axes and self.settings.subsampling != "keep" else 1 for axis, s in enumerate(window.stride)
+            s if axis in self.axes and self.settings.subsampling != "keep" else 1
+            for axis, s in enumerate(window.stride)
         )
         # parallel branches of a stem keep their strides together
         first_conv = op.kind == "conv" and self.stem is source
@@ -452,7 +469,8 @@ class _GraphBuilder:
             thinned = (1,) * len(thinned)
             self.builder.leave(layer, "the stride of the first convolution, by stem=keep")
         if op.kind == "blur":
-            return self.blur(node, op, window, layer)
+            self.blur(node, window, layer)
+            return None
         dense = self.settings.subsampling == "dense"
         new = replace(
             window,
@@ -464,11 +482,15 @@ class _GraphBuilder:
             content=self.fill(op, window),
         )
         new = replace(new, amounts=self.amounts(op, window, new, thinned))
-        if new.amounts is not None and not any(flat(new.amounts)):
+        if new.amounts is not None and not any(flat(new.amounts)) and not new.ceil_mode:
             # nothing is filled, whatever it would be filled with
             new = replace(new, content=window.content)
         if op.kind != "conv" and self.settings.pool != "keep":
             new = replace(new, counts_padding=self.settings.pool == "full", ceil_mode=False)
+        elif window.ceil_mode and any(t > 1 for t in thinned):
+            # what ceil_mode adds is never counted
+            counts = window.counts_padding and any(flat(window.amounts or ()))
+            new = replace(new, ceil_mode=False, counts_padding=counts)
         pointwise = all(k == 1 for k in window.kernel)
         before: fx.Node | None = None
         if any(t > 1 for t in thinned):
@@ -514,9 +536,13 @@ class _GraphBuilder:
                 [pair] = padding_amounts("same_zero", [kernel], [dilation])
             if folded and policy == "keep":
                 pair = (pair[0] + folded[axis][0], pair[1] + folded[axis][1])
+            reach = dilation * (kernel - 1)
             if new.content == "circular" and thinned[axis] > 1 and op.kind != "conv":
                 # a dense pool of a ring has as many cells as the ring
-                pair = (pair[0], max(pair[1], dilation * (kernel - 1) - pair[0]))
+                pair = (pair[0], max(pair[1], reach - pair[0]))
+            elif old.ceil_mode and thinned[axis] > 1:
+                # the last window of ceil_mode, of which only the beginning lies on the map
+                pair = (pair[0], min(pair[1] + thinned[axis] - 1, max(pair[1], reach)))
             amounts.append(pair)
         return tuple(amounts)
 
@@ -532,7 +558,9 @@ class _GraphBuilder:
         padded = [
             axis
             for axis in self.axes
-            if self.settings.padding != "keep" and op.kind == "conv" and (old.kernel[axis] > 1 or new.amounts != old.amounts)
+            if self.settings.padding != "keep"
+            and op.kind == "conv"
+            and (old.kernel[axis] > 1 or new.amounts != old.amounts)
         ]
         if said:
             self.builder.changed(layer, ", ".join(said), "convolutions padded" if padded else "windows changed")
@@ -543,9 +571,7 @@ class _GraphBuilder:
         self.once(str(node.target), new)
         assert new.amounts is not None
         inside = new.content == "zero" and all(left == right for left, right in new.amounts)
-        outside = [
-            (0, 0) if inside or axis not in self.axes else pair for axis, pair in enumerate(new.amounts)
-        ]
+        outside = [(0, 0) if inside or axis not in self.axes else pair for axis, pair in enumerate(new.amounts)]
         kept = [pair[0] if inside or axis not in self.axes else 0 for axis, pair in enumerate(new.amounts)]
         _set_conv(module, new, kept)
         if not any(left or right for left, right in outside):
@@ -553,7 +579,7 @@ class _GraphBuilder:
         source = node.all_input_nodes[0]
         with self.graph.inserting_before(node):
             padded_map = self.graph.call_function(pad, (source, outside, new.content))
-        padded_map.meta["nn_module_stack"] = node.meta.get("nn_module_stack", {})
+        padded_map.meta["layer"] = f"{layer} (padding)"
         self.adopt(padded_map, source)
         node.replace_input_with(source, padded_map)
         return padded_map
@@ -620,7 +646,7 @@ class _GraphBuilder:
                 new = self.graph.call_module(path, (source,))
             node.replace_input_with(source, new)
             self.origins[new] = self.origin(node)
-            new.meta["nn_module_stack"] = node.meta.get("nn_module_stack", {})
+            new.meta["layer"] = f"{layer} + {self.settings.subsampling}"
             return new
         last = node
         while op.kind == "conv" and self._goes_on(last):
@@ -629,7 +655,7 @@ class _GraphBuilder:
             new = self.graph.call_module(path, (last,))
         last.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
         self.adopt(new, last)
-        new.meta["nn_module_stack"] = node.meta.get("nn_module_stack", {})
+        new.meta["layer"] = f"{layer} + {self.settings.subsampling}"
         return None
 
     def _goes_on(self, node: fx.Node) -> bool:
@@ -652,27 +678,29 @@ class _GraphBuilder:
         module.__class__ = FollowingPolyphase if leader else LeadingPolyphase
         if leader is not None:
             choice, chooser = leader, cast(fx.Node, leader.args[0])
-            module.level = self.twin.get_submodule(str(chooser.target)).level
+            module.__dict__["level"] = cast(LeadingPolyphase, self.twin.get_submodule(str(chooser.target))).level
             node.args = (source, choice)
             self.walk.step(node)
             return None
-        module.level = str(node.target)
+        module.__dict__["level"] = str(node.target)
         with self.graph.inserting_after(node):
             choice = self.graph.call_function(operator.getitem, (node, 1))
             chosen = self.graph.call_function(operator.getitem, (node, 0))
         self.leaders[key] = choice
+        for item in (choice, chosen):
+            item.meta["layer"] = node.meta["layer"]
         self.origins[chosen] = self.origin(node)
         node.replace_all_uses_with(chosen, delete_user_cb=lambda user: user not in (choice, chosen))
         for new in (node, chosen, choice):
             self.walk.step(new)
         return choice.next
 
-    def blur(self, node: fx.Node, op: Operation, window: Window, layer: str) -> None:
+    def blur(self, node: fx.Node, window: Window, layer: str) -> None:
         """Keeps a blur that the network has, with the border of the policy, or makes it adaptive."""
         policy, kernel = self.settings.subsampling, list(window.kernel)
         if policy == "dense":
             raise LayerError(f"layer {layer} blurs already; subsampling=dense needs the network without blur")
-        content = self.fill(op, window)
+        content = self.content if self.settings.padding != "keep" else window.content
         new: nn.Module | None = None
         if policy.startswith("aps"):
             new = AdaptivePolyphase(list(window.stride), max(kernel[0], blur_size(policy)), content)
@@ -684,6 +712,7 @@ class _GraphBuilder:
             self.builder.leave(layer, "it blurs already")
         if new is not None:
             self.call_layer(node, new, layer)
+            node.meta["layer"] = layer
             del self.original.operations[node]
 
     # merges
@@ -691,8 +720,8 @@ class _GraphBuilder:
     def running_concatenation(self, node: fx.Node) -> None:
         """Builds a concatenation on an earlier one that holds its beginning.
 
-        DenseNets concatenate all earlier maps in every layer. Where each of them has to be padded, one padded map is as good as
-        many.
+        DenseNets concatenate all earlier maps in every layer. Where each of them has to be padded, one padded map is
+        as good as many.
         """
         if not isinstance(node.args[0], (list, tuple)):
             return
@@ -715,7 +744,9 @@ class _GraphBuilder:
                 continue
             users = {self.original.operations[user].kind for user in node.users}
             if not users <= {"conv", "max", "average"}:
-                raise LayerError(f"layer {layer_of(node)}: padding that is a step of its own cannot take {self.settings}")
+                raise LayerError(
+                    f"layer {layer_of(node)}: padding that is a step of its own cannot take {self.settings}"
+                )
             pairs = written_pads(node, self.original.axes)
             source = cast(fx.Node, node.args[0])
             source.meta["folded"] = pairs
@@ -731,7 +762,7 @@ class _GraphBuilder:
             return "background" in node.args
         module = self.walk.operations[node].module if node in self.walk.operations else None
         if isinstance(module, Pool):
-            return module.padding_content == "background" and any(flat(module.amounts or ()))
+            return module.padding_content == "background" and (module.ceil_mode or any(flat(module.amounts or ())))
         return isinstance(module, (BlurPool, AdaptivePolyphase)) and module.padding_content == "background"
 
 
@@ -753,7 +784,7 @@ def _set_conv(conv: _ConvNd, window: Window, padding: list[int]) -> None:
         raise TinvError("a transposed convolution cannot take a policy")
     if is_tensorflow_same(conv):
         if hasattr(conv, "same_pad"):
-            conv.same_pad = False
+            conv.same_pad = False  # type: ignore[assignment]
         else:
             conv.__class__ = nn.Conv2d
     conv.stride, conv.dilation, conv.padding = window.stride, window.dilation, tuple(padding)

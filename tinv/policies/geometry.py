@@ -144,6 +144,11 @@ class Walk:
         places = self.places.get(node) if isinstance(node, fx.Node) else None
         return isinstance(places, tuple) and any(place is not None for place in places)
 
+    def places_of(self, node: fx.Node) -> Places:
+        """Returns the places of a map, one entry for each of its axes."""
+        places: Places = self.places[node]
+        return places
+
     def on_axes(self, node: fx.Node) -> dict[int, Place]:
         """Returns the places of a map by axis of the image."""
         places = self.places.get(node)
@@ -214,10 +219,14 @@ def _first_sentence(error: Exception) -> str:
     return text or type(error).__name__
 
 
+def _none(value: Tensor) -> Places:
+    return (None,) * value.dim()
+
+
 def _window(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
     source, window = maps[0], op.window
     assert window is not None
-    places, value = walk.places[source], walk.values[node]
+    places, value = walk.places_of(source), walk.values[node]
     value = value[0] if isinstance(value, (tuple, list)) else value
     first = len(places) - len(window.kernel)
     out: list[Place | None] = [None] * value.dim()
@@ -237,27 +246,27 @@ def _window(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Pl
 
 
 def _same(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
-    places: Places = walk.places[maps[0]]
+    places: Places = walk.places_of(maps[0])
     if isinstance(op.module, nn.Linear) or function_name(node) == "linear":
         # mixes the last axis; harmless when that one holds the channels
         places = (*places[:-1], None)
     value = walk.values[node]
-    return places if len(places) == value.dim() else (None,) * value.dim()
+    return places if len(places) == value.dim() else _none(value)
 
 
 def _opaque(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
     value, source = walk.values[node], maps[0]
     if len(maps) == 1 and value.shape == walk.values[source].shape:
-        places: Places = walk.places[source]
+        places: Places = walk.places_of(source)
         return places
-    return (None,) * value.dim()
+    return _none(value)
 
 
 def _merge(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
     value = walk.values[node]
     out: list[Place | None] = [None] * value.dim()
     for source in maps:
-        places = walk.places[source]
+        places = walk.places_of(source)
         for dim, place in enumerate(places, start=value.dim() - len(places)):
             other = out[dim]
             if place is not None and other is not None:
@@ -270,7 +279,7 @@ def _merge(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Pla
 def _pad(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
     amounts = written_pads(node, walk.axes)
     assert amounts is not None
-    value, places = walk.values[node], walk.places[maps[0]]
+    value, places = walk.values[node], walk.places_of(maps[0])
     out: list[Place | None] = []
     for dim, place in enumerate(places):
         if place is None:
@@ -294,19 +303,21 @@ def _moved(place: Place, cells: int, size: int, step: int = 1) -> Place:
 
 
 def _fit(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
-    value, places = walk.values[node], walk.places[maps[0]]
-    return tuple(None if p is None else replace(p, size=s) for p, s in zip(places, value.shape, strict=True))
+    places: Places = walk.places_of(maps[0])
+    return tuple(
+        None if p is None else replace(p, size=s) for p, s in zip(places, walk.values[node].shape, strict=True)
+    )
 
 
 def _global(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
-    value, places = walk.values[node], walk.places[maps[0]]
+    value, places = walk.values[node], walk.places_of(maps[0])
     if node.op == "call_module" or function_name(node).startswith("adaptive"):
-        return (None,) * value.dim()
+        return _none(value)
     dims: Any = argument(node, 1, "dim", None)
     if function_name(node) in ("norm", "vector_norm"):
         dims = argument(node, 2, "dim", None)
     if dims is None or isinstance(dims, fx.Node):
-        return (None,) * value.dim()
+        return _none(value)
     rank = len(places)
     reduced = {d % rank for d in ([dims] if isinstance(dims, int) else dims)}
     if value.dim() == rank:
@@ -315,11 +326,11 @@ def _global(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Pl
 
 
 def _nowhere(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
-    return (None,) * walk.values[node].dim()
+    return _none(walk.values[node])
 
 
 def _permute(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
-    value, places = walk.values[node], list(walk.places[maps[0]])
+    value, places = walk.values[node], list(walk.places_of(maps[0]))
     rank = len(places)
     args: list[Any] = [*node.args[1:], *node.kwargs.values()]
     if function_name(node) == "permute":
@@ -331,11 +342,11 @@ def _permute(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> P
         return tuple(places)
     # movedim: run it on numbers that name the axes
     numbered = torch.movedim(torch.empty(*range(2, rank + 2), device="meta"), args[0], args[1])
-    return tuple(places[size - 2] for size in numbered.shape) if value.dim() == rank else (None,) * value.dim()
+    return tuple(places[size - 2] for size in numbered.shape) if value.dim() == rank else _none(value)
 
 
 def _reshape(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
-    places, old, new = walk.places[maps[0]], walk.values[maps[0]].shape, walk.values[node].shape
+    places, old, new = walk.places_of(maps[0]), walk.values[maps[0]].shape, walk.values[node].shape
     out: list[Place | None] = [None] * len(new)
     i = j = 0
     # axes fall into groups of equal products; one that is alone in its group on both sides stays what it is
@@ -356,11 +367,11 @@ def _reshape(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> P
 
 def _item(walk: Walk, node: fx.Node, op: Operation, maps: list[fx.Node]) -> Places:
     value, index = walk.values[node], node.args[1]
-    source: Any = walk.places[maps[0]] if maps else None
-    index = fx.node.map_arg(index, lambda n: walk.values[n])  # type: ignore[assignment]
+    source: Any = walk.places_of(maps[0]) if maps else None
+    index = fx.node.map_arg(index, lambda n: walk.values[n])
     indices: list[Any] = list(index) if isinstance(index, tuple) else [index]
     if any(isinstance(i, Tensor) for i in indices):
-        return (None,) * value.dim()
+        return _none(value)
     rank = len(source) - sum(i is not None and i is not Ellipsis for i in indices)
     expanded: list[Any] = []
     for i in indices:

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 
-from tinv.policies.padding import Content, each_axis, fit, pad, padding_amounts
+from tinv.policies.padding import Content, PaddedConv, each_axis, fit, pad, padding_amounts
 from tinv.policies.pooling import Pool
 from tinv.policies.subsampling import AdaptivePolyphase, BlurPool
 from tinv.policies.tracing import at_least
@@ -63,6 +63,10 @@ ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardsigmoid, nn.Hardswish, nn.Tanh, nn.Softplus),
     *(nn.Mish, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.LogSigmoid, nn.Softsign, nn.Threshold),
     *(nn.Identity, nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, _DropoutNd, nn.Linear),
+)
+ADAPTIVE_POOLS = (
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
 )
 POINTWISE_CLASSES = {"StochasticDepth", "DropPath", "Affine", "LayerScale", "LayerScale2d", "GELUTanh", "QuickGELU"}
 """Modules of timm and torchvision, by the name of their class."""
@@ -144,8 +148,14 @@ def function_name(node: fx.Node) -> str:
 
 
 def _inputs(node: fx.Node) -> list[fx.Node]:
+    # in the order of the arguments, and twice if it is read twice
     found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) or n)
+
+    def note(source: fx.Node) -> fx.Node:
+        found.append(source)
+        return source
+
+    fx.node.map_arg((node.args, node.kwargs), note)
     return found
 
 
@@ -153,15 +163,18 @@ def _of_module(module: nn.Module, axes: int) -> tuple[Kind, Window | None]:
     name = type(module).__name__
     if isinstance(module, _ConvTransposeNd) or name == "CondConv2d":
         return "opaque", None
+    if isinstance(module, PaddedConv):
+        amounts = tuple(module.padding_amounts)
+        return "conv", Window(
+            tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation), amounts, module.padding_content
+        )
     if isinstance(module, _ConvNd):
         return "conv", _conv_window(module)
     if isinstance(module, Pool):
         kernel, stride, dilation = (
             tuple(each_axis(v, axes)) for v in (module.kernel_size, module.stride, module.dilation)
         )
-        amounts = tuple(module.amounts) if module.amounts is not None else None
-        if amounts is None:
-            amounts = tuple(padding_amounts(module.padding_policy, kernel, dilation))
+        amounts = tuple(module.amounts or padding_amounts(module.padding_policy, kernel, dilation))
         content = module.padding_content
         return module.kind, Window(kernel, stride, dilation, amounts, content, module.ceil_mode, module.count_padding)
     if isinstance(module, (BlurPool, AdaptivePolyphase)):
@@ -184,9 +197,7 @@ def _of_module(module: nn.Module, axes: int) -> tuple[Kind, Window | None]:
             return "opaque", None
         args = (module.kernel_size, module.stride, module.padding, 1, module.ceil_mode)
         return "average", _pool_window(axes, *args, counts=module.count_include_pad, same=name.endswith("Same"))
-    if isinstance(module, (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)) or isinstance(
-        module, (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
-    ):
+    if isinstance(module, ADAPTIVE_POOLS):
         return "global" if _is_one(module.output_size) else "resample", None
     if isinstance(module, (_NormBase, nn.LayerNorm, nn.GroupNorm)):
         return "norm", None

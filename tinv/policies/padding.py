@@ -75,11 +75,11 @@ def pad(images: Tensor, amounts: Amounts, content: Content = "zero", background:
         (N, C, *padded).
     """
     if any(left < 0 or right < 0 for left, right in amounts):
-        inner = [
+        inside = [
             slice(max(0, -left), size - max(0, -right))
             for size, (left, right) in zip(images.shape[2:], amounts, strict=True)
         ]
-        images = images[(slice(None), slice(None), *inner)]
+        images = images[(slice(None), slice(None), *inside)]
         amounts = [(max(0, left), max(0, right)) for left, right in amounts]
     if not any(left or right for left, right in amounts):
         return images
@@ -157,7 +157,7 @@ def _memory_format(images: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-class _PaddedConv(_ConvNd):
+class PaddedConv(_ConvNd):
     """A convolution whose border is treated by a padding policy; weights are those of torch's own layer.
 
     Args:
@@ -218,21 +218,21 @@ class _PaddedConv(_ConvNd):
         return f"{own}, padding_policy={self.padding_policy}"
 
 
-class PaddedConv1d(_PaddedConv, nn.Conv1d):
+class PaddedConv1d(PaddedConv, nn.Conv1d):
     """`torch.nn.Conv1d` under a padding policy: (N, C, L) -> (N, out_channels, L')."""
 
     def _convolve(self, images: Tensor, padding: Any) -> Tensor:
         return F.conv1d(images, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
-class PaddedConv2d(_PaddedConv, nn.Conv2d):
+class PaddedConv2d(PaddedConv, nn.Conv2d):
     """`torch.nn.Conv2d` under a padding policy: (N, C, H, W) -> (N, out_channels, H', W')."""
 
     def _convolve(self, images: Tensor, padding: Any) -> Tensor:
         return F.conv2d(images, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
-class PaddedConv3d(_PaddedConv, nn.Conv3d):
+class PaddedConv3d(PaddedConv, nn.Conv3d):
     """`torch.nn.Conv3d` under a padding policy: (N, C, T, H, W) -> (N, out_channels, T', H', W')."""
 
     def _convolve(self, images: Tensor, padding: Any) -> Tensor:

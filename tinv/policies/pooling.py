@@ -28,9 +28,10 @@ Kind = Literal["max", "average"]
 class Pool(nn.Module):
     """Pools each channel over a window, under a padding policy.
 
-    Zero padding adds nothing to a maximum, which is padded with minus infinity. An average counts the zeros of `full_zero`,
-    whose canvas goes on beyond the border, so that an object weighs the same there as inside; it does not count those
-    of `same_zero`. The other contents (circular, reflect, replicate, background) are real pixels and count.
+    Zero padding adds nothing to a maximum, which is padded with minus infinity. An average counts the zeros of
+    `full_zero`, whose canvas goes on beyond the border, so that an object weighs the same there as inside; it does
+    not count those of `same_zero`. The other contents (circular, reflect, replicate, background) are real pixels and
+    count.
 
     Args:
         kind: `max` or `average`.

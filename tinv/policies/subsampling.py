@@ -68,9 +68,7 @@ class BlurPool(nn.Module):
         TinvError: if the size is not 1 to 7.
     """
 
-    def __init__(
-        self, size: int | Sequence[int], stride: int | Sequence[int] = 2, content: Content = "zero"
-    ) -> None:
+    def __init__(self, size: int | Sequence[int], stride: int | Sequence[int] = 2, content: Content = "zero") -> None:
         super().__init__()
         sizes = [size] if isinstance(size, int) else list(size)
         if not all(1 <= s <= 7 for s in sizes):
@@ -127,7 +125,9 @@ class AdaptivePolyphase(nn.Module):
         (N, C, *spatial) -> (N, C, *ceil(spatial / stride)), one to three spatial axes.
     """
 
-    def __init__(self, stride: int | Sequence[int] = 2, blur: int | Sequence[int] = 1, content: Content = "zero") -> None:
+    def __init__(
+        self, stride: int | Sequence[int] = 2, blur: int | Sequence[int] = 1, content: Content = "zero"
+    ) -> None:
         super().__init__()
         self.stride, self.padding_content = stride, content
         self.blur = BlurPool(blur, 1, content)
@@ -170,7 +170,7 @@ class AdaptivePolyphase(nn.Module):
 class LeadingPolyphase(AdaptivePolyphase):
     """Returns the chosen component and the choice (N,), for the branches of a block that follow it."""
 
-    level = ""
+    level: str = ""
     """Names the choice; those that follow it have the same."""
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -182,7 +182,7 @@ class LeadingPolyphase(AdaptivePolyphase):
 class FollowingPolyphase(AdaptivePolyphase):
     """Takes the component that another branch has chosen."""
 
-    level = ""
+    level: str = ""
 
     def forward(self, images: Tensor, choice: Tensor, background: Tensor | None = None) -> Tensor:  # type: ignore[override]
         return self.select(self.components(images, background), choice)

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from tinv.errors import LayerError
+from tinv.policies.padding import PolicySequential
 from tinv.policies.pooling import Pool
 from tinv.policies.subsampling import AdaptivePolyphase, BlurPool
 
@@ -145,8 +146,8 @@ class _Tracer(fx.Tracer):
 def is_geometric(module: nn.Module) -> bool:
     """Returns whether a module is a convolution, pool or blur: one that a policy may touch."""
     return isinstance(module, (_ConvNd, *POOLS, Pool, BlurPool, AdaptivePolyphase)) or (
-        # timm's layer of that name, whichever module it lives in
-        type(module).__name__ == "BlurPool2d"
+        # timm's layers of these names, whichever module they live in
+        type(module).__name__ in ("BlurPool2d", "CondConv2d")
     )
 
 
@@ -166,7 +167,7 @@ POOLS = (
 
 
 def _timm_leaves() -> set[type]:
-    """Returns timm's own list of modules that cannot be traced, without importing timm for a network of another source."""
+    """Returns timm's own list of modules that cannot be traced; imports no timm for networks of other sources."""
     layers = sys.modules.get("timm.layers")
     return set(layers.get_notrace_modules()) if layers is not None else set()
 
@@ -174,7 +175,15 @@ def _timm_leaves() -> set[type]:
 def _adapters() -> dict[type, Callable[..., Any]]:
     """Returns, for modules whose control flow depends on the size of the map, a forward that can be traced."""
     vgg = sys.modules.get("timm.models.vgg")
-    return {vgg.ConvMlp: _conv_mlp} if vgg is not None else {}
+    adapters: dict[type, Callable[..., Any]] = {PolicySequential: _chain}
+    return {**adapters, vgg.ConvMlp: _conv_mlp} if vgg is not None else adapters
+
+
+def _chain(module: Any, images: fx.Proxy) -> Any:
+    # the background, which has no place of its own, is left out
+    for layer in module:
+        images = layer(images)
+    return images
 
 
 def _conv_mlp(module: Any, images: fx.Proxy) -> Any:
@@ -186,11 +195,17 @@ def at_least(images: Tensor, size: int) -> Tensor:
     """Returns maps of at least `size` pixels an axis: smaller ones are averaged up, as timm's VGG head does."""
     if all(pixels >= size for pixels in images.shape[2:]):
         return images
-    return F.adaptive_avg_pool2d(images, [max(size, pixels) for pixels in images.shape[2:]])
+    height, width = (max(size, pixels) for pixels in images.shape[2:])
+    return F.adaptive_avg_pool2d(images, (height, width))
 
 
 def layer_of(node: fx.Node) -> str:
-    """Returns the path of the module that a node belongs to, and the operation's name if it is not a module itself."""
+    """Returns the path of the module that a node belongs to, and the operation's name if it is not a module itself.
+
+    A layer that a conversion has added is named after the layer it was added to.
+    """
+    if "layer" in node.meta:
+        return str(node.meta["layer"])
     if node.op == "call_module":
         return str(node.target)
     stack = node.meta.get("nn_module_stack") or {}
