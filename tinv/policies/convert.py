@@ -350,12 +350,13 @@ class _Builder:
     def __init__(self, model: nn.Module, settings: Settings, example: Tensor) -> None:
         self.settings = settings
         self.twin = on_meta(model).eval()
-        self.twin.policy_layers = nn.ModuleDict()
         self.edited: dict[str, Window] = {}
         self.notes: dict[tuple[str, str], Note] = {}
         self.left: dict[tuple[str, str], Note] = {}
         self.kinds: dict[tuple[str, str], str] = {}
         self.graphs = trace(self.twin)
+        # added afterwards, or a Sequential would run it
+        self.twin.policy_layers = nn.ModuleDict()
         self.twin.eval()
         walks = {id(g): Walk(g, self.twin, example).run() for g in self.graphs.values()}
         # every graph is seen before any layer is changed

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinv.errors import LayerError, TinvError
@@ -130,7 +131,7 @@ class Walk:
         except TinvError as error:
             raise LayerError(f"layer {layer_of(node)}: {error}") from error
         except Exception as error:
-            raise LayerError(f"layer {layer_of(node)}: {_first_sentence(error)}") from error
+            raise LayerError(f"layer {layer_of(node)}: {self._explain(node, error)}") from error
         self.values[node] = value
         self.operations[node] = operation(node, self.network, self.axes)
         self.places[node] = self._place(node, self.operations[node])
@@ -209,6 +210,14 @@ class Walk:
             else (None,) * part.dim()
             for part in parts
         ]
+
+    def _explain(self, node: fx.Node, error: Exception) -> str:
+        """Returns what is wrong in one sentence."""
+        module = self.network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        given = self.values.get(node.all_input_nodes[0]) if node.all_input_nodes else None
+        if isinstance(module, _ConvNd) and isinstance(given, Tensor) and given.shape[1] != module.in_channels:
+            return f"takes {module.in_channels} channels, its input has {given.shape[1]}"
+        return _first_sentence(error)
 
 
 _VIEWS = ("reshape", "permute", "split", "item", "size")

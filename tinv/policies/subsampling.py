@@ -152,7 +152,9 @@ class AdaptivePolyphase(nn.Module):
     @staticmethod
     def choose(components: Tensor) -> Tensor:
         """Returns the number (N,) of the component of largest Euclidean norm, the first of equals."""
-        return components.flatten(2).float().square().sum(dim=2).argmax(dim=1)
+        # half precision would overflow, and doubles must not be rounded into ties
+        exact = components if components.dtype == torch.double else components.float()
+        return exact.flatten(2).square().sum(dim=2).argmax(dim=1)
 
     @staticmethod
     def select(components: Tensor, choice: Tensor) -> Tensor:

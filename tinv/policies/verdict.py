@@ -353,17 +353,16 @@ class _Judge:
         return self.network.get_submodule(str(node.target)) if node.op == "call_module" else None
 
     def keeps_zero(self, node: fx.Node, module: nn.Module) -> bool:
-        value = self.walk.values[self.walk.operations[node].inputs[0]]
-        weight = next((p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), None)
-        zeros = torch.zeros(
-            1,
-            value.shape[1],
-            *(1 for _ in value.shape[2:]),
-            dtype=value.dtype if weight is None else weight.dtype,
-            device="cpu" if weight is None else weight.device,
-        )
-        if not self.walk.is_map(self.walk.operations[node].inputs[0]):
-            zeros = zeros.new_zeros(1, *(1 for _ in value.shape[1:-1]), value.shape[-1])
+        """Returns whether a layer that acts on each pixel alone makes zero of zero."""
+        source = self.walk.operations[node].inputs[0]
+        shape, places = self.walk.values[source].shape, self.walk.places.get(source)
+        known = places if isinstance(places, tuple) else (None,) * len(shape)
+        weight = next((p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), torch.zeros(1))
+        sizes = [
+            1 if dim == 0 or place is not None else size
+            for dim, (size, place) in enumerate(zip(shape, known, strict=True))
+        ]
+        zeros = weight.new_zeros(sizes)
         answer: Callable[[Tensor], Tensor] = module.forward
         return not bool(answer(zeros).any())
 

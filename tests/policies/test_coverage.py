@@ -1,0 +1,85 @@
+"""Thirty-five networks of torchvision and timm: each takes every policy, trains a step and evaluates."""
+
+import warnings
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from tinv import convert
+from tinv.errors import TinvError
+
+TORCHVISION = """
+resnet18 resnet50 resnext50_32x4d wide_resnet50_2 densenet121 vgg11_bn mobilenet_v2 mobilenet_v3_small efficientnet_b0
+regnet_y_400mf convnext_tiny googlenet squeezenet1_1 shufflenet_v2_x0_5 mnasnet0_5 r3d_18 r2plus1d_18
+"""
+TIMM = """
+resnet18 resnet18d resnet50 seresnet18 resnext50_32x4d densenet121 convnext_atto efficientnet_b0 tf_efficientnet_b0
+regnety_002 mobilenetv2_050 mobilenetv3_small_050 repvgg_a0 hgnetv2_b0 res2net50_14w_8s nf_resnet26 vgg11 ghostnet_050
+"""
+ALL = [("torchvision", name) for name in TORCHVISION.split()] + [("timm", name) for name in TIMM.split()]
+
+
+def build(source: str, name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if source == "timm":
+        return timm.create_model(name, num_classes=5)
+    options = {"init_weights": False} if name == "googlenet" else {}
+    return torchvision.models.get_model(name, weights=None, num_classes=5, **options)
+
+
+def images(name: str, size: int) -> torch.Tensor:
+    return torch.randn(2, 3, *([4] if name in ("r3d_18", "r2plus1d_18") else []), size, size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "name"), ALL)
+def test_every_network_takes_every_policy(source, name):
+    original, batch = build(source, name), images(name, 32)
+    for padding in ("keep", "same_circular", "full_zero"):
+        for subsampling in ("keep", "blur3", "aps"):
+            network = convert(original, padding, subsampling, example_input=batch)
+            # the two that change most are trained and evaluated, on another size
+            if (padding, subsampling) not in {("full_zero", "keep"), ("same_circular", "aps")}:
+                continue
+            output = network.train()(batch)
+            loss = (output[0] if isinstance(output, tuple) else output).square().mean()
+            loss.backward()
+            assert loss.isfinite()
+            assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+            with torch.no_grad():
+                assert network.eval()(images(name, 45)).shape == (2, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "name"), [("torchvision", "resnet50"), ("timm", "efficientnet_b0"), ("timm", "vgg11")]
+)
+@pytest.mark.parametrize("subsampling", ["keep", "blur3", "aps"])
+def test_valid_takes_images_that_are_large_enough(source, name, subsampling):
+    original = build(source, name)
+    with pytest.raises(TinvError, match="under padding=valid the least input that works is") as error:
+        convert(original, "valid", subsampling, example_input=images(name, 32))
+    least = int(str(error.value).rpartition("x")[2])
+    network = convert(original, "valid", subsampling, example_input=images(name, least))
+    with torch.no_grad():
+        assert network.eval()(images(name, least)[:1]).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mobilevit_xxs", r"layer stages\.2\.1 \(MobileVitBlock\) cannot be traced"),
+        ("hrnet_w18_small", r"layer stage2\.0\."),
+        ("vit_tiny_patch16_224", r"layer"),
+    ],
+)
+def test_what_is_refused_is_refused_by_name(name, message):
+    """The list in the README: networks that resize maps, attend or unfold."""
+    original = timm.create_model(name, num_classes=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(TinvError, match=message):
+            convert(original, "full_zero", example_input=torch.zeros(1, 3, 224, 224))
