@@ -322,6 +322,13 @@ def test_branches_share_one_adaptive_choice_a_sample():
     torch.testing.assert_close(converted(images.roll((1, 3), (2, 3))), together)
 
 
+@pytest.mark.parametrize("padding", ["full_zero", "valid"])
+def test_the_phases_of_adaptive_branches_are_aligned_before_they_choose(padding):
+    images = torch.zeros(1, 3, 431, 431)
+    network = convert(resnet18(), padding, "aps", stem="convert", example_input=images)
+    assert network.conversion.left == []
+
+
 def test_squeeze_excite_gates_are_left_alone():
     network = convert(timm.create_model("seresnet18"), "full_zero", example_input=IMAGES)
     assert network.layer1[0].se.fc1.padding == (0, 0)

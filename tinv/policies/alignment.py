@@ -139,7 +139,7 @@ class Aligner:
             for source in node.all_input_nodes:
                 if source in trunk and self.walk.spatial(source):
                     edges.append((source, node))
-                elif source in trunk and isinstance(self.walk.places.get(source), list):
+                elif source in trunk and self.walk.is_map(node) and isinstance(self.walk.places.get(source), list):
                     # a part of a split: moved behind the split
                     edges += [(node, user) for user in node.users if user in branch or user is merge]
         usable = edges and all(self.walk.is_map(source) for source, _ in edges)

@@ -115,7 +115,8 @@ SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
         cast(Subsampling, name): Card(
             f"stride 1, then after the activation{blur} the strongest of the s*s ways to take every s-th pixel",
             CHAMAN,
-            "every circular shift, with same_circular padding and sizes divisible by the total stride",
+            "every circular shift, with same_circular and sizes divisible by the total stride; every shift on a zero "
+            "canvas, with full_background and pool=full; both need stem=convert",
             "s*s times the strided layer",
         )
         for name, blur in {

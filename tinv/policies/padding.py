@@ -97,6 +97,11 @@ def pad(images: Tensor, amounts: Amounts, content: Content = "zero", background:
         inner = tuple(slice(left, left + size) for size, (left, _) in zip(images.shape[2:], amounts, strict=True))
         padded[(slice(None), slice(None), *inner)] = images
         return padded
+    furthest = [max(pair) for pair in amounts]
+    if content == "replicate" or (
+        content == "reflect" and all(f < size for f, size in zip(furthest, images.shape[2:], strict=True))
+    ):
+        return F.pad(images, flat(amounts), mode=content)
     for axis, (left, right) in enumerate(amounts, start=2):
         size = images.shape[axis]
         if not left and not right:

@@ -16,6 +16,7 @@ from tinv.errors import TinvError, unknown
 from tinv.metrics import Accuracy, InvarianceMetric
 from tinv.models import Source, create_backbone
 from tinv.policies.cards import Padding, Subsampling
+from tinv.policies.convert import PoolPolicy, Stem
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
@@ -40,6 +41,8 @@ class Classification(LightningModule):
         backbone_args: the network's own options, such as `kernel_size`.
         padding: policy of all its convolutions, see `tinv list padding`.
         subsampling: policy of all its strides, see `tinv list subsampling`.
+        pool: padding of the pools of a timm or torchvision network: `keep`, `valid`, `same` or `full`.
+        stem: `convert` lets `subsampling` treat the first convolution of such a network too.
         pretrained: starts from the source's published weights.
         num_classes: numbers in the output vector; None takes the data's.
         input_shape: (C, H, W) of the images; None takes the data's.
@@ -56,6 +59,8 @@ class Classification(LightningModule):
         backbone_args: dict[str, Any] | None = None,
         padding: Padding = "keep",
         subsampling: Subsampling = "keep",
+        pool: PoolPolicy = "keep",
+        stem: Stem = "keep",
         pretrained: bool = False,
         num_classes: int | None = None,
         input_shape: tuple[int, int, int] | None = None,
@@ -72,6 +77,8 @@ class Classification(LightningModule):
             "source": source,
             "padding": padding,
             "subsampling": subsampling,
+            "pool": pool,
+            "stem": stem,
             "pretrained": pretrained,
             **(backbone_args or {}),
         }
