@@ -11,7 +11,9 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def test_the_python_example_shows_exact_invariance(capsys):
-    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    convert, code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(convert, "README.md", "exec"), {})
+    assert "convolutions padded" in capsys.readouterr().out
     variables: dict = {}
     exec(code, variables)
     assert float(variables["similarity"].compute()["mcs"]) == pytest.approx(1, abs=1e-6)

@@ -24,7 +24,7 @@ def pooling_cnn(
     kernel_size: int = 2,
     subsampling_factor: int = 8,
     stride_order: StrideOrder = "first",
-    pool: PoolKind = "max",
+    pool_kind: PoolKind = "max",
     pool_padding: Padding = "same_zero",
     channels: Sequence[int] = (16, 32, 64),
     head: Literal["flatten", "gap"] = "flatten",
@@ -43,7 +43,7 @@ def pooling_cnn(
         kernel_size: of the pools in pixels, 2 to 5 in the paper.
         subsampling_factor: product of the three pool strides: 1, 2, 4 or 8.
         stride_order: whether the `first` pools or the `last` get the strides; `last` costs 3 to 10 times more.
-        pool: kind of the pools.
+        pool_kind: what the pools take of their window.
         pool_padding: policy of the pools; `same_zero` makes the map's size independent of the kernel's.
         channels: of the three convolutions.
         head: `flatten` keeps positions apart, `gap` is global average pooling.
@@ -60,8 +60,8 @@ def pooling_cnn(
         raise TinvError(f"channels must be three numbers, one a convolution, not {list(channels)}")
     if stride_order not in get_args(StrideOrder):
         raise unknown("stride_order", stride_order, get_args(StrideOrder))
-    if pool not in get_args(PoolKind):
-        raise unknown("pool", pool, get_args(PoolKind))
+    if pool_kind not in get_args(PoolKind):
+        raise unknown("pool_kind", pool_kind, get_args(PoolKind))
     if head not in ("flatten", "gap"):
         raise unknown("head", head, ("flatten", "gap"))
     check_padding(pool_padding)
@@ -73,6 +73,6 @@ def pooling_cnn(
     builder = PlainBuilder(in_channels, padding, subsampling)
     for number, (width, stride) in enumerate(zip(channels, strides, strict=True), start=1):
         builder.conv(f"conv{number}", width, kernel_size=3)
-        builder.pool(f"pool{number}", kernel_size, stride, pool, pool_padding, antialias)
+        builder.pool(f"pool{number}", kernel_size, stride, pool_kind, pool_padding, antialias)
     network: Head = head
     return PlainNetwork(builder.build(), network, num_classes, (in_channels, *input_size))
