@@ -184,6 +184,13 @@ def test_mode_and_training_flag_of_single_layers_are_kept():
     assert network.layer1[0].bn1.training
 
 
+def test_added_layers_are_on_the_device_of_the_weights():
+    network = convert(resnet18().to("meta"), "keep", "blur3", example_input=IMAGES)
+    assert {buffer.device.type for buffer in network.buffers()} == {"meta"}
+    network = convert(resnet18(), "keep", "blur3", example_input=IMAGES.to("meta"))
+    assert {buffer.device.type for buffer in network.buffers()} == {"cpu"}
+
+
 def test_training_and_evaluation_differ_where_the_original_does():
     """A GoogLeNet has further outputs in training, and functional dropout is off in evaluation."""
     original = torchvision.models.googlenet(weights=None, init_weights=False, num_classes=5)

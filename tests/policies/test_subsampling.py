@@ -113,3 +113,11 @@ def test_policies_name_their_layers():
     assert (blur.size, blur.stride) == (4, 2)
     assert (plain.blur.size, plain.stride) == (1, 2)
     assert (both.blur.size, both.blur.stride, both.stride) == (5, 1, 2)
+
+
+def test_a_blur_takes_every_memory_format():
+    images = torch.randn(2, 3, 8, 8)
+    blur = BlurPool(3)
+    expected = blur(images)
+    moved = blur.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(moved, expected)

@@ -249,6 +249,9 @@ def convert(
             raise
         raise TinvError(f"{error}{_least_size(model, settings, example_input)}") from error
     network = ConvertedNetwork(with_weights_of(builder.twin, model), builder.graphs, builder.conversion)
+    weight = next(model.parameters(), None)
+    if weight is not None:
+        cast(nn.Module, network.policy_layers).to(weight.device)
     network.train(model.training)
     for name, module in model.named_modules():
         network.get_submodule(name).training = module.training

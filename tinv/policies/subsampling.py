@@ -77,7 +77,8 @@ class BlurPool(nn.Module):
         # constants, not part of the state dict: published weights must still load. One filter for inputs of any number
         # of axes, or the one filter there is
         for axes in (1, 2, 3) if isinstance(size, int) else (len(sizes),):
-            kernel = torch.ones(1, 1, dtype=torch.float64)
+            # without the two axes of channels: `module.to(memory_format=...)` takes what has four or five axes
+            kernel = torch.ones((), dtype=torch.float64)
             for s in each_axis(size, axes):
                 row = torch.tensor([comb(s - 1, i) for i in range(s)], dtype=torch.float64) / 2 ** (s - 1)
                 kernel = kernel.unsqueeze(-1) * row
