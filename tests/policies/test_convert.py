@@ -209,6 +209,9 @@ def test_the_report_says_what_was_done():
     assert report.counts["branches aligned"] == 8
     assert [(note.layer, "stem=keep" in note.text) for note in report.left] == [("conv1", True)]
     assert "conv1: padding 3 -> 6" in str(report)
+    assert report.after.flops > 3 * report.before.flops
+    assert f"{report.after.flops / report.before.flops:.2f}x the FLOPs" in str(report)
+    assert "on 64x64 images" in str(report)
 
 
 # every kind of convolution

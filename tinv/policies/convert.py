@@ -20,7 +20,7 @@ from tinv.errors import LayerError, TinvError, unknown
 from tinv.policies.alignment import Aligner
 from tinv.policies.background import add_background
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.geometry import Place, Walk
+from tinv.policies.geometry import Cost, Place, Walk
 from tinv.policies.operations import Operation, Window, is_tensorflow_same, written_pads
 from tinv.policies.padding import (
     Content,
@@ -98,16 +98,30 @@ class Conversion:
         changed: layers that were changed or added, in the order of running, each with what was done.
         left: layers that the policies name but that were left, each with the reason.
         counts: how many layers of each kind of change.
+        size: of the example's images, in pixels.
+        before: what the example cost in evaluation before the conversion.
+        after: what it costs since.
     """
 
     settings: Settings
     changed: list[Note] = field(default_factory=list)
     left: list[Note] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    size: tuple[int, ...] = ()
+    before: Cost = field(default_factory=Cost)
+    after: Cost = field(default_factory=Cost)
+
+    @property
+    def price(self) -> str:
+        """What the conversion costs, in words."""
+        flops, memory = self.after.flops / max(self.before.flops, 1), self.after.bytes / max(self.before.bytes, 1)
+        size = "x".join(map(str, self.size))
+        return f"{flops:.2f}x the FLOPs and {memory:.2f}x the activation memory on {size} images"
 
     def __str__(self) -> str:
         """The policies, the counts, and a line for each layer."""
         lines = [str(self.settings), ", ".join(f"{n} {what}" for what, n in self.counts.items()) or "nothing changed"]
+        lines += [self.price] if self.size else []
         lines += [f"  {note.layer}: {note.text}" for note in self.changed]
         lines += [f"  {note.layer}: left: {note.text}" for note in self.left]
         return "\n".join(lines)
@@ -361,14 +375,24 @@ class _Builder:
         # added afterwards, or a Sequential would run it
         self.twin.policy_layers = nn.ModuleDict()
         self.twin.eval()
-        walks = {id(g): Walk(g, self.twin, example).run() for g in self.graphs.values()}
+        walks = {id(g): Walk(g, self.twin, example, count=True).run() for g in self.graphs.values()}
+        before = walks[id(self.graphs[False])].cost
         # every graph is seen before any layer is changed
         for original in walks.values():
             _GraphBuilder(self, original, example).build()
         for graph in {id(g): g for g in self.graphs.values()}.values():
             graph.lint()
+        after = Walk(self.graphs[False], self.twin, example, count=True).run().cost
         counts = Counter(self.kinds.values())
-        self.conversion = Conversion(settings, list(self.notes.values()), list(self.left.values()), dict(counts))
+        self.conversion = Conversion(
+            settings,
+            list(self.notes.values()),
+            list(self.left.values()),
+            dict(counts),
+            tuple(example.shape[2:]),
+            before,
+            after,
+        )
 
     def changed(self, layer: str, text: str, kind: str) -> None:
         self.notes.setdefault((layer, text), Note(layer, text))

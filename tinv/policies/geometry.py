@@ -118,6 +118,12 @@ class Walk:
                 self.step(node)
         return self
 
+    @property
+    def cost(self) -> Cost:
+        """Of all nodes that have been run."""
+        costs = self.costs.values()
+        return Cost(sum(cost.flops for cost in costs), sum(cost.bytes for cost in costs))
+
     @torch.no_grad()
     def step(self, node: fx.Node) -> None:
         """Runs one node, whose inputs have been run.

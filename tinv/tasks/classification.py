@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
@@ -111,6 +112,10 @@ class Classification(LightningModule):
             self.network = create_backbone(
                 num_classes=num_classes, in_channels=shape[0], input_size=tuple(shape[1:]), **self.backbone_options
             ).to(memory_format=self.memory_format)
+            conversion = getattr(self.network, "conversion", None)
+            if conversion is not None:
+                # a policy may cost many times the network's usual work: known before the first step
+                rank_zero_info(f"{self.backbone_options['name']} under {conversion.settings}: {conversion.price}")
         margin = getattr(data, "margin", None)
         for metric in self.metrics:
             if metric.canvas == "zero" and margin is not None and metric.max_shift > margin:
