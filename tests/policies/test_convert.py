@@ -339,6 +339,17 @@ def test_the_phases_of_adaptive_branches_are_aligned_before_they_choose(padding)
     assert network.conversion.left == []
 
 
+def test_blurs_that_a_network_has_become_adaptive_and_share_their_choice():
+    images = torch.randn(2, 3, 64, 64)
+    network = convert(
+        timm.create_model("resnetblur18").eval(), "same_circular", "aps", stem="convert", example_input=images
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(network(images.roll((1, 3), (2, 3))), network(images), rtol=1e-3, atol=1e-4)
+    with pytest.raises(TinvError, match="blurs already"):
+        convert(timm.create_model("resnetblur18"), "keep", "dense", example_input=images)
+
+
 def test_squeeze_excite_gates_are_left_alone():
     network = convert(timm.create_model("seresnet18"), "full_zero", example_input=IMAGES)
     assert network.layer1[0].se.fc1.padding == (0, 0)

@@ -497,8 +497,7 @@ class _GraphBuilder:
             thinned = (1,) * len(thinned)
             self.builder.leave(layer, "the stride of the first convolution, by stem=keep")
         if op.kind == "blur":
-            self.blur(node, window, layer)
-            return None
+            return self.blur(node, window, layer)
         dense = self.settings.subsampling == "dense"
         new = replace(
             window,
@@ -723,8 +722,11 @@ class _GraphBuilder:
             self.walk.step(new)
         return choice.next
 
-    def blur(self, node: fx.Node, window: Window, layer: str) -> None:
-        """Keeps a blur that the network has, with the border of the policy, or makes it adaptive."""
+    def blur(self, node: fx.Node, window: Window, layer: str) -> fx.Node | None:
+        """Keeps a blur that the network has, with the border of the policy, or makes it adaptive.
+
+        Returns the node if it is now a layer of ours, to be visited as such.
+        """
         policy, kernel = self.settings.subsampling, list(window.kernel)
         if policy == "dense":
             raise LayerError(f"layer {layer} blurs already; subsampling=dense needs the network without blur")
@@ -741,7 +743,10 @@ class _GraphBuilder:
         if new is not None:
             self.call_layer(node, new, layer)
             node.meta["layer"] = layer
+            self.origin(node)
             del self.original.operations[node]
+            return node
+        return None
 
     # merges
 
