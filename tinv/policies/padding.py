@@ -90,13 +90,12 @@ def pad(images: Tensor, amounts: Amounts, content: Content = "zero", background:
             # a walk over shapes alone, before the background is known
             assert images.is_meta, "background padding needs the response to a blank image"
             return F.pad(images, flat(amounts))
-        sizes = [size + left + right for size, (left, right) in zip(images.shape[2:], amounts, strict=True)]
-        padded = (
-            background.to(images.dtype).expand(*images.shape[:2], *sizes).clone(memory_format=_memory_format(images))
-        )
-        inner = tuple(slice(left, left + size) for size, (left, _) in zip(images.shape[2:], amounts, strict=True))
-        padded[(slice(None), slice(None), *inner)] = images
-        return padded
+        memory_format, constant = _memory_format(images), background.to(images.dtype)
+        for axis, (left, right) in enumerate(amounts, start=2):
+            if left or right:
+                strips = [constant.expand(*images.shape[:axis], n, *images.shape[axis + 1 :]) for n in (left, right)]
+                images = torch.cat([strips[0], images, strips[1]], dim=axis)
+        return images.contiguous(memory_format=memory_format)
     furthest = [max(pair) for pair in amounts]
     if content == "replicate" or (
         content == "reflect" and all(f < size for f, size in zip(furthest, images.shape[2:], strict=True))
