@@ -88,7 +88,7 @@ PADDING_CARDS: dict[Padding, Card] = {
         "d(k-1) a side of the layer's own response to a blank image",
         "tinv",
         "shifts of content on a zero canvas by multiples of the total stride",
-        "as full_zero and a copy a layer",
+        "as full_zero and a copy a layer; in training the batch statistics once more",
     ),
 }
 
