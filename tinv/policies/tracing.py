@@ -137,7 +137,7 @@ class _Tracer(fx.Tracer):
         self.path.append(path)
         adapter = _adapters().get(type(m))
         if adapter is not None:
-            forward = copy.copy(adapter).__get__(m)
+            forward = adapter.__get__(m)
         result = super().call_module(m, forward, args, kwargs)
         self.path.pop()
         return result
