@@ -18,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tinv.errors import LayerError, TinvError, unknown
 from tinv.policies.alignment import Aligner
-from tinv.policies.background import add_background
+from tinv.policies.background import add_background, shared_moments
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.geometry import Cost, Place, Walk
 from tinv.policies.operations import Operation, Window, is_tensorflow_same, written_pads
@@ -153,7 +153,8 @@ class ConvertedNetwork(nn.Module):
         return self._programs[self.training](self, images)
 
     def _compile(self) -> None:
-        self._programs = {training: _program(graph, self.original_class) for training, graph in self.graphs.items()}
+        graphs = {training: shared_moments(graph) if training else graph for training, graph in self.graphs.items()}
+        self._programs = {training: _program(graph, self.original_class) for training, graph in graphs.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_programs"}

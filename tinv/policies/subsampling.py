@@ -96,7 +96,8 @@ class BlurPool(nn.Module):
             images = pad(images, amounts, self.padding_content, background)
             check_kernel_fits("blur", size, images.shape[2:])
         channels = images.shape[1]
-        kernel = getattr(self, f"filter_{axes}d").to(images.dtype).expand(channels, 1, *size)
+        # one channel first: an expanded plane alone would pass for channels_last
+        kernel = getattr(self, f"filter_{axes}d").to(images.dtype)[None, None].expand(channels, 1, *size)
         padding = [left for left, _ in amounts] if inside else 0
         conv = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
         return conv(images, kernel, stride=stride, padding=padding, groups=channels)
