@@ -10,9 +10,9 @@ from official_formats import write_cifar_binary, write_mnist
 
 from tinv.cli import main
 from tinv.report.published import tables
-from tinv.runs.options import config_files, config_folder
+from tinv.runs.options import config_files, shipped_folder
 
-OVERLAYS = sorted((config_folder() / "overlays").glob("*.yaml"))
+OVERLAYS = sorted((shipped_folder("configs") / "overlays").glob("*.yaml"))
 EXPERIMENTS = [path for path in config_files() if path not in OVERLAYS]
 SMALL = {
     "Rook": [],
@@ -56,7 +56,7 @@ def test_every_experiment_runs(path, data):
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
 def test_every_overlay_runs_over_the_cifar_grid(overlay, data):
-    init_args = run(config_folder() / "cifar_grid.yaml", overlay)["config"]
+    init_args = run(shipped_folder("configs") / "cifar_grid.yaml", overlay)["config"]
     backbone, images = init_args["model"]["init_args"]["backbone_args"], init_args["data"]["init_args"]
     changed = {
         "learned_invariance": images["train_max_shift"] == 8,

@@ -20,6 +20,7 @@ RUN_COMMANDS = {
     "predict": "write a checkpoint's class probabilities for the test sets",
 }
 OTHER_COMMANDS = {
+    "sweep": "a whole grid of runs, here or on Slurm; goes on where it was stopped",
     "inspect": "geometry, cost and exact invariance of a network under a policy",
     "report": "table and pictures of finished runs, beside the published numbers",
     "list": "backbones, data, experiments, padding or subsampling policies",
@@ -70,6 +71,10 @@ def _dispatch(words: list[str]) -> int:
         from tinv.inspection import inspect
 
         return inspect(rest)
+    if command == "sweep":
+        from tinv.sweeps.command import sweep
+
+        return sweep(rest)
     if command == "report":
         from tinv.report.command import report
 
@@ -108,7 +113,8 @@ examples:
   tinv fit --config configs/digits_grid.yaml
   tinv fit --config configs/cifar_grid.yaml --model.init_args.backbone_args.kernel_size=5
   tinv test --config configs/digits_grid.yaml --ckpt_path runs/digits_grid/RUN/checkpoints/best.ckpt
-  tinv report runs/digits_grid
+  tinv sweep sweeps/red_green.yaml --out runs/red_green --jobs 2
+  tinv report runs/red_green
   tinv inspect resnet50 --padding full_zero --subsampling blur3
 
 `tinv fit --help` lists every option there is (it takes some seconds)."""

@@ -58,7 +58,7 @@ def _experiments() -> None:
     for path in options.config_files():
         # the first comment of a configuration says what it is
         first = path.read_text().partition("\n")[0]
-        rows[f"configs/{path.relative_to(options.config_folder())}"] = first.removeprefix("#").strip()
+        rows[f"configs/{path.relative_to(options.shipped_folder('configs'))}"] = first.removeprefix("#").strip()
     _two_columns("experiments (tinv fit --config FILE; lay overlays over them with another --config)", rows)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -68,22 +68,31 @@ def find_config(path: str) -> Path:
         TinvError: if it is in neither place.
     """
     given = Path(path)
-    for candidate in (given, config_folder().parent / given):
-        if candidate.is_file():
-            return candidate
-    shipped = [f"configs/{p.relative_to(config_folder())}" for p in config_files()]
+    if given.is_file():
+        return given
+    if (found := find_shipped(given, "configs")) is not None:
+        return found
+    shipped = [f"configs/{p.relative_to(shipped_folder('configs'))}" for p in config_files()]
     raise TinvError(f"no configuration file {path}{nearest(path, shipped)}")
 
 
-def config_folder() -> Path:
-    """Returns the folder of the configurations that ship with tinv: in a checkout, or in the installed package."""
-    checkout = PACKAGE.parent / "configs"
-    return checkout if checkout.is_dir() else PACKAGE / "configs"
+def shipped_folder(kind: Literal["configs", "sweeps"]) -> Path:
+    """Returns the folder of the files of a kind that ship with tinv: in a checkout, or in the installed package."""
+    checkout = PACKAGE.parent / kind
+    return checkout if checkout.is_dir() else PACKAGE / "files" / kind
+
+
+def find_shipped(path: Path, kind: Literal["configs", "sweeps"]) -> Path | None:
+    """Returns the file `configs/...` or `sweeps/...` that ships with tinv, None if there is none."""
+    if path.parts[:1] != (kind,):
+        return None
+    found = shipped_folder(kind).joinpath(*path.parts[1:])
+    return found if found.is_file() else None
 
 
 def config_files() -> list[Path]:
     """Returns the configurations that ship with tinv, overlays last."""
-    return [*sorted(config_folder().glob("*.yaml")), *sorted(config_folder().glob("*/*.yaml"))]
+    return [*sorted(shipped_folder("configs").glob("*.yaml")), *sorted(shipped_folder("configs").glob("*/*.yaml"))]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""One cell of a sweep: its settings, the hash that names it, its folder, and the command that runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinv.errors import TinvError, unknown
+from tinv.runs.folder import PLACE_KEYS, RunFolder
+from tinv.sweeps.sweepfile import Sweep, base_settings, option_words, override
+
+PROGRAM = (sys.executable, "-m", "tinv", "fit")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep.
+
+    Attributes:
+        id: hash of the configuration that the run's files and options come to.
+        name: of its folder.
+        settings: the swept keys and their values.
+        words: all options of the run but those of place.
+        flat: every dotted key that a file or option sets, and its value.
+    """
+
+    id: str
+    name: str
+    settings: dict[str, Any]
+    words: tuple[str, ...]
+    flat: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The settings in short: `padding=valid seed_everything=3`."""
+        return " ".join(option.removeprefix("--").rpartition(".")[2] for option in _short_options(self.settings))
+
+    def nested(self) -> dict[str, Any]:
+        """Returns the configuration as its files would write it, without defaults."""
+        config: dict[str, Any] = {}
+        for key, value in self.flat.items():
+            *parents, last = key.split(".")
+            inner = config
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+            inner[last] = value
+        return config
+
+
+def _short_options(settings: dict[str, Any]) -> list[str]:
+    short = {key.rpartition(".")[2]: value for key, value in settings.items()}
+    return option_words(short if len(short) == len(settings) else settings)
+
+
+class CellFactory:
+    """Makes the cells of one sweep under the same further options.
+
+    Args:
+        sweep: whose cells.
+        extra: options laid over every cell.
+    """
+
+    def __init__(self, sweep: Sweep, extra: Sequence[str] = ()) -> None:
+        self.extra = tuple(extra)
+        self.words = sweep.words
+        self.base = base_settings(sweep.words)
+        self.overrides = base_settings(extra)
+        for key in self.overrides:
+            if key in sweep.parameters:
+                raise TinvError(f"--{key} is varied by {sweep.path}; narrow it with --only {key}=VALUE")
+
+    def __call__(self, settings: dict[str, Any]) -> Cell:
+        """Returns the cell of some settings."""
+        flat = dict(self.base)
+        for key, value in settings.items():
+            override(flat, key, value)
+        for key, value in self.overrides.items():
+            override(flat, key, value)
+        own = {key: value for key, value in flat.items() if key.partition(".")[0] not in PLACE_KEYS}
+        digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        words = (*self.words, *option_words(settings), *self.extra)
+        return Cell(digest, f"{_slug(settings)}-{digest}", settings, words, flat)
+
+
+def _slug(settings: dict[str, Any]) -> str:
+    text = "-".join(option.partition("=")[2].rpartition("/")[2] for option in option_words(settings))
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)[:60].strip("-_.") or "cell"
+
+
+def chosen(cells: Sequence[Cell], only: Sequence[str], parameters: Sequence[str]) -> list[Cell]:
+    """Returns the cells that fit all of some `key=value` conditions; a key may be named by its last word.
+
+    Raises:
+        TinvError: for a key that is not varied, or if nothing fits.
+    """
+    conditions: dict[str, set[str]] = {}
+    for condition in only:
+        key, equals, value = condition.partition("=")
+        full = [name for name in parameters if name == key or name.rpartition(".")[2] == key]
+        if not equals or len(full) != 1:
+            raise TinvError(f"--only {condition}: {unknown('key', key, parameters)}")
+        conditions.setdefault(full[0], set()).add(value)
+    kept = [
+        cell
+        for cell in cells
+        if all(option_words({"": cell.settings[key]})[0][3:] in values for key, values in conditions.items())
+    ]
+    if not kept:
+        raise TinvError(f"no cell fits --only {' '.join(only)}")
+    return kept
+
+
+class CellFolder(RunFolder):
+    """The folder of one cell: that of its run, with the run's log."""
+
+    def __init__(self, sweep_folder: Path, cell: Cell) -> None:
+        super().__init__(sweep_folder / "cells" / cell.name)
+        self.log = self.path / "log.txt"
+
+
+def fit_command(cell: Cell, folder: RunFolder, program: Sequence[str] = PROGRAM) -> list[str]:
+    """Returns the command that runs a cell, or goes on with it from its last checkpoint."""
+    resume = ["--ckpt_path=last"] if folder.last.exists() else []
+    return [*program, *cell.words, f"--run_dir={folder.path}", *resume]
+
+
+def last_error_line(log: Path) -> str:
+    """Returns the line of a log that says why the run failed: the last one that speaks of an error."""
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[-400:] if line.strip()]
+    except OSError as error:
+        return f"no log ({error.strerror})"
+    errors = [line for line in lines if re.search(r"\berror\b|Error\b|Killed", line)]
+    return (errors or lines or ["no output"])[-1][:300]
+
+
+def read_results(path: Path) -> dict[str, Any] | None:
+    """Returns what a results.json holds; None if there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        results = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(results, dict) or "status" not in results:
+        raise ValueError("it has no status")
+    if results["status"] == "finished" and not isinstance(results.get("metrics"), dict):
+        raise ValueError("it has no metrics")
+    return results

@@ -1,0 +1,122 @@
+"""What a sweep shows while it runs: a live table in a terminal, a line an event elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tinv.sweeps.cells import Cell, CellFolder
+from tinv.sweeps.ledger import Ledger
+
+REFRESH_SECONDS = 1.0
+
+
+class Display:
+    """Shows how far a sweep is: done, running, failed, time left.
+
+    Args:
+        ledger: of the sweep.
+        cells: those asked for so far, excluded ones not among them.
+        total: how many they will be in all.
+        together: how many run side by side.
+    """
+
+    def __init__(self, ledger: Ledger, cells: Sequence[Cell], total: int, together: int) -> None:
+        self.ledger, self.total, self.together = ledger, total, together
+        self.ids = {cell.id for cell in cells}
+        self.console = Console(stderr=True)
+        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self.begun: dict[str, float] = {}
+        self.shown = 0.0
+
+    def __enter__(self) -> Display:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.update(self.table([]), refresh=True)
+            self.live.stop()
+
+    def started(self, cell: Cell) -> None:
+        self.ids.add(cell.id)
+        self.begun[cell.id] = time.monotonic()
+        self._line("begun" if self.ledger[cell].attempts == 1 else "going on", cell, "")
+
+    def ended(self, cell: Cell) -> None:
+        entry = self.ledger[cell]
+        took = f"{_duration(time.monotonic() - self.begun.pop(cell.id, time.monotonic()))}"
+        self._line(entry.status, cell, f"{took}, {self.left()}")
+        if entry.error and not self.live:
+            print(f"    {entry.error}", file=sys.stderr, flush=True)
+
+    def tick(self, running: Sequence[Cell]) -> None:
+        if self.live and time.monotonic() - self.shown > REFRESH_SECONDS:
+            self.shown = time.monotonic()
+            self.live.update(self.table(running), refresh=True)
+
+    def counts(self) -> Counter[str]:
+        """Returns how many cells have each status."""
+        return Counter(self.ledger.entries[id].status for id in self.ids)
+
+    def left(self) -> str:
+        """Returns the time left as text, from the time that finished cells took."""
+        took = [e.seconds for e in self.ledger.entries.values() if e.status == "finished" and e.seconds]
+        counts = self.counts()
+        open_cells = self.total - counts["finished"] - counts["failed"]
+        if open_cells <= 0:
+            return "nothing left"
+        if not took:
+            return f"{open_cells} left"
+        now = time.monotonic()
+        mean = sum(took) / len(took)
+        seconds = mean * open_cells - sum(min(now - begun, mean) for begun in self.begun.values())
+        return f"about {_duration(max(seconds, mean) / min(self.together, open_cells))} left"
+
+    def table(self, running: Sequence[Cell]) -> RenderableType:
+        """Returns the live table."""
+        counts = self.counts()
+        head = Text.assemble(
+            (f"{counts['finished']}", "bold green"), f" of {self.total} done   ",
+            (f"{len(running)}", "bold"), " running   ",
+            (f"{counts['failed']}", "bold red" if counts["failed"] else ""), " failed   ", self.left(),
+        )  # fmt: skip
+        rows = Table.grid(padding=(0, 2))
+        for cell in running[: self.together]:
+            took = time.monotonic() - self.begun.get(cell.id, time.monotonic())
+            rows.add_row(Text(cell.title, overflow="ellipsis", no_wrap=True), _duration(took), self._epoch(cell))
+        return Group(head, rows)
+
+    def _epoch(self, cell: Cell) -> str:
+        try:
+            with CellFolder(self.ledger.folder, cell).metrics.open() as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, csv.Error):
+            return "starting"
+        return f"epoch {int(float(rows[-1]['epoch'])) + 1}" if rows and rows[-1].get("epoch") else "starting"
+
+    def _line(self, what: str, cell: Cell, more: str) -> None:
+        if self.live:
+            return
+        counts = self.counts()
+        done = counts["finished"] + counts["failed"]
+        ending = f"  ({more})" if more else ""
+        print(f"[{done}/{self.total}] {what}: {cell.title}{ending}", file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    """Returns `4s`, `3m05s`, `2h10m`."""
+    whole = timedelta(seconds=round(seconds))
+    hours, rest = divmod(int(whole.total_seconds()), 3600)
+    minutes, last = divmod(rest, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{last:02}s" if minutes else f"{last}s"

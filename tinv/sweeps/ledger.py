@@ -1,0 +1,196 @@
+"""What has been done of a sweep: `ledger.json`, one entry a cell, always readable, and true to the cells' own files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TextIO, get_args
+
+from tinv.errors import TinvError
+from tinv.runs.folder import write_atomically
+from tinv.sweeps.cells import Cell, CellFolder, read_results
+from tinv.sweeps.sweepfile import Sweep
+
+Status = Literal["pending", "running", "stopped", "finished", "failed", "excluded"]
+"""stopped: begun and not finished, to be gone on with."""
+
+
+@dataclass
+class Entry:
+    """What is known of one cell.
+
+    Attributes:
+        name: of its folder.
+        settings: swept keys and values.
+        status: of the cell.
+        attempts: how often it was begun or gone on with.
+        seconds: of the attempts that have ended.
+        error: why it failed, or is excluded.
+        job: of Slurm.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    status: Status = "pending"
+    attempts: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    job: str | None = None
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> Entry:
+        """Makes an entry of what a ledger holds.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
+        if not isinstance(content, dict) or content.get("status") not in get_args(Status):
+            raise ValueError("an entry without status")
+        known = {field.name for field in fields(cls)}
+        try:
+            return cls(**{key: value for key, value in content.items() if key in known})
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+
+class Ledger:
+    """The ledger of the sweep in one folder, held against other `tinv sweep` until it is closed.
+
+    Args:
+        folder: of the sweep; made if it is not there.
+        sweep: that runs in it.
+        extra: options laid over every cell.
+
+    Raises:
+        TinvError: if the folder belongs to another sweep, another process works on it, or it cannot be written to.
+    """
+
+    def __init__(self, folder: Path, sweep: Sweep, extra: tuple[str, ...] = ()) -> None:
+        self.folder, self.path = folder, folder / "ledger.json"
+        self.identity = {
+            "sweep": sweep.name,
+            "method": sweep.method,
+            "options": [*sweep.words, *extra],
+            "parameters": sorted(sweep.parameters),
+        }
+        self.entries: dict[str, Entry] = {}
+        self._lock: TextIO | None = None
+        self._lost = False
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".sweep.lock").open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise TinvError(
+                f"another tinv sweep works in {folder}; wait for it, or choose another folder with --out"
+            ) from error
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        if not self.path.exists():
+            others = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
+            if others and not (self.folder / "cells").is_dir():
+                raise TinvError(f"{self.folder} holds other files and no sweep; choose an empty folder with --out")
+            return
+        try:
+            content = json.loads(self.path.read_text())
+            identity = dict(content["identity"])
+            entries = {str(key): Entry.read(value) for key, value in content["cells"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            aside = self.path.with_name(f"ledger.damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
+            with self._writing():
+                self.path.rename(aside)
+            print(
+                f"note: {self.path} is damaged ({error}); it was renamed to {aside.name}, and what is done is read off "
+                "the cells' folders",
+                file=sys.stderr,
+            )
+            return
+        if identity != self.identity:
+            wrong = next(key for key in self.identity if identity.get(key) != self.identity[key])
+            raise TinvError(
+                f"{self.folder} holds another sweep: its {wrong} is {_short(identity.get(wrong))}, not "
+                f"{_short(self.identity[wrong])}; choose another folder with --out"
+            )
+        self.entries = entries
+
+    def open(self, cells: Iterable[Cell], excluded: dict[str, str]) -> None:
+        """Brings the ledger in line with the cells' folders.
+
+        A cell is finished if, and only if, its results.json says so. What was running when the last `tinv sweep` ended
+        is stopped now. A damaged results.json is named and set aside.
+
+        Args:
+            cells: of the sweep.
+            excluded: reasons by cell id.
+        """
+        for cell in cells:
+            entry = self.entries.setdefault(cell.id, Entry(cell.name, cell.settings))
+            if cell.id in excluded:
+                entry.status, entry.error = "excluded", excluded[cell.id]
+                continue
+            folder = CellFolder(self.folder, cell)
+            status = self.status_of(folder)
+            if status == "finished":
+                entry.status, entry.error = "finished", None
+            elif entry.status == "failed" or status == "failed":
+                entry.status = "failed"
+            elif entry.status != "running" or entry.job is None:  # a job of Slurm may still be running
+                entry.status = "stopped" if folder.path.exists() else "pending"
+
+    def status_of(self, folder: CellFolder) -> str | None:
+        """Returns the status that a cell's results.json gives; None if there is none that can be read."""
+        try:
+            results = read_results(folder.results)
+        except ValueError as error:
+            aside = folder.results.with_name(f"results.damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
+            with self._writing():
+                folder.results.rename(aside)
+            print(f"note: {folder.results} is damaged ({error}); it was renamed to {aside.name}", file=sys.stderr)
+            return None
+        return str(results["status"]) if results else None
+
+    def __getitem__(self, cell: Cell) -> Entry:
+        return self.entries[cell.id]
+
+    def save(self) -> None:
+        """Writes the ledger. A full disk is said once and stops nothing: the cells' own files still tell."""
+        content = {"identity": self.identity, "cells": {key: asdict(entry) for key, entry in self.entries.items()}}
+        try:
+            write_atomically(self.path, json.dumps(content, indent=1) + "\n")
+        except OSError as error:
+            if not self._lost:
+                print(f"note: cannot write {self.path} ({error.strerror}); going on without it", file=sys.stderr)
+            self._lost = True
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TinvError(
+                f"cannot write to the sweep's folder {self.folder} ({error.strerror}); choose another with --out"
+            ) from error
+
+
+def _short(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) < 120 else f"{text[:117]}..."

@@ -1,0 +1,169 @@
+"""Runs cells as processes of this machine, with its CPU threads or GPUs divided among them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tinv.sweeps.cells import PROGRAM, Cell, CellFolder, fit_command
+
+STOP_SECONDS = 60.0
+"""How long a run that was asked to stop is waited for."""
+
+STOPPED = 128 + signal.SIGTERM
+"""Exit code of a run that was stopped and can be gone on with."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Job(Protocol):
+    """A cell on its way."""
+
+    cell: Cell
+    error: str | None
+
+    @property
+    def name(self) -> str | None:
+        """The cluster's name for it, by which it is found again."""
+
+    def poll(self) -> int | None:
+        """Returns the exit code, None while the cell runs; negative for a signal."""
+
+    def stop(self) -> None:
+        """Asks the cell to stop; it can be gone on with."""
+
+
+class Launcher(Protocol):
+    """Who runs cells: this machine, or a cluster.
+
+    Attributes:
+        together: how many cells run side by side.
+        capacity: how many may be started before others have ended.
+        restarts: whether a cell that was stopped by someone else is started again.
+    """
+
+    together: int
+    capacity: int
+    restarts: bool
+
+    def start(self, cells: Sequence[Cell]) -> list[Job]:
+        """Starts cells."""
+
+    def attach(self, cell: Cell, name: str) -> Job | None:
+        """Returns a job that an earlier `tinv sweep` started, if it still runs."""
+
+
+class LocalJob:
+    """A cell that runs as a process here."""
+
+    name: str | None = None
+    error: str | None = None
+
+    def __init__(self, cell: Cell, process: subprocess.Popen[bytes], slot: int) -> None:
+        self.cell, self.process, self.slot = cell, process, slot
+        self.asked: float | None = None
+
+    def poll(self) -> int | None:
+        code = self.process.poll()
+        if code is None and self.asked is not None and time.monotonic() - self.asked > STOP_SECONDS:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        return code
+
+    def stop(self) -> None:
+        if self.asked is None:
+            self.asked = time.monotonic()
+            # the run's own process tells its children
+            self.process.terminate()
+
+
+class LocalLauncher:
+    """Runs cells as processes of this machine.
+
+    Args:
+        folder: of the sweep.
+        jobs: how many run side by side; CPU cores, or GPUs where there are any, are divided among them.
+        program: the command that runs a cell, before its options.
+    """
+
+    restarts = False
+
+    def __init__(self, folder: Path, jobs: int, program: Sequence[str] = PROGRAM) -> None:
+        self.folder, self.together, self.capacity, self.program = folder, jobs, jobs, program
+        self.jobs: list[LocalJob] = []
+        self.shares = shares(jobs, len(os.sched_getaffinity(0)), visible_gpus())
+
+    def start(self, cells: Sequence[Cell]) -> list[Job]:
+        return [self._start(cell) for cell in cells]
+
+    def attach(self, cell: Cell, name: str) -> Job | None:
+        return None
+
+    def _start(self, cell: Cell) -> LocalJob:
+        self.jobs = [job for job in self.jobs if job.process.poll() is None]
+        slot = min(set(range(self.together)) - {job.slot for job in self.jobs})
+        folder = CellFolder(self.folder, cell)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        command = fit_command(cell, folder, self.program)
+        with folder.log.open("ab") as log:
+            log.write(f"$ {' '.join(command)}\n".encode())
+            log.flush()
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self.shares[slot]},
+                # Ctrl-C in the terminal reaches us alone; we tell the cells
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        job = LocalJob(cell, process, slot)
+        self.jobs.append(job)
+        return job
+
+
+def _die_with_parent() -> None:
+    """Makes the kernel kill this process when `tinv sweep` dies, however it dies (Linux)."""
+    # PR_SET_PDEATHSIG
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def shares(jobs: int, cores: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+    """Returns the environment of each of some jobs side by side: its share of the cores and of the GPUs.
+
+    With more jobs than GPUs, GPUs are shared in turn. A thread count that the user set is kept.
+    """
+    found = []
+    for job in range(jobs):
+        threads = str(max(1, cores // jobs))
+        environment = {variable: threads for variable in THREAD_VARIABLES if variable not in os.environ}
+        if gpus:
+            each = max(1, len(gpus) // jobs)
+            own = [gpus[number % len(gpus)] for number in range(job * each, (job + 1) * each)]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+        found.append(environment)
+    return found
+
+
+def visible_gpus() -> list[str]:
+    """Returns the ids of the NVIDIA GPUs that may be used; asks the driver, not torch, which takes seconds."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return answer.stdout.split() if answer.returncode == 0 else []

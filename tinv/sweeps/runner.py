@@ -1,0 +1,204 @@
+"""Runs the cells of a sweep that are not done yet, keeps the ledger, and shows how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, Protocol
+
+from tinv.runs.folder import write_atomically
+from tinv.sweeps.cells import Cell, CellFolder, last_error_line, read_results
+from tinv.sweeps.ledger import Ledger
+from tinv.sweeps.local import Job, Launcher
+
+POLL_SECONDS = 0.1
+
+
+class Source(Protocol):
+    """Where the next cell comes from."""
+
+    def take(self) -> Cell | None:
+        """Returns the next cell to run, None if there is none, or none before others have ended."""
+
+    def ended(self, cell: Cell, results: dict[str, Any] | None) -> None:
+        """Takes note of how a cell ended; None for a failure."""
+
+
+class Queue:
+    """Cells that are known from the start, in order."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells = deque(cells)
+
+    def take(self) -> Cell | None:
+        return self.cells.popleft() if self.cells else None
+
+    def ended(self, cell: Cell, results: dict[str, Any] | None) -> None:
+        pass
+
+
+class Watcher(Protocol):
+    """Who is told what happens."""
+
+    def started(self, cell: Cell) -> None:
+        """A cell was started."""
+
+    def ended(self, cell: Cell) -> None:
+        """A cell finished, failed or was stopped; the ledger says which."""
+
+    def tick(self, running: Sequence[Cell]) -> None:
+        """Some time has passed."""
+
+
+class Runner:
+    """Runs cells and keeps the ledger.
+
+    Args:
+        ledger: opened.
+        launcher: who runs the cells.
+        source: of the cells to run.
+        watcher: told of all that happens.
+    """
+
+    def __init__(self, ledger: Ledger, launcher: Launcher, source: Source, watcher: Watcher) -> None:
+        self.ledger, self.launcher, self.source, self.watcher = ledger, launcher, source, watcher
+        self.jobs: dict[Job, float] = {}
+        self.again: deque[Cell] = deque()
+        self.stopping: int | None = None
+
+    def run(self, attached: Sequence[Job] = ()) -> int:
+        """Runs until no cell is left, or a signal stops it.
+
+        Args:
+            attached: jobs of an earlier session that still run.
+
+        Returns:
+            0, or 128 and the number of the signal.
+        """
+        now = time.monotonic()
+        self.jobs = dict.fromkeys(attached, now)
+        with _signals(self._stop):
+            try:
+                while not self.stopping and self._step():
+                    time.sleep(POLL_SECONDS)
+            finally:
+                self._end()
+        return 128 + self.stopping if self.stopping else 0
+
+    def _stop(self, number: int) -> None:
+        self.stopping = number
+
+    def _step(self) -> bool:
+        """Looks at what runs and starts what can be started; returns whether anything is left."""
+        changed = self._look()
+        starting: list[Cell] = []
+        while len(self.jobs) + len(starting) < self.launcher.capacity:
+            cell = self.again.popleft() if self.again else self.source.take()
+            if cell is None:
+                break
+            starting.append(cell)
+        if starting:
+            changed = True
+            for cell in starting:
+                entry = self.ledger[cell]
+                entry.status, entry.error, entry.attempts = "running", None, entry.attempts + 1
+                self._folder(cell).results.unlink(missing_ok=True)  # of a failure
+            self.ledger.save()
+            for job in self.launcher.start(starting):
+                self.jobs[job] = time.monotonic()
+                self.ledger[job.cell].job = job.name
+                self.watcher.started(job.cell)
+        if changed:
+            self.ledger.save()
+        self.watcher.tick([job.cell for job in self.jobs])
+        return bool(self.jobs)
+
+    def _look(self) -> bool:
+        changed = False
+        for job, started in list(self.jobs.items()):
+            code = job.poll()
+            if code is not None:
+                del self.jobs[job]
+                self._ended(job, code, time.monotonic() - started)
+                changed = True
+        return changed
+
+    def _ended(self, job: Job, code: int, seconds: float) -> None:
+        cell, entry, folder = job.cell, self.ledger[job.cell], self._folder(job.cell)
+        entry.seconds = round(entry.seconds + seconds, 3)
+        entry.job = None
+        results = self._results(folder)
+        if results is not None:
+            entry.status = "finished"
+        elif code in (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM) or self.stopping:
+            entry.status = "stopped"
+            if self.launcher.restarts and not self.stopping:
+                self.again.append(cell)
+                return
+        else:
+            entry.status = "failed"
+            entry.error = job.error or last_error_line(folder.log)
+            if code < 0:
+                name = signal.Signals(-code).name
+                why = " (out of memory?)" if code == -signal.SIGKILL else ""
+                entry.error = f"killed by {name}{why}; last line: {entry.error}"
+            self._write_failure(cell, folder, entry.error)
+        self.source.ended(cell, results)
+        self.watcher.ended(cell)
+
+    def _folder(self, cell: Cell) -> CellFolder:
+        return CellFolder(self.ledger.folder, cell)
+
+    def _results(self, folder: CellFolder) -> dict[str, Any] | None:
+        if self.ledger.status_of(folder) != "finished":
+            return None
+        return read_results(folder.results)
+
+    def _write_failure(self, cell: Cell, folder: CellFolder, error: str) -> None:
+        with contextlib.suppress(OSError):  # a full disk; the ledger tries too
+            write_unfinished(cell, folder, "failed", error)
+
+    def _end(self) -> None:
+        """Stops what still runs and waits for it."""
+        for job in self.jobs:
+            job.stop()
+        while self.jobs:
+            if not self._look():
+                time.sleep(POLL_SECONDS)
+        self.ledger.save()
+
+
+def write_unfinished(cell: Cell, folder: CellFolder, status: str, error: str) -> None:
+    """Writes the results.json of a cell that failed or was excluded, so that a report can show it."""
+    config = cell.nested()
+    results = {
+        "status": status,
+        "command": "fit",
+        "experiment": config.get("experiment", "run"),
+        "seed": config.get("seed_everything", 0),
+        "error": error,
+        "config": config,
+        "metrics": {},
+    }
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder.results, json.dumps(results, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[int], None]) -> Iterator[None]:
+    """Calls `stop` on Ctrl-C and SIGTERM instead of ending the process."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop(number)
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,228 @@
+"""Runs cells as jobs of a Slurm cluster, through submitit."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinv.errors import TinvError
+from tinv.sweeps.cells import PROGRAM, Cell, CellFolder, fit_command
+from tinv.sweeps.local import STOP_SECONDS, STOPPED, Job
+
+SUBMITIT_NAMES = ("account", "comment", "constraint", "cpus_per_gpu", "cpus_per_task", "dependency", "exclude",
+                  "exclusive", "gpus_per_node", "gpus_per_task", "gres", "mail_type", "mail_user", "mem", "mem_per_cpu",
+                  "mem_per_gpu", "nodelist", "nodes", "ntasks_per_node", "partition", "qos", "setup", "signal_delay_s",
+                  "srun_args", "time", "use_srun", "wckey")  # fmt: skip
+"""Options that submitit knows as `slurm_NAME`; others go to sbatch as they are."""
+
+DAY_MINUTES = 24 * 60
+KILL_WAIT_SECONDS = 90.0
+QUEUE_SECONDS = 5.0
+LOST_SECONDS = 30.0
+AGAIN = ("PREEMPTED", "NODE_FAIL", "TIMEOUT", "BOOT_FAIL", "REQUEUED")
+"""States of a job whose end is not the run's fault: it is submitted again."""
+
+
+class RunCell:
+    """What a job of the cluster does: runs a cell, or goes on with it, and returns the exit code.
+
+    Args:
+        cell: to run.
+        sweep_folder: of the sweep, on a disk that the nodes share.
+        program: the command that runs a cell, before its options.
+    """
+
+    def __init__(self, cell: Cell, sweep_folder: Path, program: Sequence[str] = PROGRAM) -> None:
+        self.cell, self.sweep_folder, self.program = cell, sweep_folder.resolve(), tuple(program)
+        self.directory = Path.cwd()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        folder = CellFolder(self.sweep_folder, self.cell)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        command = fit_command(self.cell, folder, self.program)
+        with folder.log.open("ab") as log:
+            log.write(f"$ {' '.join(command)}\n".encode())
+            log.flush()
+            self.process = subprocess.Popen(
+                command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env=_environment(), preexec_fn=_ignore_warning_signals,
+            )  # fmt: skip
+        code = self.process.wait()
+        if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            # Slurm has signalled the whole step: it takes the job away, or puts it in the queue again
+            time.sleep(KILL_WAIT_SECONDS)
+        return code
+
+    def checkpoint(self) -> Any:
+        """Stops the run before its time is up or another job takes its place; submitit puts it in the queue again."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return DelayedSubmission(RunCell(self.cell, self.sweep_folder, self.program))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "process": None}
+
+
+def _environment() -> dict[str, str]:
+    """Returns the environment without Slurm's variables.
+
+    Lightning would take them as a request to start one process a task and to put stopped jobs in the queue again by
+    itself; here a run starts its own processes, and submitit sees to the queue.
+    """
+    return {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SUBMITIT_", "SLURMD_"))}
+
+
+def _ignore_warning_signals() -> None:
+    # meant for submitit, but Slurm sends them to every process of the step
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+class SlurmJob:
+    """A cell in the cluster's queue, or running there."""
+
+    def __init__(self, cell: Cell, job: Any, queue: Queue) -> None:
+        self.cell, self.job, self.queue = cell, job, queue
+        self.asked = False
+        self.error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Slurm's number of the job."""
+        return str(self.job.job_id)
+
+    def poll(self) -> int | None:
+        """Returns the exit code; STOPPED for what Slurm ended and may be submitted again."""
+        if self.job.paths.result_pickle.exists():
+            try:
+                return int(self.job.result())
+            except Exception as error:  # whatever the job raised, out of submitit
+                self.error = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                return 1
+        state = self.queue.state(self.name)
+        if state is None:
+            return None
+        if self.asked:
+            return STOPPED
+        self.error = f"job {self.name} of Slurm ended without a result: {state}; see {self.job.paths.stderr}"
+        return STOPPED if state.startswith(AGAIN) else 1
+
+    def stop(self) -> None:
+        if not self.asked:
+            self.asked = True
+            self.job.cancel(check=False)
+
+
+class Queue:
+    """What Slurm says of jobs, asked at most every few seconds; works on clusters without accounting too."""
+
+    def __init__(self) -> None:
+        self.active: set[str] = set()
+        self.asked = -QUEUE_SECONDS
+        self.missing_since: dict[str, float] = {}
+
+    def state(self, name: str) -> str | None:
+        """Returns the state in which a job has ended, None while it waits, runs, or has only just left the queue."""
+        now = time.monotonic()
+        if now - self.asked > QUEUE_SECONDS:
+            answer = _ask("squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}")
+            if answer is not None:  # else a busy controller: everything runs on, as far as known
+                self.active, self.asked = set(answer.split()), now
+        if name in self.active:
+            self.missing_since.pop(name, None)
+            return None
+        if now - self.missing_since.setdefault(name, now) < LOST_SECONDS:
+            return None
+        shown = _ask("scontrol", "show", "job", name) or ""
+        found = re.search(r"JobState=(\w+)", shown)
+        return found.group(1) if found else "left the queue"
+
+
+def _ask(*command: str) -> str | None:
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout if answer.returncode == 0 else None
+
+
+class SlurmLauncher:
+    """Submits cells as one array of jobs.
+
+    Args:
+        folder: of the sweep, on a disk that the nodes share.
+        jobs: how many run side by side.
+        parameters: options of sbatch, by name with underscores.
+        program: the command that runs a cell, before its options.
+
+    Raises:
+        TinvError: if there is no Slurm here, or an option that it does not take.
+    """
+
+    restarts = True
+    capacity = 10**6
+
+    def __init__(
+        self,
+        folder: Path,
+        jobs: int,
+        parameters: Mapping[str, str],
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
+        import submitit
+
+        self.folder, self.together, self.program, self.queue = folder, jobs, program, Queue()
+        if submitit.SlurmExecutor.affinity() < 0:
+            raise TinvError("there is no Slurm here (sbatch was not found); use --launcher local")
+        # its logs stand beside the cells
+        self.executor = submitit.AutoExecutor(folder=folder / "slurm", cluster="slurm", slurm_max_num_timeout=1000)
+        try:
+            self.executor.update_parameters(**submitit_parameters(parameters, jobs))
+        except (ValueError, TypeError, NameError) as error:
+            raise TinvError(f"--slurm-...: {error}") from error
+
+    def start(self, cells: Sequence[Cell]) -> list[Job]:
+        import submitit
+
+        try:
+            with self.executor.batch():
+                jobs = [self.executor.submit(RunCell(cell, self.folder, self.program)) for cell in cells]
+        except submitit.core.utils.FailedJobError as error:
+            raise TinvError(f"Slurm refused the jobs: {error}") from error
+        return [SlurmJob(cell, job, self.queue) for cell, job in zip(cells, jobs, strict=True)]
+
+    def attach(self, cell: Cell, name: str) -> Job | None:
+        """Returns the job that an earlier `tinv sweep` submitted, if it still waits or runs."""
+        import submitit
+
+        answer = _ask("squeue", "--noheader", "--array", "--format=%i", f"--job={name}")
+        if not (answer or "").strip():
+            return None
+        return SlurmJob(cell, submitit.SlurmJob(folder=self.folder / "slurm", job_id=name), self.queue)
+
+
+def submitit_parameters(options: Mapping[str, str], jobs: int) -> dict[str, Any]:
+    """Returns options of sbatch, by name with underscores, as submitit wants them."""
+    found: dict[str, Any] = {"slurm_job_name": "tinv", "slurm_time": DAY_MINUTES, "slurm_array_parallelism": jobs}
+    further: dict[str, Any] = {}
+    for name, text in options.items():
+        value: Any = int(text) if text.isdigit() else text
+        if name in SUBMITIT_NAMES:
+            found[f"slurm_{name}"] = [text] if name in ("setup", "srun_args") else value
+        else:
+            further[name.replace("_", "-")] = value
+    return {**found, "slurm_additional_parameters": further} if further else found
