@@ -14,7 +14,7 @@ from tinv.errors import TinvError
 from tinv.nested import flatten
 from tinv.report.published import Value, published_for
 
-NOT_COMPARED = ("seed_everything", "run_dir", "runs", "ckpt_path", "untrained")
+NOT_COMPARED = ("seed_everything", "run_dir", "runs", "ckpt_path", "untrained", "wandb")
 """Keys in which the runs of one cell may differ."""
 
 

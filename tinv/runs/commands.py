@@ -19,10 +19,19 @@ from lightning.pytorch.callbacks import Callback
 from tinv.errors import TinvError
 from tinv.report.published import published_for
 from tinv.report.tables import print_results
-from tinv.runs.callbacks import BestCheckpoint, LastCheckpoint, SeedEachEpoch, StopOnNaN, load_weights
+from tinv.runs.callbacks import (
+    BestCheckpoint,
+    LastCheckpoint,
+    SeedEachEpoch,
+    StopOnNaN,
+    StopTogether,
+    load_weights,
+    stopped_by,
+)
 from tinv.runs.configuration import Configuration
 from tinv.runs.folder import RunFolder, differences, new_folder, unfinished_folder
 from tinv.runs.options import option_pairs
+from tinv.runs.wandb_run import end_wandb
 
 
 def run(command: str, args: Sequence[str]) -> int:
@@ -48,9 +57,11 @@ def fit(configuration: Configuration) -> int:
     folder.save_config(values)
     last = LastCheckpoint(folder)
     best = BestCheckpoint(folder, values["checkpoint"]["monitor"], values["checkpoint"]["mode"])
-    callbacks: list[Callback] = [StopOnNaN(folder), SeedEachEpoch(int(values["seed_everything"])), last, best]
+    seeding = SeedEachEpoch(int(values["seed_everything"]))
+    callbacks: list[Callback] = [StopTogether(folder), StopOnNaN(folder), seeding, last, best]
     trainer = configuration.make_trainer(callbacks, folder.path)
     model, data = configuration.model, configuration.datamodule
+    ok = False
     try:
         with _lightning_errors():
             trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
@@ -65,6 +76,7 @@ def fit(configuration: Configuration) -> int:
         trainer.test(model, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             _finish("fit", trainer, model, folder, values, last.duration_s)
+        ok = True
     except SystemExit:
         return _stopped(trainer, folder)
     except TinvError:
@@ -72,6 +84,7 @@ def fit(configuration: Configuration) -> int:
             shutil.rmtree(folder.path)  # nothing was run: leave nothing behind
         raise
     finally:
+        end_wandb(ok)
         folder.release()
     if trainer.is_global_zero:
         print_results(_metrics(trainer), published, str(folder.path))
@@ -93,7 +106,7 @@ def evaluate(command: str, configuration: Configuration) -> int:
     if checkpoint is not None and not checkpoint.is_file():
         raise TinvError(f"no checkpoint {checkpoint}; name a .ckpt file with --ckpt_path")
     folder = new_folder(command, values)
-    trainer = configuration.make_trainer([_BuildAndLoad(checkpoint)], folder.path)
+    trainer = configuration.make_trainer([StopTogether(folder), _BuildAndLoad(checkpoint)], folder.path)
     try:
         if command == "predict":
             predictions = trainer.predict(model, datamodule=data)
@@ -112,6 +125,7 @@ def evaluate(command: str, configuration: Configuration) -> int:
     else:
         _finish(command, trainer, model, folder, values, time.monotonic() - started)
         print_results(_metrics(trainer), published, str(folder.path))
+    end_wandb(True)
     folder.release()
     return 0
 
@@ -156,9 +170,7 @@ def _finish(
 def _stopped(trainer: Trainer, folder: RunFolder) -> int:
     """Says how to go on with a run stopped by SIGTERM or Ctrl-C, and returns the exit code of that signal."""
     terminated = trainer.received_sigterm
-    name = "SIGTERM" if terminated else "Ctrl-C"
-    hint = f"; go on with: --run_dir {folder.path} --ckpt_path last" if folder.last.exists() else ""
-    print(f"tinv: stopped by {name}{hint}", file=sys.stderr)
+    print(stopped_by("SIGTERM" if terminated else "Ctrl-C", folder), file=sys.stderr)
     return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
 
 

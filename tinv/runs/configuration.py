@@ -24,6 +24,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from tinv.errors import TinvError, nearest, unknown
 from tinv.nested import lay_over
 from tinv.runs.options import TOP_LEVEL, find_config, option_pairs, read_yaml
+from tinv.runs.wandb_run import WandbMode, wandb_logger
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": False,
@@ -43,6 +44,8 @@ KNOWN_WARNINGS = [
     "Checkpoint directory .* exists and is not empty",
     # batches are made in memory, in this process
     "The '.*_dataloader' does not have many workers",
+    # values are logged once an epoch
+    "The number of training batches .* is smaller than the logging interval",
     # lightning 2.6 under torch 2.14
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
 ]
@@ -89,6 +92,7 @@ class Configuration(LightningCLI):
         parser.add_argument("--runs", type=str, default="runs", help=TOP_LEVEL["runs"])
         parser.add_argument("--run_dir", type=str | None, default=None, help=TOP_LEVEL["run_dir"])
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=TOP_LEVEL["ckpt_path"])
+        parser.add_argument("--wandb", type=WandbMode, default="auto", help=TOP_LEVEL["wandb"])
         parser.add_argument("--untrained", action="store_true", help=TOP_LEVEL["untrained"])
         parser.add_argument("--checkpoint.monitor", type=str, default="val/loss", help="logged value that decides")
         parser.add_argument("--checkpoint.mode", type=Literal["min", "max"], default="min", help="which is better")
@@ -131,6 +135,8 @@ class Configuration(LightningCLI):
         options["enable_progress_bar"] = bar
         bars = [RichProgressBar(refresh_rate=5)] if bar else []
         options["callbacks"] = [*callbacks, *bars, *_as_list(options.get("callbacks"))]
+        if (logger := wandb_logger(self.values["wandb"], self.values, folder)) is not None:
+            options["logger"] = [logger, *(_as_list(options["logger"]) if options["logger"] is not False else [])]
         options["default_root_dir"] = options.get("default_root_dir") or str(folder)
         trainer = Trainer(**options)
         # `deterministic` would also fill every new tensor, which guards against a fault we do not have, at a cost

@@ -21,7 +21,7 @@ from tinv.runs.options import read_yaml
 RUN_DIR_VARIABLE = "TINV_RUN_DIR"
 """Tells the other processes of a distributed run, which parse the same command line, where the first one writes."""
 
-PLACE_KEYS = ("run_dir", "runs", "ckpt_path", "config", "untrained")
+PLACE_KEYS = ("run_dir", "runs", "ckpt_path", "config", "untrained", "wandb")
 """Keys that say where a run is kept or begun, not what it is."""
 
 

@@ -1,0 +1,53 @@
+"""Weights & Biases: whether a run is sent there, and under which name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+WandbMode = Literal["auto", "off", "online", "offline"]
+"""auto: online under a W&B agent, off elsewhere."""
+
+
+def wandb_logger(mode: WandbMode, config: dict[str, Any], folder: Path) -> Any:
+    """Returns Lightning's logger for Weights & Biases, or None if the run is not sent there.
+
+    Only the first process of a distributed run makes a W&B run; its configuration is the full resolved one. A run that
+    is gone on with stays the same W&B run.
+
+    Args:
+        mode: of the configuration.
+        config: with every default filled in.
+        folder: of the run; W&B's own files lie in `wandb/` in it.
+    """
+    under_agent = "WANDB_SWEEP_ID" in os.environ
+    if mode == "off" or (mode == "auto" and not under_agent):
+        return None
+    from lightning.pytorch.loggers import WandbLogger
+
+    options: dict[str, Any] = {"mode": "offline"} if mode == "offline" else {}
+    return WandbLogger(
+        name=f"{config['experiment']}/{folder.name}",
+        # an agent gives the run's id, and the project of the sweep
+        id=None if under_agent else earlier_id(folder),
+        project=os.environ.get("WANDB_PROJECT", "tinv"),
+        group=None if under_agent else config["experiment"],
+        save_dir=str(folder),
+        config=config,
+        **options,
+    )
+
+
+def earlier_id(folder: Path) -> str | None:
+    """Returns the id of the W&B run that a run folder already belongs to, None for a new one."""
+    runs = sorted((folder / "wandb").glob("*run-*-*"))
+    return runs[-1].name.rpartition("-")[2] if runs else None
+
+
+def end_wandb(ok: bool) -> None:
+    """Ends the W&B run of this process, if there is one, so that its summary is complete."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=0 if ok else 1)
