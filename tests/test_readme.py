@@ -22,7 +22,7 @@ def test_the_python_example_shows_exact_invariance(capsys):
 
 def test_every_configuration_named_exists_and_every_experiment_is_named():
     named = set(re.findall(r"configs/[\w/]+\.yaml", README))
-    there = {f"configs/{path.relative_to(shipped_folder("configs"))}" for path in config_files()}
+    there = {f"configs/{path.relative_to(shipped_folder('configs'))}" for path in config_files()}
     assert named <= there
     assert {path for path in there if "overlays" not in path} <= named
 

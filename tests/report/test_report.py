@@ -1,4 +1,8 @@
+import csv
+import io
 import json
+import re
+import shutil
 import statistics
 from pathlib import Path
 
@@ -7,13 +11,14 @@ import pytest
 
 from tinv.cli import main
 from tinv.report.collect import collect
-from tinv.report.pictures import grid_maps
+from tinv.report.pictures import pictures
 from tinv.report.published import Value, published_for, tables
+from tinv.report.shapes import shapes
 
 PAPER = {"valid": (100.0, 0.2), "same_zero": (99.8, 8.4), "same_circular": (73.7, 73.7), "full_zero": (89.7, 89.7)}
 
 
-def write_run(padding: str, seed: int, similar: float, command: str = "fit") -> Path:
+def write_run(padding: str, seed: int, similar: float, command: str = "fit", status: str = "finished") -> Path:
     path = Path("runs") / f"{padding}-{seed}-{command}"
     config = {
         "experiment": "red_green",
@@ -22,13 +27,15 @@ def write_run(padding: str, seed: int, similar: float, command: str = "fit") -> 
         "run_dir": str(path),
         "model": {"init_args": {"padding": padding}},
     }
-    return write_results(path, config, {"test/acc/similar": similar, "test/acc/dissimilar": similar / 2}, command)
+    metrics = {"test/acc/similar": similar, "test/acc/dissimilar": similar / 2} if status == "finished" else {}
+    return write_results(path, config, metrics, command, status)
 
 
-def write_results(path: Path, config: dict, metrics: dict, command: str = "fit") -> Path:
+def write_results(path: Path, config: dict, metrics: dict, command: str = "fit", status: str = "finished") -> Path:
     path.mkdir(parents=True)
     results = {
-        "status": "finished",
+        "status": status,
+        "error": "the loss is nan at step 3" if status == "failed" else "cannot be" if status == "excluded" else "",
         "command": command,
         "experiment": config["experiment"],
         "seed": config["seed_everything"],
@@ -100,7 +107,7 @@ def test_a_grid_of_two_numbers_is_drawn_with_its_gaps_and_published_values():
             config["model"] = {"init_args": {"backbone_args": args}}
             write_results(Path(f"runs/{kernel_size}-{factor}"), config, {"test/mcs": 0.5, "test/acc": 60.0})
     [cells] = collect([Path("runs")]).values()
-    figure = grid_maps(cells, "cifar_grid")
+    figure = pictures(cells, "cifar_grid")[""]
     similarity, accuracy = figure.axes
     assert similarity.get_title() == "mean cosine similarity"
     assert (similarity.get_ylabel(), similarity.get_xlabel()) == ("kernel_size", "subsampling_factor")
@@ -130,3 +137,152 @@ def test_nothing_to_report_is_said(capsys):
     Path("empty").mkdir()
     assert main(["report", "empty"]) == 2
     assert "no finished run in empty" in capsys.readouterr().err
+
+
+def grid(factors=(1, 2, 4, 8), kernels=(2, 3, 4, 5), seeds=(0,), mcs=lambda kernel, factor: kernel * factor / 100):
+    for factor in factors:
+        for kernel in kernels:
+            for seed in seeds:
+                args = {"kernel_size": kernel, "subsampling_factor": factor}
+                config = {"experiment": "cifar_grid", "published": "cifar_grid", "seed_everything": seed}
+                config["model"] = {"init_args": {"backbone_args": args}}
+                metrics = {"test/mcs": mcs(kernel, factor), "test/acc": 60.0 + kernel}
+                write_results(Path(f"runs/{kernel}-{factor}-{seed}"), config, metrics)
+
+
+def test_failed_missing_and_excluded_cells_are_shown_as_such(capsys):
+    for seed in (0, 1, 2):
+        write_run("valid", seed, 100.0)
+    write_run("same_zero", 0, 99.0)
+    write_run("same_zero", 1, 0, status="failed")
+    write_run("same_circular", 0, 0, status="failed")
+    write_run("full_zero", 0, 0, status="excluded")
+    [cells] = collect([Path("runs")]).values()
+    by_name = {cell.setting["model.init_args.padding"]: cell for cell in cells}
+    assert by_name["valid"].note == ""
+    assert by_name["same_zero"].note == "1 failed: the loss is nan at step 3; 1 of 3 seeds missing"
+    assert by_name["same_zero"].mean("test/acc/similar") == 99
+    assert (by_name["same_circular"].status, by_name["full_zero"].status) == ("failed", "excluded")
+    assert by_name["full_zero"].note == "excluded: cannot be"
+    assert main(["report", "runs"]) == 0
+    text = capsys.readouterr().out
+    assert "the loss is nan" in text
+    assert "excluded" in text
+
+
+def test_a_hole_in_a_grid_is_a_missing_cell_and_a_random_search_has_none():
+    grid()
+    shutil.rmtree("runs/3-4-0")
+    [cells] = collect([Path("runs")]).values()
+    assert [list(cell.setting.values()) for cell in cells if cell.status == "missing"] == [[3, 4]]
+    for kernel, factor in ((6, 16), (7, 32), (8, 64), (9, 128)):
+        grid([factor], [kernel])
+    [cells] = collect([Path("runs")]).values()
+    assert not [cell for cell in cells if cell.status == "missing"]
+
+
+def test_a_run_that_failed_before_its_defaults_were_filled_in_joins_its_cell():
+    write_run("valid", 0, 100.0)
+    path = write_run("full_zero", 0, 90.0)
+    for folder in ("valid-0-fit", "full_zero-0-fit"):
+        file = Path("runs") / folder / "results.json"
+        content = json.loads(file.read_text())
+        content["config"]["trainer"] = {"max_epochs": 50}
+        file.write_text(json.dumps(content))
+    write_run("full_zero", 1, 0, status="failed")
+    [cells] = collect([path.parent]).values()
+    assert [len(cell.runs) for cell in cells] == [1, 2]
+    assert list(cells[0].setting) == ["model.init_args.padding"]
+
+
+def test_shapes_of_the_grid_are_checked():
+    grid(seeds=(0, 1))
+    [cells] = collect([Path("runs")]).values()
+    found = {shape.claim: shape.holds for shape in shapes(cells)}
+    assert len(found) == 6  # kernel size at factors 2, 4, 8; factor at kernel sizes 3, 4, 5
+    assert set(found.values()) == {"yes, at every step"}
+    assert "test/mcs rises with kernel_size at subsampling_factor 1" not in found
+
+
+@pytest.mark.parametrize(
+    ("values", "holds"),
+    [((0.1, 0.3, 0.2, 0.4), "yes, from first to last, not at every step"), ((0.4, 0.5, 0.6, 0.4), "no")],
+)
+def test_a_shape_that_does_not_hold_is_said(values, holds):
+    grid(factors=(2, 4), mcs=lambda kernel, factor: values[kernel - 2])
+    [cells] = collect([Path("runs")]).values()
+    assert shapes(cells)[0].holds == holds
+
+
+def test_csv_holds_full_numbers(capsys):
+    for seed, value in enumerate((90.0, 88.0)):
+        write_run("full_zero", seed, value)
+    write_run("valid", 0, 100.0)
+    assert main(["report", "runs", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    [row] = [r for r in rows if (r["model.init_args.padding"], r["metric"]) == ("full_zero", "test/acc/similar")]
+    assert (row["n"], float(row["mean"]), float(row["std"])) == ("2", 89.0, statistics.stdev([90, 88]))
+    assert (float(row["published"]), float(row["published_std"])) == (89.7, 0.5)
+    assert float(row["difference"]) == pytest.approx(-0.7)
+
+
+def test_markdown_and_latex_are_well_formed(capsys):
+    grid()
+    assert main(["report", "runs", "--format", "md", "--out", "report.md"]) == 0
+    lines = Path("report.md").read_text().splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1
+    assert len(table) == 2 + 32
+    assert any("rises with kernel_size" in line for line in lines)
+    capsys.readouterr()
+    assert main(["report", "runs", "--format", "latex"]) == 0
+    text = capsys.readouterr().out
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(body) == 33
+    assert len({line.count(" & ") for line in body}) == 1
+    assert "kernel\\_size" in text
+    assert not re.search(r"(?<!\\)_", text.replace("cifar\\_grid", ""))
+
+
+def test_a_grid_gives_heat_maps_a_trade_off_and_curves():
+    grid(seeds=(0, 1))
+    [cells] = collect([Path("runs")]).values()
+    drawn = pictures(cells, "cifar_grid")
+    assert list(drawn) == ["", "tradeoff", "curves"]
+    axes = drawn["tradeoff"].axes[0]
+    assert sum(len(c.get_offsets()) for c in axes.collections) == 16
+    similarity = next(a for a in drawn["curves"].axes if a.get_ylabel() == "mean cosine similarity")
+    assert next(list(line.get_xdata()) for line in similarity.lines if len(line.get_xdata()) == 4) == [1, 2, 4, 8]
+    assert main(["report", "runs"]) == 0
+    assert {path.name for path in Path("runs").glob("*.png")} == {
+        "cifar_grid.png",
+        "cifar_grid_tradeoff.png",
+        "cifar_grid_curves.png",
+    }
+
+
+def test_one_swept_number_gives_a_curve():
+    grid(kernels=[2])
+    [cells] = collect([Path("runs")]).values()
+    assert list(pictures(cells, "x")) == ["curves"]
+
+
+def test_the_page_refers_to_nothing_outside_and_escapes_what_it_shows(capsys):
+    grid()
+    config = {"experiment": "<script>alert(1)</script>", "seed_everything": 0, "model": {"x": "<b>"}}
+    write_results(Path("runs/evil"), config, {"test/acc": 1.0})
+    assert main(["report", "runs", "--format", "html"]) == 0
+    text = Path("runs/report.html").read_text()
+    assert "<script>alert" not in text
+    assert "<b>" not in text
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", text)
+    assert "@import" not in text
+    assert text.count("<details>") == 2 + 17
+    assert "page: runs/report.html" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_is_said(capsys):
+    write_run("valid", 0, 100.0)
+    Path("file").write_text("")
+    assert main(["report", "runs", "--format", "html", "--out", "file/report.html"]) == 2
+    assert "choose another place with --out" in capsys.readouterr().err

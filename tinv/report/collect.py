@@ -1,41 +1,118 @@
-"""Finds the results of finished runs and puts those that differ only in the seed together."""
+"""Finds the results of runs and puts those that differ only in the seed together."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tinv.errors import TinvError
 from tinv.nested import flatten
+from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 from tinv.report.published import Value, published_for
 
 NOT_COMPARED = ("seed_everything", "run_dir", "runs", "ckpt_path", "untrained", "wandb")
 """Keys in which the runs of one cell may differ."""
 
+Status = Literal["finished", "failed", "excluded", "missing"]
+
+ABSENT = "-"
+"""Stands for a key that a cell's configuration does not have."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One results.json.
+
+    Attributes:
+        path: of its folder.
+        status: of the run.
+        seed: of the run.
+        metrics: by name.
+        config: with every default filled in; of a run that failed early only what was given.
+        error: why it failed or is excluded.
+        duration_s: seconds.
+    """
+
+    path: Path
+    status: Status
+    seed: Any
+    metrics: dict[str, float]
+    config: dict[str, Any]
+    error: str = ""
+    duration_s: float | None = None
+
 
 @dataclass
 class Cell:
-    """All finished runs of one configuration.
+    """All runs of one configuration.
 
     Attributes:
         setting: the keys in which the experiment's cells differ, with this cell's values.
-        config: of one of its runs.
-        values: each metric's value in every run, seeds in order.
+        runs: of every seed, in order of the seed.
+        seeds: how many seeds the best-filled cell of the experiment has.
     """
 
     setting: dict[str, Any]
-    config: dict[str, Any]
-    values: dict[str, list[float]] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    seeds: int = 0
+
+    @property
+    def finished(self) -> list[Run]:
+        """The runs that have metrics."""
+        return [run for run in self.runs if run.status == "finished"]
+
+    @property
+    def failed(self) -> list[Run]:
+        """The runs that failed."""
+        return [run for run in self.runs if run.status == "failed"]
+
+    @property
+    def status(self) -> Status:
+        """finished if any run is, else what the runs are; missing without any."""
+        if self.finished or not self.runs:
+            return "finished" if self.finished else "missing"
+        return "failed" if self.failed else "excluded"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration of one of the runs, a finished one if there is any."""
+        return (self.finished or self.runs)[0].config if self.runs else {}
+
+    @property
+    def values(self) -> dict[str, list[float]]:
+        """Each metric's value in every finished run, seeds in order."""
+        found: dict[str, list[float]] = {}
+        for run in self.finished:
+            for metric, value in run.metrics.items():
+                found.setdefault(metric, []).append(value)
+        return found
 
     @property
     def published(self) -> dict[str, Value]:
         """The published value of each metric, where there is one."""
-        return published_for(self.config)
+        return published_for(self.config) if self.runs else {}
+
+    @property
+    def note(self) -> str:
+        """What is to be said beside the numbers: failures, seeds that are missing, why there are no numbers."""
+        parts = []
+        if self.status == "excluded":
+            parts.append(f"excluded: {self.runs[0].error}")
+        elif self.status == "missing":
+            parts.append("missing")
+        if self.failed:
+            parts.append(f"{len(self.failed)} failed: {self.failed[0].error}")
+        lacking = self.seeds - len(self.finished) - len(self.failed)
+        if lacking > 0 and self.status in ("finished", "failed"):
+            parts.append(f"{lacking} of {self.seeds} seeds missing")
+        return "; ".join(parts)
 
     def mean(self, metric: str) -> float:
         """Returns the mean over seeds."""
@@ -43,18 +120,19 @@ class Cell:
 
     def std(self, metric: str) -> float | None:
         """Returns the standard deviation over seeds (n - 1), None for a single run."""
-        return statistics.stdev(self.values[metric]) if len(self.values[metric]) > 1 else None
+        values = self.values[metric]
+        return statistics.stdev(values) if len(values) > 1 else None
 
 
 def collect(folders: Iterable[Path]) -> dict[str, list[Cell]]:
-    """Returns the cells of every experiment with finished `fit` runs below the folders.
+    """Returns the cells of every experiment with `fit` runs below the folders.
 
     A damaged results.json is named on stderr and left out.
 
     Raises:
-        TinvError: if a folder is not there, or nothing finished was found.
+        TinvError: if a folder is not there, or no run was found.
     """
-    experiments: dict[str, list[dict[str, Any]]] = {}
+    experiments: dict[str, list[Run]] = {}
     looked_at = []
     for folder in folders:
         if not folder.is_dir():
@@ -63,37 +141,87 @@ def collect(folders: Iterable[Path]) -> dict[str, list[Cell]]:
         for path in sorted(folder.rglob("results.json")):
             try:
                 results = json.loads(path.read_text())
-                if results["command"] == "fit" and results["status"] == "finished":
-                    experiments.setdefault(str(results["experiment"]), []).append(results)
-                    _ = dict(results["metrics"]), dict(results["config"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                if results["command"] == "fit":
+                    run = _run(path, results)
+                    experiments.setdefault(str(results["experiment"]), []).append(run)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 print(f"note: {path} is damaged and left out ({type(error).__name__}: {error})", file=sys.stderr)
     if not experiments:
         raise TinvError(f"no finished run in {', '.join(looked_at)}; run tinv fit first")
     return {name: _cells(runs) for name, runs in sorted(experiments.items())}
 
 
-def _cells(runs: list[dict[str, Any]]) -> list[Cell]:
-    flat = [{k: v for k, v in flatten(run["config"]) if k.partition(".")[0] not in NOT_COMPARED} for run in runs]
+def _run(path: Path, results: dict[str, Any]) -> Run:
+    status = results["status"]
+    if status not in ("finished", "failed", "excluded"):
+        raise ValueError(f"status {status!r}")
+    return Run(
+        path=path.parent,
+        status=status,
+        seed=results["seed"],
+        metrics={str(key): float(value) for key, value in results["metrics"].items()},
+        config=dict(results["config"]),
+        error=str(results.get("error", "")),
+        duration_s=results.get("duration_s"),
+    )
+
+
+def _cells(runs: list[Run]) -> list[Cell]:
+    flat = [{k: v for k, v in flatten(run.config) if k.partition(".")[0] not in NOT_COMPARED} for run in runs]
+    common = _common(runs, flat)
+    # the configuration of a run that failed early lacks its defaults
+    flat = [c if run.status == "finished" else {**common, **c} for run, c in zip(runs, flat, strict=True)]
     keys = sorted({key for config in flat for key in config})
-    varying = [key for key in keys if len({repr(config.get(key)) for config in flat}) > 1]
+    values = {key: {repr(config.get(key, ABSENT)) for config in flat} for key in keys}
+    varying = [key for key in keys if len(values[key]) > 1]
     cells: dict[str, Cell] = {}
-    order = sorted(range(len(runs)), key=lambda n: str(runs[n]["seed"]))
-    for number in order:
-        setting = {key: flat[number].get(key) for key in varying}
-        cell = cells.setdefault(repr(setting), Cell(setting, runs[number]["config"]))
-        for metric, value in runs[number]["metrics"].items():
-            cell.values.setdefault(metric, []).append(float(value))
-    return sorted(cells.values(), key=lambda cell: _order(cell))
+    for run, config in sorted(zip(runs, flat, strict=True), key=lambda pair: _seed_order(pair[0].seed)):
+        setting = {key: config.get(key, ABSENT) for key in varying}
+        cells.setdefault(repr(setting), Cell(setting)).runs.append(run)
+    found = [*cells.values(), *_missing(list(cells.values()))]
+    seeds = max(len(cell.runs) for cell in found)
+    for cell in found:
+        cell.seeds = seeds
+    return sorted(found, key=lambda cell: tuple(order(value) for value in cell.setting.values()))
 
 
-def _order(cell: Cell) -> tuple[Any, ...]:
-    """Numbers by size, then names; paddings in the order of the papers."""
-    from tinv.policies.cards import PADDINGS
+def _common(runs: Sequence[Run], flat: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the keys and values on which all finished runs agree."""
+    finished = [config for run, config in zip(runs, flat, strict=True) if run.status == "finished"]
+    if not finished:
+        return {}
+    return {
+        key: value
+        for key, value in finished[0].items()
+        if all(key in config and config[key] == value for config in finished)
+    }
 
-    def key(value: Any) -> tuple[int, Any]:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return (0, value)
-        return (1, PADDINGS.index(value)) if value in PADDINGS else (2, str(value))
 
-    return tuple(key(value) for value in cell.setting.values())
+def _missing(cells: Sequence[Cell]) -> list[Cell]:
+    """Returns the cells that would complete a grid of which most are there."""
+    keys = list(cells[0].setting)
+    if len(keys) < 2:
+        return []
+    axes = [list({repr(cell.setting[key]): cell.setting[key] for cell in cells}.values()) for key in keys]
+    size = math.prod(len(axis) for axis in axes)
+    if not len(cells) < size <= 2 * len(cells):
+        return []
+    there = {repr(cell.setting) for cell in cells}
+    grid = [dict(zip(keys, values, strict=True)) for values in itertools.product(*axes)]
+    return [Cell(setting) for setting in grid if repr(setting) not in there]
+
+
+def _seed_order(seed: Any) -> tuple[int, Any]:
+    return (0, seed) if isinstance(seed, int) else (1, str(seed))
+
+
+def order(value: Any) -> tuple[int, Any]:
+    """Returns what values are sorted by: nothing, numbers by size, policies as in the papers, then names."""
+    if value is None or value == ABSENT:
+        return (-1, 0)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (0, value)
+    for policies in (PADDINGS, SUBSAMPLINGS):
+        if value in policies:
+            return (1, policies.index(value))
+    return (2, str(value))

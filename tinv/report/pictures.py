@@ -5,13 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tinv.report.collect import Cell
+from tinv.report.collect import Cell, order
 from tinv.report.published import written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+TITLES = {"test/mcs": "mean cosine similarity", "test/acc": "test accuracy (%)"}
+
+
+def pictures(cells: Sequence[Cell], title: str) -> dict[str, Figure]:
+    """Returns every picture that these cells can be drawn as, by the word that ends its file's name."""
+    done = [cell for cell in cells if cell.finished]
+    if not done:
+        return {}
+    drawn = {
+        "": accuracy_bars(done, title) or grid_maps(done, title),
+        "tradeoff": trade_off(done, title),
+        "curves": curves(done, title),
+    }
+    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def accuracy_bars(cells: Sequence[Cell], title: str) -> Figure | None:
@@ -23,7 +39,8 @@ def accuracy_bars(cells: Sequence[Cell], title: str) -> Figure | None:
 
     prefix = "test/acc/"
     sets = [metric.removeprefix(prefix) for metric in cells[0].values if metric.startswith(prefix)]
-    if len(sets) < 2:
+    cells = [cell for cell in cells if all(prefix + name in cell.values for name in sets)]
+    if len(sets) < 2 or not 0 < len(cells) <= 12:
         return None
     figure = Figure(figsize=(1.6 + 1.5 * len(cells), 4), layout="constrained")
     axes = figure.subplots()
@@ -59,13 +76,11 @@ def grid_maps(cells: Sequence[Cell], title: str) -> Figure | None:
     from matplotlib.figure import Figure
 
     keys = list(cells[0].setting)
-    numbers = [value for cell in cells for value in cell.setting.values()]
-    if len(keys) != 2 or not all(isinstance(value, int | float) for value in numbers):
+    if len(keys) != 2 or not all(_is_number(value) for cell in cells for value in cell.setting.values()):
         return None
     down, across = (sorted({cell.setting[key] for cell in cells}) for key in keys)
-    titles = {"test/mcs": "mean cosine similarity", "test/acc": "test accuracy (%)"}
-    shown = {metric: name for metric, name in titles.items() if metric in cells[0].values}
-    if not shown:
+    shown = {metric: name for metric, name in TITLES.items() if all(metric in cell.values for cell in cells)}
+    if not shown or min(len(down), len(across)) < 2:
         return None
     figure = Figure(figsize=(4.6 * len(shown), 4.2), layout="constrained")
     for axes, (metric, name) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
@@ -88,6 +103,91 @@ def grid_maps(cells: Sequence[Cell], title: str) -> Figure | None:
     known = any(cell.published for cell in cells)
     figure.suptitle(title + ("  (published in brackets)" if known else ""))
     return figure
+
+
+def trade_off(cells: Sequence[Cell], title: str) -> Figure | None:
+    """Draws similarity against accuracy, a point a cell: colour by the first key, size by the second.
+
+    Mouton et al. (2020) compare both in the same way. None unless every cell has both and they differ in two keys.
+    """
+    from matplotlib.figure import Figure
+
+    both = all({"test/mcs", "test/acc"} <= cell.values.keys() for cell in cells)
+    if not both or len(cells[0].setting) != 2 or len(cells) < 4:
+        return None
+    first, second = cells[0].setting
+    colours, sizes = (sorted({cell.setting[key] for cell in cells}, key=order) for key in (first, second))
+    if len(colours) > 10 or len(sizes) > 10:
+        return None
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for number, colour in enumerate(colours):
+        row = sorted((c for c in cells if c.setting[first] == colour), key=lambda c: order(c.setting[second]))
+        x, y = ([cell.mean(metric) for cell in row] for metric in ("test/acc", "test/mcs"))
+        area = [30 + 60 * sizes.index(cell.setting[second]) for cell in row]
+        label = f"{first.rpartition('.')[2]} {colour}"
+        axes.plot(x, y, color=f"C{number}", linewidth=0.8, alpha=0.5)
+        axes.scatter(x, y, s=area, color=f"C{number}", label=label, edgecolors="white", linewidths=0.8)
+    name = second.rpartition(".")[2]
+    axes.set(xlabel=TITLES["test/acc"], ylabel=TITLES["test/mcs"], title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    legend = axes.legend(
+        title=f"larger points: {name}\n{' < '.join(map(str, sizes))}", loc="center left", bbox_to_anchor=(1, 0.5),
+        frameon=False,
+    )  # fmt: skip
+    for handle in legend.legend_handles:
+        if handle is not None and hasattr(handle, "set_sizes"):
+            handle.set_sizes([60])
+    return figure
+
+
+def curves(cells: Sequence[Cell], title: str) -> Figure | None:
+    """Draws metrics over a swept number, with their spread over seeds, a line for each value of another key.
+
+    None unless the cells differ in one or two keys and one of them is a number with two values or more.
+    """
+    from matplotlib.figure import Figure
+
+    keys = list(cells[0].setting)
+    numeric = [key for key in keys if all(_is_number(cell.setting[key]) for cell in cells)]
+    if not numeric or len(keys) > 2:
+        return None
+    across = numeric[-1]
+    other = next((key for key in keys if key != across), None)
+    points = sorted({cell.setting[across] for cell in cells})
+    lines: list[Any] = sorted({cell.setting[other] for cell in cells}, key=order) if other else [None]
+    common = set.intersection(*(set(cell.values) for cell in cells))
+    shown = [metric for metric in cells[0].values if metric.startswith("test/") and metric in common][:4]
+    if len(points) < 2 or len(lines) > 10 or not shown:
+        return None
+    figure = Figure(figsize=(4.8 * len(shown), 3.8), layout="constrained")
+    wide = points[0] > 0 and points[-1] / points[0] >= 4
+    for axes, metric in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for number, line in enumerate(lines):
+            row = [cell for cell in cells if other is None or cell.setting[other] == line]
+            row.sort(key=lambda cell: cell.setting[across])
+            x, y = [cell.setting[across] for cell in row], [cell.mean(metric) for cell in row]
+            spread = [cell.std(metric) or 0 for cell in row]
+            label = None if other is None else f"{other.rpartition('.')[2]} {line}"
+            axes.errorbar(x, y, spread, marker="o", capsize=3, color=f"C{number}", label=label)
+            known = [(cell.setting[across], cell.published[metric].mean) for cell in row if metric in cell.published]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=f"C{number}", linestyle=":", marker="x")
+        if wide:
+            axes.set_xscale("log", base=2)
+        axes.set_xticks(points, points)
+        axes.minorticks_off()
+        axes.set(xlabel=across.rpartition(".")[2], ylabel=TITLES.get(metric, metric))
+        axes.spines[["top", "right"]].set_visible(False)
+    if other is not None:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False)
+    dotted = any(metric in cell.published for cell in cells for metric in shown)
+    figure.suptitle(title + ("  (dotted: published)" if dotted else ""))
+    return figure
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def describe(cell: Cell) -> str:

@@ -1,15 +1,108 @@
-"""Tables for the terminal."""
+"""Tables: in the terminal, and as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tinv.report.collect import Cell
 from tinv.report.published import Value, written
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one cell; without metric for a cell that has no numbers.
+
+    Attributes:
+        cell: it belongs to.
+        metric: its name, or empty.
+        published: the published value.
+    """
+
+    cell: Cell
+    metric: str
+    published: Value | None
+
+    @property
+    def n(self) -> int:
+        """The number of runs."""
+        return len(self.cell.values[self.metric]) if self.metric else 0
+
+    @property
+    def mean(self) -> float | None:
+        """Over seeds."""
+        return self.cell.mean(self.metric) if self.metric else None
+
+    @property
+    def std(self) -> float | None:
+        """Over seeds."""
+        return self.cell.std(self.metric) if self.metric else None
+
+    @property
+    def difference(self) -> float | None:
+        """From the published mean."""
+        return self.mean - self.published.mean if self.mean is not None and self.published else None
+
+    def texts(self) -> list[str]:
+        """Returns metric, n, mean ± std, published, difference as people write them."""
+        if self.mean is None:
+            known = written(self.metric, self.published.mean, self.published.std) if self.published else ""
+            return [self.metric, "0", self.cell.status, known, ""]
+        texts = [self.metric, str(self.n), written(self.metric, self.mean, self.std)]
+        if self.published is None or self.difference is None:
+            return [*texts, "", ""]
+        known = written(self.metric, self.published.mean, self.published.std)
+        return [*texts, known, written(self.metric, self.difference, sign="+")]
+
+
+def rows(cells: Sequence[Cell]) -> list[Row]:
+    """Returns a row for every test metric of every cell, and one for a cell without numbers."""
+    found = []
+    for cell in cells:
+        known = cell.published
+        metrics = [name for name in cell.values if name.startswith("test/")]
+        found += [Row(cell, metric, known.get(metric)) for metric in metrics] or [Row(cell, "", None)]
+    return found
+
+
+def headings(cells: Sequence[Cell]) -> list[str]:
+    """Returns the keys in which cells differ, by their last words, or in full where those are the same."""
+    keys = list(cells[0].setting)
+    short = [key.rpartition(".")[2] for key in keys]
+    return [name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
+
+
+COLUMNS = ("metric", "n", "mean ± std", "published", "difference", "note")
+NUMBERS = COLUMNS[1:5]
+
+
+def columns(cells: Sequence[Cell]) -> list[str]:
+    """Returns the columns that follow the settings: those of published numbers and of notes where there are any."""
+    published = any(row.published for row in rows(cells))
+    noted = any(cell.note for cell in cells)
+    needless = {*(() if published else ("published", "difference")), *(() if noted else ("note",))}
+    return [name for name in COLUMNS if name not in needless]
+
+
+def _grid(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Returns headings and lines of text; a cell's settings and its note stand in its first line only."""
+    names = columns(cells)
+    lines, previous = [], None
+    for row in rows(cells):
+        first = row.cell is not previous
+        settings = [str(value) if first else "" for value in row.cell.setting.values()]
+        texts = dict(zip(COLUMNS, [*row.texts(), row.cell.note if first else ""], strict=True))
+        lines.append([*settings, *(texts[name] for name in names)])
+        previous = row.cell
+    return [*headings(cells), *names], lines
 
 
 def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] | None, where: str) -> None:
@@ -35,24 +128,76 @@ def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] |
     print(f"results: {where}")
 
 
-def print_cells(experiment: str, cells: Sequence[Cell], published_in: str | None) -> None:
+def print_cells(title: str, cells: Sequence[Cell]) -> None:
     """Prints one experiment: a line a cell and metric, mean ± standard deviation over seeds, beside the published."""
-    title = experiment + (f"  (published: {published_in})" if published_in else "")
+    head, lines = _grid(cells)
+    if head[-1] == "note":
+        # in lines of their own below, where there is room
+        head, lines = head[:-1], [line[:-1] for line in lines]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for key in cells[0].setting:
-        table.add_column(key.rpartition(".")[2], overflow="fold")
-    table.add_column("metric", no_wrap=True)
-    for column in ("n", "mean ± std", *(["published", "difference"] if published_in else [])):
-        table.add_column(column, justify="right")
-    for cell in cells:
-        settings = [str(value) for value in cell.setting.values()]
-        known = cell.published
-        for metric in (name for name in cell.values if name.startswith("test/")):
-            mean = cell.mean(metric)
-            row = [*settings, metric, str(len(cell.values[metric])), written(metric, mean, cell.std(metric))]
-            if published_in and metric in known:
-                value = known[metric]
-                row += [written(metric, value.mean, value.std), written(metric, mean - value.mean, sign="+")]
-            table.add_row(*row)
-            settings = [""] * len(settings)
+    for name in head:
+        right = name in NUMBERS
+        table.add_column(name, justify="right" if right else "left", no_wrap=name in COLUMNS[:5], overflow="fold")
+    for line in lines:
+        table.add_row(*map(escape, line))
     Console().print(table)
+    for cell in (cell for cell in cells if cell.note):
+        settings = [f"{name}={value}" for name, value in zip(head, cell.setting.values(), strict=False)]
+        print(f"{' '.join(settings) or 'all runs'}: {cell.note}")
+
+
+def markdown(title: str, cells: Sequence[Cell]) -> str:
+    """Returns one experiment as a section with a Markdown table."""
+    head, lines = _grid(cells)
+    body = [head, ["---:" if name in NUMBERS else "---" for name in head], *lines]
+    table = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in body)
+    return f"## {title}\n\n{table}\n"
+
+
+LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"±": "$\\pm$", "~": "\\textasciitilde{}", "^": "\\^{}"})
+
+
+def latex(title: str, cells: Sequence[Cell]) -> str:
+    """Returns one experiment as a LaTeX table for the package booktabs."""
+    head, lines = _grid(cells)
+    columns = "".join("r" if name in NUMBERS else "l" for name in head)
+    body = [" & ".join(_latex(text) for text in line) + r" \\" for line in [head, *lines]]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{_latex(title)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            body[0],
+            r"\midrule",
+            *body[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _latex(text: str) -> str:
+    return text.replace("\\", "/").translate(LATEX)
+
+
+def comma_separated(experiments: Mapping[str, Sequence[Cell]]) -> str:
+    """Returns all experiments as one CSV table of full numbers: a line a cell and metric.
+
+    Settings are the columns of all keys in which the cells of any experiment differ.
+    """
+    keys = list(dict.fromkeys(key for cells in experiments.values() for key in cells[0].setting))
+    numbers = ("n", "mean", "std", "published", "published_std", "difference", "status", "note")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["experiment", *keys, "metric", *numbers])
+    for name, cells in experiments.items():
+        for row in rows(cells):
+            known = row.published or Value(float("nan"))
+            published: list[Any] = [known.mean, known.std] if row.published else ["", ""]
+            settings = [row.cell.setting.get(key, "") for key in keys]
+            values = [row.n, row.mean, row.std, *published, row.difference, row.cell.status, row.cell.note]
+            writer.writerow([name, *settings, row.metric, *values])
+    return text.getvalue()

@@ -11,7 +11,7 @@ from typing import Any
 
 from tinv.errors import TinvError
 from tinv.runs import options
-from tinv.sweeps.cells import Cell, CellFactory, CellFolder, chosen
+from tinv.sweeps.cells import PROGRAM, Cell, CellFactory, CellFolder, chosen, read_results
 from tinv.sweeps.check import check_values
 from tinv.sweeps.display import Display
 from tinv.sweeps.ledger import Ledger
@@ -30,8 +30,13 @@ Exit code: 0 all cells finished, 1 some failed, 2 something in the input has to 
 """
 
 
-def sweep(words: Sequence[str]) -> int:
-    """Runs `tinv sweep` and returns the exit code."""
+def sweep(words: Sequence[str], program: Sequence[str] = PROGRAM) -> int:
+    """Runs `tinv sweep` and returns the exit code.
+
+    Args:
+        words: after `tinv sweep`.
+        program: the command that runs a cell, before its options.
+    """
     words = list(words)
     extra: list[str] = []
     if "--" in words:
@@ -55,7 +60,7 @@ def sweep(words: Sequence[str]) -> int:
         raise TinvError("--out DIR is missing: the folder for the runs of this sweep")
     ledger = Ledger(args.out, plan, tuple(extra))
     try:
-        return _run(plan, make, cells, excluded, ledger, args, slurm)
+        return _run(plan, make, cells, excluded, ledger, args, slurm, program)
     finally:
         ledger.close()
 
@@ -140,6 +145,7 @@ def _run(
     ledger: Ledger,
     args: argparse.Namespace,
     slurm: dict[str, str],
+    program: Sequence[str],
 ) -> int:
     if plan.method == "bayes":
         cells = [make(entry.settings) for entry in ledger.entries.values()]
@@ -160,9 +166,9 @@ def _run(
     ledger.save()
     launcher: Launcher
     if args.launcher == "slurm":
-        launcher = SlurmLauncher(ledger.folder, args.jobs, slurm)
+        launcher = SlurmLauncher(ledger.folder, args.jobs, slurm, program)
     else:
-        launcher = LocalLauncher(ledger.folder, args.jobs)
+        launcher = LocalLauncher(ledger.folder, args.jobs, program)
     attached: list[Job] = []
     for cell in waiting:
         if (name := ledger[cell].job) and (job := launcher.attach(cell, name)):
@@ -222,13 +228,12 @@ class Chooser:
         self.search = Search(plan)
         self.todo = list(todo)
         self.trials: dict[str, Any] = {}
+        self.repeats = 0
         for cell in [make(entry.settings) for entry in ledger.entries.values()]:
             value = self._value(cell)
             self.trials[cell.id] = self.search.known(cell.settings, value)
 
     def _value(self, cell: Cell) -> float | None:
-        from tinv.sweeps.cells import read_results
-
         if self.ledger[cell].status != "finished":
             return None
         results = read_results(CellFolder(self.ledger.folder, cell).results) or {"metrics": {}}
@@ -247,9 +252,9 @@ class Chooser:
             if cell.id in self.ledger.entries:
                 # asked for again: its value is known, or is on its way
                 self.search.tell(trial, self._value(cell))
-                self.repeats = getattr(self, "repeats", 0) + 1
-                if self.repeats > 100:
-                    return None  # a small grid is used up
+                self.repeats += 1
+                if self.repeats > 1000:
+                    return None  # a small space is used up
                 continue
             self.ledger.open([cell], {})
             self.trials[cell.id] = trial

@@ -1,0 +1,54 @@
+"""Whether a grid of kernel sizes and subsampling factors has the shape that Mouton et al. (2020) found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tinv.report.collect import Cell
+
+KERNEL, FACTOR = "kernel_size", "subsampling_factor"
+METRIC = "test/mcs"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One statement on a row or column of a grid.
+
+    Attributes:
+        claim: what should hold.
+        values: means over seeds, in order of the key that varies.
+        holds: whether it does: `rises` at every step, `rises in all` from first to last only, or `no`.
+    """
+
+    claim: str
+    values: tuple[float, ...]
+    holds: str
+
+    def __str__(self) -> str:
+        return f"{self.claim}: {self.holds} ({' '.join(f'{value:.3f}' for value in self.values)})"
+
+
+def shapes(cells: Sequence[Cell]) -> list[Shape]:
+    """Returns what can be said: similarity rises with the kernel size at factors of 2 and more, and with the factor at
+    kernel sizes of 3 and more. Empty for cells that are no such grid."""
+    short = {key.rpartition(".")[2]: key for key in cells[0].setting}
+    if set(short) != {KERNEL, FACTOR}:
+        return []
+    found = []
+    for fixed, least, varied in ((FACTOR, 2, KERNEL), (KERNEL, 3, FACTOR)):
+        values = sorted({cell.setting[short[fixed]] for cell in cells})
+        for value in values:
+            row = [c for c in cells if c.setting[short[fixed]] == value and METRIC in c.values]
+            row.sort(key=lambda cell: cell.setting[short[varied]])
+            if value >= least and len(row) > 1:
+                means = tuple(cell.mean(METRIC) for cell in row)
+                found.append(Shape(f"{METRIC} rises with {varied} at {fixed} {value}", means, _rises(means)))
+    return found
+
+
+def _rises(values: Sequence[float]) -> str:
+    if all(after > before for before, after in pairwise(values)):
+        return "yes, at every step"
+    return "yes, from first to last, not at every step" if values[-1] > values[0] else "no"
