@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Protocol
 
+from tinv.errors import TinvError
 from tinv.runs.folder import write_atomically
 from tinv.sweeps.cells import Cell, CellFolder, last_error_line, read_results
 from tinv.sweeps.ledger import Ledger
@@ -109,7 +110,15 @@ class Runner:
                 entry.status, entry.error, entry.attempts = "running", None, entry.attempts + 1
                 self._folder(cell).results.unlink(missing_ok=True)  # of a failure
             self.ledger.save()
-            for job in self.launcher.start(starting):
+            try:
+                jobs = self.launcher.start(starting)
+            except OSError as error:
+                for cell in starting:
+                    self.ledger[cell].status = "stopped"
+                raise TinvError(
+                    f"cannot start {starting[0].title} ({error.strerror}); the same command goes on where it was"
+                ) from error
+            for job in jobs:
                 self.jobs[job] = time.monotonic()
                 self.ledger[job.cell].job = job.name
                 self.watcher.started(job.cell)

@@ -185,6 +185,8 @@ def _parameter(key: str, spec: Any) -> Choice | Range:
     where = f"parameters.{key}"
     if not isinstance(spec, dict):
         raise TinvError(f"{where}: is not a mapping; write `{key}: {{values: [...]}}`")
+    if unknown_keys := set(spec) - {"parameters", "value", "values", "min", "max", "distribution", "q"}:
+        raise TinvError(f"{where}: {unknown('key', unknown_keys.pop(), ('value', 'values', 'min', 'max', 'q'))}")
     if "parameters" in spec:
         raise TinvError(f"{where}: parameters in parameters repeat cells under W&B; write flat keys with dots")
     if "value" in spec:
@@ -239,7 +241,8 @@ def _check_keys(sweep: Sweep) -> None:
         if key in ("config", "run_dir", "runs", "ckpt_path"):
             raise TinvError(f"parameters.{key}: cannot be varied; the sweep itself sets it")
         values = parameter.values if isinstance(parameter, Choice) else (parameter.low,)
-        for value in values:
+        # a name can be wrong by itself; of numbers the first shows that the key is right
+        for value in [values[0], *(value for value in values[1:] if isinstance(value, str))]:
             try:
                 options.check([*sweep.words, f"--{key}={written(value)}"])
             except TinvError as error:
