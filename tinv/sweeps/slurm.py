@@ -23,6 +23,7 @@ SUBMITIT_NAMES = ("account", "comment", "constraint", "cpus_per_gpu", "cpus_per_
 """Options that submitit knows as `slurm_NAME`; others go to sbatch as they are."""
 
 DAY_MINUTES = 24 * 60
+WAIT_SECONDS = 0.2
 KILL_WAIT_SECONDS = 90.0
 QUEUE_SECONDS = 5.0
 LOST_SECONDS = 30.0
@@ -55,7 +56,9 @@ class RunCell:
                 command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 env=_environment(), preexec_fn=_ignore_warning_signals,
             )  # fmt: skip
-        code = self.process.wait()
+        # not `wait`: `checkpoint` may come in between, in a signal handler, and wait too
+        while (code := self.process.poll()) is None:
+            time.sleep(WAIT_SECONDS)
         if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
             # Slurm has signalled the whole step: it takes the job away, or puts it in the queue again
             time.sleep(KILL_WAIT_SECONDS)
@@ -66,11 +69,11 @@ class RunCell:
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+            self.process.terminate()
+            deadline = time.monotonic() + STOP_SECONDS
+            while self.process.poll() is None and time.monotonic() < deadline:
+                time.sleep(WAIT_SECONDS)
+            self.process.kill()
         return DelayedSubmission(RunCell(self.cell, self.sweep_folder, self.program))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,7 +116,7 @@ class SlurmJob:
             except Exception as error:  # whatever the job raised, out of submitit
                 self.error = (str(error).strip().splitlines() or [type(error).__name__])[-1]
                 return 1
-        state = self.queue.state(self.name)
+        state = self.queue.state(self.name, patience=0.0 if self.asked else LOST_SECONDS)
         if state is None:
             return None
         if self.asked:
@@ -135,8 +138,13 @@ class Queue:
         self.asked = -QUEUE_SECONDS
         self.missing_since: dict[str, float] = {}
 
-    def state(self, name: str) -> str | None:
-        """Returns the state in which a job has ended, None while it waits, runs, or has only just left the queue."""
+    def state(self, name: str, patience: float) -> str | None:
+        """Returns the state in which a job has ended, None while it waits or runs, or left the queue only just now.
+
+        Args:
+            name: Slurm's number of the job.
+            patience: seconds for which a job that has left the queue may still be writing its result.
+        """
         now = time.monotonic()
         if now - self.asked > QUEUE_SECONDS:
             answer = _ask("squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}")
@@ -145,7 +153,7 @@ class Queue:
         if name in self.active:
             self.missing_since.pop(name, None)
             return None
-        if now - self.missing_since.setdefault(name, now) < LOST_SECONDS:
+        if now - self.missing_since.setdefault(name, now) < patience:
             return None
         shown = _ask("scontrol", "show", "job", name) or ""
         found = re.search(r"JobState=(\w+)", shown)
