@@ -6,6 +6,7 @@ FROM ${BASE}
 
 COPY pyproject.toml constraints.txt README.md LICENSE /src/
 COPY configs /src/configs
+COPY sweeps /src/sweeps
 COPY tinv /src/tinv
 
 # one layer: environment, user, and the two folders that volumes are mounted on

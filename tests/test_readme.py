@@ -27,6 +27,12 @@ def test_every_configuration_named_exists_and_every_experiment_is_named():
     assert {path for path in there if "overlays" not in path} <= named
 
 
+def test_every_sweep_named_exists():
+    named = set(re.findall(r"sweeps/\w+\.yaml", README))
+    assert named
+    assert named <= {f"sweeps/{path.name}" for path in shipped_folder("sweeps").glob("*.yaml")}
+
+
 def test_pictures_are_there():
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (Path(__file__).parent.parent / picture).is_file()

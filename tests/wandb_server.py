@@ -166,7 +166,6 @@ class WandbServer:
         kept = self.runs.setdefault(str(name), {})
         if variables.get("config"):
             kept["config"] = json.loads(variables["config"])
-        kept["sweep"] = variables.get("sweep")
         project = {"id": "p", "name": PROJECT, "entity": {"id": "e", "name": ENTITY}}
         bucket = {
             "id": name, "name": name, "displayName": variables.get("displayName"), "description": None, "config": "{}",

@@ -195,13 +195,13 @@ def test_cells_die_with_a_killed_sweep(monkeypatch):
 
 @pytest.mark.slow
 def test_a_hundred_kills_lose_no_cell_and_run_none_twice(monkeypatch):
-    monkeypatch.setenv("STUB_SECONDS", "0.3")
+    monkeypatch.setenv("STUB_SECONDS", "0.2")
     write_sweep("seed_everything: {min: 0, max: 199}")
     random.seed(0)
     finished: set[Path] = set()
     for _ in range(100):
         process = start("--jobs", "4")
-        time.sleep(random.uniform(0.2, 1.2))
+        time.sleep(random.uniform(0.1, 0.8))
         process.kill()
         process.wait()
         if Path("out/ledger.json").exists():
