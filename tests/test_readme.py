@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tinv.runs.options import config_files, shipped_folder
+from tinv.runs.options import config_files, shipped_folder, sweep_files
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -30,7 +30,7 @@ def test_every_configuration_named_exists_and_every_experiment_is_named():
 def test_every_sweep_named_exists():
     named = set(re.findall(r"sweeps/\w+\.yaml", README))
     assert named
-    assert named <= {f"sweeps/{path.name}" for path in shipped_folder("sweeps").glob("*.yaml")}
+    assert named <= {f"sweeps/{path.name}" for path in sweep_files()}
 
 
 def test_pictures_are_there():

@@ -23,7 +23,7 @@ OTHER_COMMANDS = {
     "sweep": "a whole grid of runs, here or on Slurm; goes on where it was stopped",
     "inspect": "geometry, cost and exact invariance of a network under a policy",
     "report": "table and pictures of finished runs, beside the published numbers",
-    "list": "backbones, data, experiments, padding or subsampling policies",
+    "list": "backbones, data, experiments, sweeps, padding or subsampling policies",
 }
 
 

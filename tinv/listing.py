@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from tinv.errors import unknown
 from tinv.policies.cards import PADDING_CARDS, SUBSAMPLING_CARDS, Card
 from tinv.runs import options
 
-SUBJECTS = ("backbones", "data", "experiments", "padding", "subsampling")
+SUBJECTS = ("backbones", "data", "experiments", "sweeps", "padding", "subsampling")
 
 
 def show(words: Sequence[str]) -> int:
@@ -27,6 +28,7 @@ def show(words: Sequence[str]) -> int:
         "backbones": lambda: _backbones(args.source, args.filter),
         "data": lambda: _two_columns("data sets (data.class_path: tinv.data.NAME)", options.data_sets()),
         "experiments": _experiments,
+        "sweeps": lambda: _files("sweeps (tinv sweep FILE --out DIR)", "sweeps", options.sweep_files()),
         "padding": lambda: _cards("padding policies (model.init_args.padding)", PADDING_CARDS),
         "subsampling": lambda: _cards("subsampling policies (model.init_args.subsampling)", SUBSAMPLING_CARDS),
     }
@@ -54,12 +56,17 @@ def _backbones(source: str, pattern: str) -> None:
 
 
 def _experiments() -> None:
+    title = "experiments (tinv fit --config FILE; lay overlays over them with another --config)"
+    _files(title, "configs", options.config_files())
+
+
+def _files(title: str, kind: Literal["configs", "sweeps"], files: Iterable[Path]) -> None:
     rows = {}
-    for path in options.config_files():
-        # the first comment of a configuration says what it is
+    for path in files:
+        # the first comment of a file says what it is
         first = path.read_text().partition("\n")[0]
-        rows[f"configs/{path.relative_to(options.shipped_folder('configs'))}"] = first.removeprefix("#").strip()
-    _two_columns("experiments (tinv fit --config FILE; lay overlays over them with another --config)", rows)
+        rows[f"{kind}/{path.relative_to(options.shipped_folder(kind))}"] = first.removeprefix("#").strip()
+    _two_columns(title, rows)
 
 
 def _cards(title: str, cards: Mapping[Any, Card]) -> None:

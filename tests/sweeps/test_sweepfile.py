@@ -6,7 +6,7 @@ from sweeps.stub_sweep import write_sweep
 
 from tinv.cli import main
 from tinv.errors import TinvError
-from tinv.runs.options import find_config, shipped_folder
+from tinv.runs.options import find_config, sweep_files
 from tinv.sweeps.cells import CellFactory, chosen
 from tinv.sweeps.sweepfile import base_settings, read_sweep
 
@@ -33,7 +33,7 @@ def test_every_sweep_that_ships_can_be_read_and_has_its_cells(name):
 
 
 def test_all_sweeps_that_ship_are_tested():
-    assert {path.stem for path in shipped_folder("sweeps").glob("*.yaml")} == set(SHIPPED)
+    assert {path.stem for path in sweep_files()} == set(SHIPPED)
 
 
 def test_a_cell_is_named_by_what_its_files_and_options_come_to():

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from wandb_server import WandbServer
 
-from tinv.runs.options import shipped_folder
+from tinv.runs.options import shipped_folder, sweep_files
 
 TINY = [
     "--data.init_args.train_size=40",
@@ -37,7 +37,7 @@ def wandb(*words: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("file", sorted(shipped_folder("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("file", sweep_files(), ids=lambda path: path.stem)
 def test_wandb_takes_the_sweeps_that_ship(file, server):
     assert "wandb agent somebody/tinv/sweep0" in wandb("sweep", str(file))
     assert server.sweeps["sweep0"] == yaml.safe_load(file.read_text())

@@ -96,6 +96,11 @@ def config_files() -> list[Path]:
     return [*sorted(shipped_folder("configs").glob("*.yaml")), *sorted(shipped_folder("configs").glob("*/*.yaml"))]
 
 
+def sweep_files() -> list[Path]:
+    """Returns the sweeps that ship with tinv."""
+    return sorted(shipped_folder("sweeps").glob("*.yaml"))
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping, or raises TinvError with the line and column of what is wrong."""
     try:

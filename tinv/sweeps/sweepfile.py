@@ -116,7 +116,7 @@ def read_sweep(path: Path) -> Sweep:
     if not path.is_file():
         found = options.find_shipped(path, "sweeps")
         if found is None:
-            shipped = [f"sweeps/{p.name}" for p in sorted(options.shipped_folder("sweeps").glob("*.yaml"))]
+            shipped = [f"sweeps/{p.name}" for p in options.sweep_files()]
             raise TinvError(f"no sweep file {path}{nearest(str(path), shipped)}")
         path = found
     content = options.read_yaml(path)
