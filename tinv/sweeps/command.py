@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ def sweep(words: Sequence[str], program: Sequence[str] = PROGRAM) -> int:
     for name, _, _ in options.option_pairs(extra):
         if name in ("run_dir", "runs", "ckpt_path"):
             raise TinvError(f"--{name} cannot be given after `--`; the sweep itself sets it")
+    if args.count is not None:
+        if plan.method == "grid" or args.count < 1:
+            raise TinvError("--count is a number of cells for method random or bayes")
+        plan = replace(plan, count=args.count)
     make = CellFactory(plan, extra)
     cells, excluded = _cells(plan, make, args)
     if args.dry_run:
@@ -102,10 +107,6 @@ def _cells(
     plan: Sweep, make: Callable[[dict[str, Any]], Cell], args: argparse.Namespace
 ) -> tuple[list[Cell], dict[str, str]]:
     """Returns the cells that are known before anything runs, and why some are impossible, by cell id."""
-    if args.count is not None:
-        if plan.method == "grid" or args.count < 1:
-            raise TinvError("--count is a number of cells for method random or bayes")
-        plan.__dict__["count"] = args.count
     if plan.method == "bayes":
         if args.only:
             raise TinvError("--only goes with methods grid and random: bayes chooses its cells itself")

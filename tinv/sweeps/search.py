@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinv.errors import TinvError
-from tinv.sweeps.sweepfile import Choice, Range, Sweep
+from tinv.sweeps.sweepfile import Choice, Sweep
 
 
 class Search:
@@ -32,7 +32,6 @@ class Search:
             # cells that still run count as poor ones, so that jobs side by side do not all try the same place
             sampler = optuna.samplers.TPESampler(seed=sweep.seed, multivariate=True, constant_liar=True)
         self.study = optuna.create_study(direction=goal, sampler=sampler)
-        self.trials: dict[str, Any] = {}
 
     def _distribution(self, key: str) -> Any:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -92,10 +91,3 @@ def random_settings(sweep: Sweep) -> list[dict[str, Any]]:
         if drawn not in settings:
             settings.append(drawn)
     return settings
-
-
-def tried(parameter: Choice | Range, value: Any) -> bool:
-    """Returns whether a value is one that a parameter can take."""
-    if isinstance(parameter, Choice):
-        return value in parameter.values
-    return isinstance(value, int | float) and parameter.low <= value <= parameter.high
