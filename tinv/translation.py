@@ -30,14 +30,28 @@ def draw_shifts(index: Tensor, max_shift: int, seed: int, epoch: int = 0) -> Ten
     Returns:
         (N, 2) whole numbers on the device of `index`: (dx, dy), positive to the right and down.
     """
+    return draw_offsets(index, 2 * max_shift + 1, seed, epoch) - max_shift
+
+
+def draw_offsets(index: Tensor, choices: int, seed: int, epoch: int = 0) -> Tensor:
+    """Draws two whole numbers 0 .. choices - 1 for each image, uniform, in the way of `draw_shifts`.
+
+    Args:
+        index: (N,) the images' numbers in their data set.
+        choices: how many numbers there are to choose from.
+        seed: of the draw.
+        epoch: another number to draw anew.
+
+    Returns:
+        (N, 2) on the device of `index`.
+    """
     image = index.cpu().numpy().astype(np.uint64)
     words = np.stack([image * np.uint64(2), image * np.uint64(2) + np.uint64(1)], axis=1)
     for key in (seed, epoch):
         words = _scramble(words ^ _scramble(np.array([key & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)))
     # 53 random bits make a double in [0, 1); over at most a few hundred values its bias cannot be seen
     uniform = (words >> np.uint64(11)).astype(np.float64) / float(2**53)
-    shifts = np.floor(uniform * (2 * max_shift + 1)).astype(np.int64) - max_shift
-    return torch.from_numpy(shifts).to(index.device)
+    return torch.from_numpy(np.floor(uniform * choices).astype(np.int64)).to(index.device)
 
 
 def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -3,6 +3,16 @@
 from tinv.metrics.accuracy import Accuracy
 from tinv.metrics.base import InvarianceMetric
 from tinv.metrics.mean_cosine_similarity import MeanCosineSimilarity
+from tinv.metrics.shift_accuracy import DiagonalAccuracy, WorstCaseAccuracy
+from tinv.metrics.shift_consistency import ShiftConsistency
 from tinv.metrics.translation_map import TranslationMap
 
-__all__ = ["Accuracy", "InvarianceMetric", "MeanCosineSimilarity", "TranslationMap"]
+__all__ = [
+    "Accuracy",
+    "InvarianceMetric",
+    "DiagonalAccuracy",
+    "MeanCosineSimilarity",
+    "ShiftConsistency",
+    "TranslationMap",
+    "WorstCaseAccuracy",
+]

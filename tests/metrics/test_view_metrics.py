@@ -1,0 +1,236 @@
+"""Measures over shifted views, against slow and obvious references: one image, one view, one forward at a time."""
+
+import itertools
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from tinv.errors import TinvError
+from tinv.metrics import DiagonalAccuracy, ShiftConsistency, WorstCaseAccuracy
+from tinv.metrics.views import UNLABELLED, take_views
+from tinv.translation import draw_offsets
+
+CLASSES, COUNT, REACH = 5, 24, 4
+MOTIONS = ["crop", "zero", "circular"]
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU()]
+    built = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES)).eval()
+    with torch.no_grad():
+        # every class is the answer to some images
+        answers = built(torch.randn(200, 3, 16, 18))
+        built[-1].bias -= answers.mean(dim=0)
+        for parameter in built[-1].parameters():
+            parameter /= answers.std()
+    return built
+
+
+@pytest.fixture
+def images(network) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    # smooth ones, so that some answers outlast every shift
+    made = nn.functional.interpolate(torch.randn(COUNT, 3, 3, 3, generator=draw), (16, 18), mode="bicubic")
+    targets = torch.randint(CLASSES, (COUNT,), generator=draw)
+    with torch.no_grad():
+        # the network is right about some of them
+        targets[: COUNT // 2] = network(made[: COUNT // 2]).argmax(dim=1)
+    return made, targets
+
+
+def view(image: torch.Tensor, x: int, y: int, motion: str) -> torch.Tensor:
+    """The view of one image (C, H, W), pixel by pixel."""
+    _, height, width = image.shape
+    if motion == "crop":
+        return image[:, y : y + height - REACH, x : x + width - REACH]
+    dx, dy = x - REACH // 2, y - REACH // 2
+    if motion == "circular":
+        return image.roll((dy, dx), (1, 2))
+    moved = torch.zeros_like(image)
+    for row, column in itertools.product(range(height), range(width)):
+        if 0 <= row - dy < height and 0 <= column - dx < width:
+            moved[:, row, column] = image[:, row - dy, column - dx]
+    return moved
+
+
+def probabilities(network: nn.Module, image: torch.Tensor, x: int, y: int, motion: str) -> torch.Tensor:
+    with torch.no_grad():
+        return network(view(image, x, y, motion)[None]).double().softmax(dim=1)[0]
+
+
+def run(metric, network, images, targets, batch_size=7, order=None):
+    order = torch.arange(len(images)) if order is None else order
+    with torch.no_grad():
+        for index in order.split(batch_size):
+            logits = torch.zeros(len(index), CLASSES)
+            metric.update(network, images[index], logits, targets[index], index)
+    return {key: float(value) for key, value in metric.compute().items()}
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_views_are_what_they_say(images, motion):
+    offsets = torch.tensor(list(itertools.product(range(REACH + 1), repeat=2)))[:COUNT]
+    got = take_views(images[0], offsets, REACH, motion)
+    for image, (x, y), seen in zip(images[0], offsets.tolist(), got, strict=True):
+        assert torch.equal(seen, view(image, x, y, motion))
+
+
+@pytest.mark.parametrize("draw", ["image", "batch"])
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_consistency_equals_a_slow_reference(network, images, motion, draw):
+    metric = ShiftConsistency(REACH, motion, passes=3, draw=draw, seed=5)
+    got = run(metric, network, *images, batch_size=7)
+    pairs = []
+    for number, (image, target) in enumerate(zip(*images, strict=True)):
+        for turn in range(3):
+            drawn_by = torch.tensor([number if draw == "image" else number // 7 * 7])
+            said = []
+            for which in (0, 1):
+                [[x, y]] = draw_offsets(drawn_by, REACH, 5, 2 * turn + which).tolist()
+                assert 0 <= x < REACH > y >= 0
+                said.append(probabilities(network, image, x, y, motion))
+            top = [int(p.argmax()) for p in said]
+            change = float((said[0][top[0]] - said[1][top[0]]).abs())
+            pairs.append((top[0] == top[1], top[0] == target, top[1] == target, change))
+    agree, first, second = (sum(float(pair[n]) for pair in pairs) / len(pairs) for n in range(3))
+    both = sum(float(pair[1] and pair[2]) for pair in pairs) / len(pairs)
+    chance = first * second + (1 - first) * (1 - second) / (CLASSES - 1)
+    assert got["consistency"] == pytest.approx(100 * agree, abs=1e-6)
+    assert got["consistency_of_correct"] == pytest.approx(100 * both / ((first + second) / 2), abs=1e-6)
+    assert got["consistency_corrected"] == pytest.approx(100 * (agree - chance) / (1 - chance), abs=1e-6)
+    change = 100 * sum(pair[3] for pair in pairs) / len(pairs)
+    assert got["consistency_probability_change"] == pytest.approx(change, abs=1e-5)
+    assert 0 < agree < 1  # else nothing was compared
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_diagonal_equals_a_slow_reference(network, images, motion):
+    got = run(DiagonalAccuracy(REACH, motion, step=2), network, *images)
+    said = [
+        (probabilities(network, image, i, i, motion), int(target))
+        for image, target in zip(*images, strict=True)
+        for i in (0, 2, 4)
+    ]
+    right = sum(int(p.argmax()) == target for p, target in said) / len(said)
+    assert got["diagonal_acc"] == pytest.approx(100 * right, abs=1e-6)
+    mean = sum(float(p[target]) for p, target in said) / len(said)
+    assert got["diagonal_acc_probability"] == pytest.approx(100 * mean, abs=1e-5)
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_worst_case_equals_a_slow_reference(network, images, motion):
+    got = run(WorstCaseAccuracy(REACH, motion, step=2), network, *images)
+    tops = [
+        [int(probabilities(network, image, x, y, motion).argmax()) for y in (0, 2, 4) for x in (0, 2, 4)]
+        for image in images[0]
+    ]
+    right = [all(top == target for top in answers) for answers, target in zip(tops, images[1].tolist(), strict=True)]
+    assert got["worst_case_acc"] == pytest.approx(100 * sum(right) / COUNT, abs=1e-6)
+    same = [len(set(answers)) == 1 for answers in tops]
+    assert got["worst_case_consistency"] == pytest.approx(100 * sum(same) / COUNT, abs=1e-6)
+    assert 0 < sum(same) < COUNT
+
+
+METRICS = {
+    "consistency": lambda: ShiftConsistency(REACH, passes=2),
+    "diagonal": lambda: DiagonalAccuracy(REACH),
+    "worst case": lambda: WorstCaseAccuracy(REACH, step=2),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_results_and_intervals_do_not_depend_on_batch_size_or_order(network, images, name):
+    one = run(METRICS[name](), network, *images, batch_size=COUNT)
+    other = run(METRICS[name](), network, *images, batch_size=5, order=torch.randperm(COUNT))
+    assert one == pytest.approx(other, abs=1e-4)  # percent; probabilities of float32 batches differ in the last digit
+
+
+def test_intervals_cover_what_they_should(network, images):
+    """Against the normal approximation: a mean of 0/1 numbers."""
+    metric = ShiftConsistency(REACH, passes=1)
+    metric.update(network, images[0], torch.zeros(COUNT, CLASSES), images[1], torch.arange(COUNT))
+    found = {key: float(value) for key, value in metric.compute().items()}
+    p = found["consistency"] / 100
+    half = 1.96 * (p * (1 - p) / COUNT) ** 0.5 * 100
+    assert found["consistency_low"] == pytest.approx(found["consistency"] - half, abs=5)
+    assert found["consistency_high"] == pytest.approx(found["consistency"] + half, abs=5)
+
+
+def test_without_labels_what_needs_them_is_left_out(network, images):
+    unknown = torch.full((COUNT,), UNLABELLED)
+    got = run(ShiftConsistency(REACH), network, images[0], unknown)
+    assert {key for key in got if not key.endswith(("_low", "_high"))} == {
+        "consistency",
+        "consistency_probability_change",
+    }
+    assert set(run(WorstCaseAccuracy(REACH, step=4), network, images[0], unknown)) == {
+        "worst_case_consistency",
+        "worst_case_consistency_low",
+        "worst_case_consistency_high",
+    }
+    assert run(DiagonalAccuracy(REACH), network, images[0], unknown) == {}
+
+
+def test_a_perfect_and_a_guessing_network(images):
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.eye(CLASSES)[:1].repeat(len(x), 1)
+
+    got = run(ShiftConsistency(REACH), Constant(), *images)
+    assert got["consistency"] == 100
+    assert got["consistency_corrected"] == 100
+    assert got["consistency_probability_change"] == 0
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ShiftConsistency(-1), "max_shift must be 0 pixels or more"),
+        (lambda: ShiftConsistency(4, "roll"), "unknown motion 'roll'"),
+        (lambda: ShiftConsistency(4, passes=0), "passes must be 1 or more"),
+        (lambda: ShiftConsistency(4, draw="set"), "unknown draw 'set'"),
+        (lambda: DiagonalAccuracy(5, step=2), "step=2 pixels must be 1 or more and divide max_shift=5"),
+        (lambda: WorstCaseAccuracy(4, step=0), "step=0 pixels"),
+    ],
+)
+def test_bad_options_are_named(build, message):
+    with pytest.raises(TinvError, match=message):
+        build()
+
+
+def test_a_window_larger_than_the_image_is_said(network, images):
+    with pytest.raises(TinvError, match="max_shift=16 leaves nothing of images of 16x18 pixels"):
+        run(ShiftConsistency(16), network, *images)
+
+
+def _two_processes(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    network, images, targets = _nine_images()
+    index = torch.arange(9)[rank::2]  # 5 and 4 images
+    metric = ShiftConsistency(REACH, passes=2)
+    with torch.no_grad():
+        metric.update(network, images[index], torch.zeros(len(index), CLASSES), targets[index], index)
+    found = metric.compute()
+    if rank == 0:
+        torch.save(found, f"{folder}/results.pt")
+    dist.destroy_process_group()
+
+
+def _nine_images() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    images, targets = torch.randn(9, 3, 12, 12, generator=draw), torch.randint(CLASSES, (9,), generator=draw)
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, CLASSES, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten()).eval(), images, targets
+
+
+@pytest.mark.slow
+def test_results_do_not_depend_on_the_number_of_processes(tmp_path):
+    mp.spawn(_two_processes, args=(str(tmp_path),), nprocs=2)
+    found = torch.load(tmp_path / "results.pt", weights_only=True)
+    alone = run(ShiftConsistency(REACH, passes=2), *_nine_images())
+    assert {k: float(v) for k, v in found.items()} == pytest.approx(alone, abs=1e-4)

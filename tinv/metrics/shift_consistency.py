@@ -1,0 +1,101 @@
+"""How often a network gives two shifted views of an image the same answer."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tinv.errors import TinvError, unknown
+from tinv.metrics.views import Motion, ViewMetric, take_views
+from tinv.translation import draw_offsets
+
+Draw = Literal["image", "batch"]
+
+COLUMNS = ("agree", "first", "second", "both", "change", "labelled")
+
+
+class ShiftConsistency(ViewMetric):
+    """Percentage of pairs of views with the same top-1 answer (Zhang, ICML 2019; Kayhan & van Gemert, CVPR 2020).
+
+    Each pass takes two views of every image, whose offsets are uniform over 0 .. max_shift - 1 in x and in y.
+
+    Reported, in percent, each with its bootstrap interval over images (`_low`, `_high`):
+        NAME: equal answers.
+        NAME_of_correct: how often the second view is right where the first one is, averaged over both orders.
+        NAME_corrected: agreement beyond chance, (o - e) / (1 - e) for the agreement o and that of two networks of the
+            same accuracies a and b that err independently, e = a b + (1 - a) (1 - b) / (classes - 1): a better network
+            is trivially more consistent.
+        NAME_probability_change: mean absolute difference, between the views, of the probability of the class that the
+            first one says (Azulay & Weiss, JMLR 2019).
+
+    Without labels (class -1) only the first and the last are reported.
+
+    Args:
+        max_shift: offsets are below this, in pixels. The paper cuts 224 out of 288: 64.
+        motion: `crop`, `zero` or `circular`.
+        passes: pairs of each image.
+        draw: `image` gives each image its own offsets; `batch` one pair of offsets a batch, as the paper's code did,
+            which makes the result depend on the batch size.
+        seed: of the offsets.
+        name: under which results are reported.
+    """
+
+    def __init__(
+        self,
+        max_shift: int = 64,
+        motion: Motion = "crop",
+        passes: int = 5,
+        draw: Draw = "image",
+        seed: int = 0,
+        name: str = "consistency",
+    ) -> None:
+        super().__init__(max_shift, motion, seed, name, COLUMNS)
+        if passes < 1:
+            raise TinvError(f"passes must be 1 or more, not {passes}")
+        if draw not in get_args(Draw):
+            raise unknown("draw", draw, get_args(Draw))
+        self.passes, self.draw = passes, draw
+        self.add_state("classes", torch.zeros((), dtype=torch.long), dist_reduce_fx="max")
+        self.classes: Tensor
+
+    def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
+        """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""
+        sums = torch.zeros(len(COLUMNS), len(images), dtype=torch.float64, device=images.device)
+        numbers = index if self.draw == "image" else index[:1].expand_as(index)
+        everyone = torch.arange(len(images), device=images.device)
+        for turn in range(self.passes):
+            answers, probabilities = [], []
+            for view in (0, 1):
+                offsets = draw_offsets(numbers, max(1, self.max_shift), self.seed, 2 * turn + view)
+                said = network(take_views(images, offsets, self.max_shift, self.motion)).float()
+                answers.append(said.argmax(dim=1))
+                probabilities.append(said.softmax(dim=1)[everyone, answers[0]])
+            first, second = (answer == targets for answer in answers)
+            change = (probabilities[0] - probabilities[1]).abs()
+            parts = (answers[0] == answers[1], first, second, first & second, change, targets >= 0)
+            sums += torch.stack([part.double() for part in parts])
+        self.classes = self.classes.clamp(min=logits.shape[1])
+        self.keep(index, *(sums / self.passes))
+
+    def results(self) -> dict[str, Tensor]:
+        """Returns the percentages."""
+        others = max(1, int(self.classes) - 1)
+
+        def corrected(row: np.ndarray) -> float:
+            agree, first, second = row[:3]
+            chance = first * second + (1 - first) * (1 - second) / others
+            return float(100 * (agree - chance) / (1 - chance)) if chance < 1 else float("nan")
+
+        def of_correct(row: np.ndarray) -> float:
+            _, first, second, both = row[:4]
+            right = (first + second) / 2
+            return float(100 * both / right) if right > 0 else float("nan")
+
+        statistics = {self.name: lambda row: float(100 * row[0])}
+        if self.table()[:, 5].all():
+            statistics |= {f"{self.name}_of_correct": of_correct, f"{self.name}_corrected": corrected}
+        statistics[f"{self.name}_probability_change"] = lambda row: float(100 * row[4])
+        return self.with_intervals(statistics)
