@@ -22,6 +22,7 @@ RUN_COMMANDS = {
 OTHER_COMMANDS = {
     "sweep": "a whole grid of runs, here or on Slurm; goes on where it was stopped",
     "inspect": "geometry, cost and exact invariance of a network under a policy",
+    "measure": "invariance of any network on a folder of images, and what breaks it",
     "report": "table and pictures of finished runs, beside the published numbers",
     "list": "backbones, data, experiments, sweeps, padding or subsampling policies",
 }
@@ -71,6 +72,10 @@ def _dispatch(words: list[str]) -> int:
         from tinv.inspection import inspect
 
         return inspect(rest)
+    if command == "measure":
+        from tinv.measure.command import measure
+
+        return measure(rest)
     if command == "sweep":
         from tinv.sweeps.command import sweep
 

@@ -107,6 +107,20 @@ def test_translation_map_equals_one_forward_a_shift(network, canvas, kind):
     assert float(maps["mcs"][centre, centre]) == pytest.approx(1)
 
 
+def test_translation_map_of_crops_looks_at_windows_of_larger_images(network, canvas):
+    images, targets = canvas
+    images = F.pad(images, (3, 3, 3, 3), mode="circular")  # the network takes one size
+    metric = TranslationMap(3, 3, "crop")
+    with torch.no_grad():
+        centre = network(images[:, :, 3:-3, 3:-3])
+        metric.update(network, images, centre, targets, torch.arange(COUNT))
+        # content moved by (dx, dy) = (-3, 3): the window lies further right and further up
+        after = network(images[:, :, :-6, 6:])
+    same = (after.argmax(1) == centre.argmax(1)).double().mean() * 100
+    assert float(metric.maps()["consistency"][2, 0]) == pytest.approx(float(same))
+    assert float(metric.maps()["consistency"][1, 1]) == 100
+
+
 def test_translation_map_can_look_at_the_first_images_only(network, canvas):
     images, targets = canvas
     part, whole = TranslationMap(4, 4, max_images=9), TranslationMap(4, 4)

@@ -89,14 +89,17 @@ def test_consistency_equals_a_slow_reference(network, images, motion, draw):
     for number, (image, target) in enumerate(zip(*images, strict=True)):
         for turn in range(3):
             drawn_by = torch.tensor([number if draw == "image" else number // 7 * 7])
-            said = []
+            said, outputs = [], []
             for which in (0, 1):
                 [[x, y]] = draw_offsets(drawn_by, REACH, 5, 2 * turn + which).tolist()
                 assert 0 <= x < REACH > y >= 0
                 said.append(probabilities(network, image, x, y, motion))
+                with torch.no_grad():
+                    outputs.append(network(view(image, x, y, motion)[None])[0].double())
             top = [int(p.argmax()) for p in said]
             change = float((said[0][top[0]] - said[1][top[0]]).abs())
-            pairs.append((top[0] == top[1], top[0] == target, top[1] == target, change))
+            cosine = float(nn.functional.cosine_similarity(*outputs, dim=0))
+            pairs.append((top[0] == top[1], top[0] == target, top[1] == target, change, cosine))
     agree, first, second = (sum(float(pair[n]) for pair in pairs) / len(pairs) for n in range(3))
     both = sum(float(pair[1] and pair[2]) for pair in pairs) / len(pairs)
     chance = first * second + (1 - first) * (1 - second) / (CLASSES - 1)
@@ -105,6 +108,7 @@ def test_consistency_equals_a_slow_reference(network, images, motion, draw):
     assert got["consistency_corrected"] == pytest.approx(100 * (agree - chance) / (1 - chance), abs=1e-6)
     change = 100 * sum(pair[3] for pair in pairs) / len(pairs)
     assert got["consistency_probability_change"] == pytest.approx(change, abs=1e-5)
+    assert got["consistency_cosine"] == pytest.approx(sum(pair[4] for pair in pairs) / len(pairs), abs=1e-6)
     assert 0 < agree < 1  # else nothing was compared
 
 
@@ -167,6 +171,7 @@ def test_without_labels_what_needs_them_is_left_out(network, images):
     assert {key for key in got if not key.endswith(("_low", "_high"))} == {
         "consistency",
         "consistency_probability_change",
+        "consistency_cosine",
     }
     assert set(run(WorstCaseAccuracy(REACH, step=4), network, images[0], unknown)) == {
         "worst_case_consistency",

@@ -9,8 +9,6 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from tinv.translation import Canvas
-
 
 class InvarianceMetric(Metric):
     """Base of the metrics that compare a network's answers to an image and to the image moved.
@@ -20,13 +18,13 @@ class InvarianceMetric(Metric):
     Attributes:
         name: under which results are reported, after `test/`.
         max_shift: largest shift in pixels.
-        canvas: `zero` or `circular`, see tinv.translation.translate.
+        margin: blank pixels a side that images need so that no content is lost.
     """
 
     full_state_update = False
     name: str
     max_shift: int
-    canvas: Canvas
+    margin: int
 
     @abstractmethod
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:

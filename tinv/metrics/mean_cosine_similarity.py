@@ -42,6 +42,7 @@ class MeanCosineSimilarity(InvarianceMetric):
         if canvas not in get_args(Canvas):
             raise unknown("canvas", canvas, get_args(Canvas))
         self.max_shift, self.on, self.canvas, self.seed, self.name = max_shift, on, canvas, seed, name
+        self.margin = max_shift if canvas == "zero" else 0
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.total: Tensor

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tinv.errors import TinvError, unknown
 from tinv.metrics.views import Motion, ViewMetric, take_views
@@ -14,7 +15,7 @@ from tinv.translation import draw_offsets
 
 Draw = Literal["image", "batch"]
 
-COLUMNS = ("agree", "first", "second", "both", "change", "labelled")
+COLUMNS = ("agree", "first", "second", "both", "change", "labelled", "cosine")
 
 
 class ShiftConsistency(ViewMetric):
@@ -30,8 +31,9 @@ class ShiftConsistency(ViewMetric):
             is trivially more consistent.
         NAME_probability_change: mean absolute difference, between the views, of the probability of the class that the
             first one says (Azulay & Weiss, JMLR 2019).
+        NAME_cosine: mean cosine similarity of the two output vectors, -1 to 1 (the measure of Mouton et al., 2020).
 
-    Without labels (class -1) only the first and the last are reported.
+    Without labels (class -1) NAME_of_correct and NAME_corrected are left out.
 
     Args:
         max_shift: offsets are below this, in pixels. The paper cuts 224 out of 288: 64.
@@ -67,15 +69,17 @@ class ShiftConsistency(ViewMetric):
         numbers = index if self.draw == "image" else index[:1].expand_as(index)
         everyone = torch.arange(len(images), device=images.device)
         for turn in range(self.passes):
-            answers, probabilities = [], []
+            answers, probabilities, outputs = [], [], []
             for view in (0, 1):
                 offsets = draw_offsets(numbers, max(1, self.max_shift), self.seed, 2 * turn + view)
                 said = network(take_views(images, offsets, self.max_shift, self.motion)).float()
+                outputs.append(said.double())
                 answers.append(said.argmax(dim=1))
                 probabilities.append(said.softmax(dim=1)[everyone, answers[0]])
             first, second = (answer == targets for answer in answers)
             change = (probabilities[0] - probabilities[1]).abs()
-            parts = (answers[0] == answers[1], first, second, first & second, change, targets >= 0)
+            cosine = F.cosine_similarity(*outputs)
+            parts = (answers[0] == answers[1], first, second, first & second, change, targets >= 0, cosine)
             sums += torch.stack([part.double() for part in parts])
         self.classes = self.classes.clamp(min=logits.shape[1])
         self.keep(index, *(sums / self.passes))
@@ -98,4 +102,5 @@ class ShiftConsistency(ViewMetric):
         if self.table()[:, 5].all():
             statistics |= {f"{self.name}_of_correct": of_correct, f"{self.name}_corrected": corrected}
         statistics[f"{self.name}_probability_change"] = lambda row: float(100 * row[4])
+        statistics[f"{self.name}_cosine"] = lambda row: float(row[6])
         return self.with_intervals(statistics)

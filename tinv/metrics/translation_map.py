@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ class TranslationMap(InvarianceMetric):
     Args:
         max_shift: the window reaches from -max_shift to max_shift pixels in x and in y.
         step: pixels between the shifts that are tried; must divide max_shift, so that the centre is among them.
-        canvas: `zero` (the image needs a blank margin of max_shift pixels, or content is lost) or `circular`.
+        canvas: `zero` (the image needs a blank margin of max_shift pixels, or content is lost), `circular`, or `crop`:
+            windows of images that are larger than what the network sees by max_shift pixels a side.
         max_images: uses only the first so many images of the set; None for all. A 17 x 17 window costs 289 passes.
         images_per_pass: larger batches are cut to this many images, shifts of smaller ones are run together. None is
             64 on a CPU, where more no longer fit its cache, and 1024 elsewhere.
@@ -42,7 +43,7 @@ class TranslationMap(InvarianceMetric):
         self,
         max_shift: int = 8,
         step: int = 1,
-        canvas: Canvas = "zero",
+        canvas: Canvas | Literal["crop"] = "zero",
         max_images: int | None = None,
         images_per_pass: int | None = None,
         name: str = "map",
@@ -50,9 +51,10 @@ class TranslationMap(InvarianceMetric):
         super().__init__()
         if max_shift < 0 or step < 1 or max_shift % step:
             raise TinvError(f"step={step} pixels must be 1 or more and divide max_shift={max_shift}")
-        if canvas not in get_args(Canvas):
-            raise unknown("canvas", canvas, get_args(Canvas))
-        self.max_shift, self.step, self.canvas, self.name = max_shift, step, canvas, name
+        if canvas not in (*get_args(Canvas), "crop"):
+            raise unknown("canvas", canvas, (*get_args(Canvas), "crop"))
+        self.max_shift, self.step, self.name = max_shift, step, name
+        self.canvas, self.margin = canvas, max_shift if canvas == "zero" else 0
         self.max_images, self.images_per_pass = max_images, images_per_pass
         self.shifts = list(range(-max_shift, max_shift + 1, step))
         side = len(self.shifts)
@@ -80,11 +82,12 @@ class TranslationMap(InvarianceMetric):
 
     def _add(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, together: int) -> None:
         """Runs one pass for every `together` shifts of the window."""
-        count, _, height, width = images.shape
+        count = len(images)
         choice = logits.argmax(dim=1)
         reach = self.max_shift
         # padded once; every shift is then a window of it, cut without arithmetic
-        padded = pad(images, [(reach, reach)] * 2, self.canvas)
+        padded = images if self.canvas == "crop" else pad(images, [(reach, reach)] * 2, self.canvas)
+        height, width = (size - 2 * reach for size in padded.shape[2:])
         places = [(row, column) for row in range(len(self.shifts)) for column in range(len(self.shifts))]
         for start in range(0, len(places), together):
             part = places[start : start + together]

@@ -85,8 +85,7 @@ class ViewMetric(InvarianceMetric):
         if motion not in get_args(Motion):
             raise unknown("motion", motion, get_args(Motion))
         self.max_shift, self.motion, self.seed, self.name, self.columns = max_shift, motion, seed, name, columns
-        # the images' need of a blank margin; a crop has its own
-        self.canvas = "circular" if motion == "circular" else "zero"
+        self.margin = max_shift - max_shift // 2 if motion == "zero" else 0
         self.add_state("index", [], dist_reduce_fx="cat")
         self.add_state("rows", [], dist_reduce_fx="cat")
         self.index: list[Tensor] | Tensor

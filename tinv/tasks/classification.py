@@ -118,7 +118,7 @@ class Classification(LightningModule):
                 rank_zero_info(f"{self.backbone_options['name']} under {conversion.settings}: {conversion.price}")
         margin = getattr(data, "margin", None)
         for metric in self.metrics:
-            if metric.canvas == "zero" and margin is not None and metric.max_shift > margin:
+            if margin is not None and metric.margin > margin:
                 raise TinvError(
                     f"metric {metric.name}: max_shift={metric.max_shift} would push images off the canvas, which "
                     f"leaves {margin} pixels a side; use a smaller max_shift, a larger data.init_args.canvas or "

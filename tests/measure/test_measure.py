@@ -1,0 +1,237 @@
+"""`tinv measure` on tiny photographs in the formats that folders hold."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from tinv.cli import main
+from tinv.data.image_files import find_images, read_image
+from tinv.errors import TinvError
+from tinv.metrics.layer_equivariance import LayerEquivariance
+from tinv.models import create_backbone
+from tinv.models.weights import load_file
+from tinv.policies.convert import convert
+
+MODES = ["RGB", "L", "P", "RGBA", "CMYK", "LA", "1"]
+
+
+def write_images(folder: Path, count: int = 6, size: tuple[int, int] = (70, 60)) -> Path:
+    """Writes photographs of several modes into a flat folder."""
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for number in range(count):
+        small = Image.fromarray(draw.integers(0, 256, (6, 7, 3), dtype=np.uint8))
+        image = small.resize(size, Image.Resampling.BICUBIC)
+        mode = MODES[number % len(MODES)]
+        suffix = ".jpg" if mode in ("RGB", "L", "CMYK") else ".png"
+        image.convert(mode).save(folder / f"{number:02}{suffix}")
+    return folder
+
+
+def measure(*options: str) -> int:
+    return main(
+        [
+            "measure", "--backbone=resnet10t", "--num-classes=3", "--size=48", "--max-shift=8", "--batch-size=4",
+            "--passes=2", "--images=photos", "--out=out", *options,
+        ]
+    )  # fmt: skip
+
+
+def report() -> dict:
+    return json.loads(Path("out/measure.json").read_text())
+
+
+def test_a_flat_folder_is_measured_without_labels(capsys):
+    write_images(Path("photos"))
+    assert measure() == 0
+    found = report()
+    assert (found["images"], found["labelled"], found["skipped"]) == (6, False, [])
+    names = {key for key in found["metrics"] if not key.endswith(("_low", "_high"))}
+    assert {"consistency", "consistency_cosine", "worst_case_consistency"} <= names
+    assert not {"acc", "diagonal_acc", "consistency_corrected", "worst_case_acc"} & names
+    assert Path("out/map.png").exists()
+    assert Path("out/layers.png").exists()
+    assert len(found["layers"]["errors"]) > 10
+    said = capsys.readouterr().out
+    assert "consistency_cosine" in said
+    assert "results: out/measure.json" in said
+
+
+def test_class_folders_are_labels(capsys):
+    for name in ("ant", "bee", "cat"):
+        write_images(Path("photos") / name, 2)
+    assert measure("--metrics", "consistency", "diagonal") == 0
+    found = report()
+    assert found["labelled"]
+    assert {"acc", "diagonal_acc", "consistency_corrected"} <= found["metrics"].keys()
+    assert not Path("out/map.png").exists()
+    assert measure("--num-classes=4", "--metrics", "consistency") == 0
+    assert "3 class folders, the network 4 classes: measured without labels" in capsys.readouterr().out
+    assert "acc" not in report()["metrics"]
+
+
+@pytest.mark.slow
+def test_circular_padding_and_adaptive_subsampling_leave_nothing(capsys):
+    """Exactly invariant to every circular shift, and the explanation says so of the unconverted network's weights."""
+    write_images(Path("photos"))
+    options = ["--motion=circular", "--size=64", "--backbone=resnet18", "--source=torchvision"]
+    policies = ["--padding=same_circular", "--subsampling=aps", "--stem=convert"]
+    assert measure(*options, *policies, "--metrics", "consistency", "map", "attribution") == 0
+    found = report()
+    assert found["metrics"]["consistency"] == 100
+    assert found["metrics"]["consistency_cosine"] == pytest.approx(1, abs=1e-5)
+    assert found["metrics"]["map/consistency"] == 100
+    assert found["attribution"]["consistency"]["both"] == 100
+    assert list(found["attribution"]["consistency"]) == [
+        "unconverted",
+        "padding same_circular",
+        "subsampling aps",
+        "both",
+    ]
+    text = capsys.readouterr().out
+    assert "With both, nothing is left." in text or "nothing to attribute" in text
+
+
+def test_results_do_not_depend_on_the_batch_size():
+    write_images(Path("photos"), 5)
+    numbers = []
+    for size in (2, 5):
+        assert measure(f"--batch-size={size}", "--metrics", "consistency", "worst_case", "--motion=zero") == 0
+        numbers.append(report()["metrics"])
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-3)
+
+
+def test_weights_of_a_file_are_loaded_and_others_are_refused(capsys):
+    write_images(Path("photos"))
+    torch.manual_seed(3)
+    network = create_backbone("resnet10t", "timm", num_classes=3)
+    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, "wrapped.pth")
+    torch.save(network.state_dict(), "plain.pth")
+    found = []
+    for name in ("wrapped.pth", "plain.pth"):
+        assert measure(f"--weights={name}", "--metrics", "consistency") == 0
+        found.append(report()["metrics"])
+    assert found[0] == found[1]
+    capsys.readouterr()
+    assert measure("--weights=plain.pth", "--num-classes=5") == 2
+    assert "plain.pth holds the weights of another network: fc.weight is 3x512, here 5x512" in capsys.readouterr().err
+    assert measure("--weights=plain.pth", "--pretrained") == 2
+    assert "give one of them" in capsys.readouterr().err
+    Path("noise.pth").write_bytes(b"no weights")
+    assert measure("--weights=noise.pth") == 2
+    assert "noise.pth cannot be read as weights" in capsys.readouterr().err
+    torch.save([1, 2], "list.pth")
+    with pytest.raises(TinvError, match="holds no state dict"):
+        load_file(network, Path("list.pth"))
+
+
+def test_damaged_files_are_named_and_skipped_only_when_asked(capsys):
+    write_images(Path("photos"))
+    whole = Path("photos/00.jpg").read_bytes()
+    Path("photos/00.jpg").write_bytes(whole[: len(whole) // 2])
+    assert measure("--metrics", "consistency") == 2
+    assert "photos/00.jpg cannot be read as an image" in capsys.readouterr().err
+    assert measure("--metrics", "consistency", "--on-error=skip") == 0
+    assert report()["skipped"] == ["photos/00.jpg"]
+    assert report()["images"] == 5
+
+
+def test_bad_input_is_one_line(capsys):
+    write_images(Path("photos"))
+    Path("empty").mkdir()
+    Path("classes/ant").mkdir(parents=True)
+    for options, message in (
+        (["--images=absent"], "no folder of images absent"),
+        (["--images=empty"], "empty holds no images"),
+        (["--images=classes"], "the class folder classes/ant holds no images"),
+        (["--max-shift=6"], "--max-shift must be a multiple of 4"),
+        (["--motion=zero", "--max-shift=48"], "leaves no room"),
+        (["--size=big"], "--size big is not a size"),
+        (["--mean=1,2"], "is not three numbers"),
+        (["--backbone=resnet10"], "unknown backbone of source timm 'resnet10'"),
+        (["--device=abacus"], "--device abacus"),
+        (["--max-images=0"], "--max-images must be at least 1"),
+    ):
+        assert measure(*options) == 2, options
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_is_read_as_rgb(mode):
+    Image.new(mode, (9, 8)).save("image.tif")
+    image = read_image(Path("image.tif"))
+    assert (image.mode, image.size) == ("RGB", (9, 8))
+
+
+def test_images_are_found_in_order():
+    write_images(Path("photos/b"), 2)
+    write_images(Path("photos/a"), 1)
+    found = find_images(Path("photos"))
+    assert found.classes == ("a", "b")
+    assert found.targets == (0, 1, 1)
+    assert [path.name for path in found.paths] == ["00.jpg", "00.jpg", "01.jpg"]
+
+
+def network_with_statistics() -> nn.Module:
+    torch.manual_seed(0)
+    network = create_backbone("resnet18", "torchvision", num_classes=4).double().eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.normal_(module.bias, std=0.1)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("padding", "motion", "exact"),
+    [
+        ("keep", "circular", False),
+        ("same_circular", "circular", True),
+        ("keep", "zero", False),
+        ("full_zero", "zero", False),
+        ("full_background", "zero", True),
+        ("keep", "crop", False),
+    ],
+)
+def test_layer_errors_are_zero_where_the_policy_is_exact(padding, motion, exact):
+    network, example = network_with_statistics(), torch.zeros(1, 3, 64, 64, dtype=torch.float64)
+    if padding != "keep":
+        network = convert(network, padding, pool="full" if "full" in padding else "keep", example_input=example)
+    layers = LayerEquivariance(network, example, 32, motion)
+    assert layers.shift == 32
+    side = 96 if motion == "crop" else 64
+    images = torch.randn(2, 3, side, side, dtype=torch.float64)
+    if motion == "zero":
+        inside = torch.zeros_like(images)
+        inside[:, :, 16:-16, 16:-16] = images[:, :, 16:-16, 16:-16]
+        images = inside
+    layers.update(images)
+    errors = layers.results()
+    assert {error.stride for error in errors} == {2, 4, 8, 16, 32}
+    assert errors[0].layer == "conv1"
+    largest = max(error.error for error in errors)
+    assert largest < 1e-9 if exact else largest > 0.05
+
+
+def test_layer_errors_equal_a_slow_reference():
+    """The first convolution, by hand."""
+    network, example = network_with_statistics(), torch.zeros(1, 3, 32, 32, dtype=torch.float64)
+    layers = LayerEquivariance(network, example, 8, "circular")
+    assert layers.shift == 8
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    layers.update(images)
+    with torch.no_grad():
+        still = network.conv1(images.roll((-4, -4), (2, 3)))
+        moved = network.conv1(images.roll((4, 4), (2, 3)))
+        expected = still.roll((4, 4), (2, 3))
+        errors = [float((e - m).norm() / e.norm()) for e, m in zip(expected, moved, strict=True)]
+    assert layers.results()[0].error == pytest.approx(sum(errors) / 2, rel=1e-9)
+    with pytest.raises(TinvError, match="no map of the network has a stride of at most max_shift=1"):
+        LayerEquivariance(network, example, 1, "circular")

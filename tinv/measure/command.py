@@ -1,0 +1,328 @@
+"""`tinv measure`: all measures of invariance of one network in one pass over a folder of images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinv.errors import TinvError
+from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
+from tinv.runs.folder import versions, write_atomically
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tinv.measure.images import Photographs
+    from tinv.metrics import InvarianceMetric
+
+METRICS = ("consistency", "diagonal", "worst_case", "map", "layers", "attribution")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MAP_IMAGES = 128
+LAYER_IMAGES = 32
+ATTRIBUTION_IMAGES = 32
+"""Exact networks cost many times the plain one: they see the first images only."""
+ATTRIBUTION_PASSES = 2
+
+
+def measure(words: Sequence[str]) -> int:
+    """Runs `tinv measure` and returns the exit code."""
+    args = _parser().parse_args(words)
+    if args.max_shift < 4 or args.max_shift % 4:
+        raise TinvError(f"--max-shift must be a multiple of 4 pixels, not {args.max_shift}")
+    from tinv.data.image_files import find_images
+    from tinv.measure.images import Photographs, Room
+
+    size = _size(args.size)
+    if args.motion == "zero" and min(size) <= args.max_shift:
+        raise TinvError(f"--max-shift {args.max_shift} leaves no room for the image on a canvas of {args.size} pixels")
+    files = find_images(args.images)
+    files = _some(files, args.max_images)
+    mean, std = _normalisation(args)
+    photographs = Photographs(
+        files, Room(size, args.max_shift, args.motion, mean, std), args.batch_size, args.workers, args.on_error
+    )
+    _prepare(args.out)
+    plain, network = _networks(args, size)
+    report = _measure(args, plain, network, photographs)
+    _print(report)
+    print(f"results: {args.out / 'measure.json'}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "tinv measure",
+        description="Measures how invariant a network is to shifts, on a folder of images, and what in it is to blame.",
+        epilog="Class folders count as labels if they are as many as the network's classes (sorted names = class "
+        "numbers); otherwise, and in a flat folder, only what needs no labels is measured.",
+    )
+    network = parser.add_argument_group("the network")
+    network.add_argument("--backbone", required=True, help="name: tinv list backbones --source SOURCE")
+    network.add_argument("--source", choices=("timm", "torchvision", "tinv"), default="timm", help="default: timm")
+    network.add_argument("--num-classes", type=int, default=1000, help="default: 1000")
+    network.add_argument("--pretrained", action="store_true", help="the source's published weights (downloaded once)")
+    network.add_argument("--weights", type=Path, metavar="FILE", help="a state dict; without any, weights are random")
+    network.add_argument("--seed", type=int, default=0, help="of random weights, shifts and intervals")
+    network.add_argument("--padding", choices=PADDINGS, default="keep", metavar="POLICY", help="tinv list padding")
+    network.add_argument("--subsampling", choices=SUBSAMPLINGS, default="keep", metavar="POLICY", help="tinv list ...")
+    network.add_argument("--pool", choices=("keep", "valid", "same", "full"), default="keep", help="padding of pools")
+    network.add_argument("--stem", choices=("keep", "convert"), default="keep", help="the first convolution's stride")
+    images = parser.add_argument_group("the images")
+    images.add_argument("--images", type=Path, required=True, metavar="DIR", help="class folders, or a flat folder")
+    images.add_argument("--max-images", type=int, metavar="N", help="spread evenly over the folder; all if left out")
+    images.add_argument("--size", default="224", metavar="HxW", help="pixels that the network sees: 224 or 224x320")
+    images.add_argument("--mean", help="three numbers with commas; the network's own, else ImageNet's, if left out")
+    images.add_argument("--std", help="likewise")
+    images.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what a damaged file does")
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--metrics", nargs="+", choices=METRICS, default=list(METRICS), metavar="NAME",
+                      help=f"some of {', '.join(METRICS)}; all if left out")  # fmt: skip
+    what.add_argument(
+        "--motion",
+        choices=("crop", "zero", "circular"),
+        default="crop",
+        help="crop: windows of a larger photograph; zero: moved on a blank canvas; circular: wrapped",
+    )
+    what.add_argument("--max-shift", type=int, default=32, help="pixels, a multiple of 4; default 32")
+    what.add_argument("--passes", type=int, default=5, help="pairs of views of each image; default 5")
+    run = parser.add_argument_group("how it runs")
+    run.add_argument("--batch-size", type=int, default=32)
+    run.add_argument("--workers", type=int, default=0, help="processes that read images; default 0: this one")
+    run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; a GPU if there is one")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for measure.json and pictures")
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if not all(part.isdigit() and int(part) > 0 for part in parts) or len(parts) > 2:
+        raise TinvError(f"--size {text} is not a size in pixels such as 224 or 224x320")
+    return int(parts[0]), int(parts[-1])
+
+
+def _some(files: Any, count: int | None) -> Any:
+    from dataclasses import replace
+
+    total = len(files.paths)
+    if count is None or count >= total:
+        return files
+    if count < 1:
+        raise TinvError(f"--max-images must be at least 1, not {count}")
+    picked = [number * total // count for number in range(count)]
+    return replace(files, paths=tuple(files.paths[n] for n in picked), targets=tuple(files.targets[n] for n in picked))
+
+
+def _normalisation(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    own: dict[str, Any] = {}
+    if args.source == "timm":
+        import timm
+
+        if timm.is_model(args.backbone) and (card := timm.get_pretrained_cfg(args.backbone)) is not None:
+            own = {"mean": card.mean, "std": card.std}
+    found = []
+    for name, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        text = getattr(args, name)
+        try:
+            values = tuple(float(part) for part in text.split(",")) if text else tuple(own.get(name, default))
+        except ValueError as error:
+            raise TinvError(f"--{name} {text} is not three numbers such as 0.485,0.456,0.406") from error
+        if len(values) != 3 or (name == "std" and min(values) <= 0):
+            raise TinvError(f"--{name} {text} is not three numbers such as 0.485,0.456,0.406")
+        found.append(values)
+    return found[0], found[1]
+
+
+def _prepare(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "measure.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise TinvError(f"cannot write to {out} ({error.strerror}); choose another --out") from error
+
+
+def _networks(args: argparse.Namespace, size: tuple[int, int]) -> tuple[nn.Module, nn.Module]:
+    """Returns the network as its source has it, and under the policies asked for, with the same weights."""
+    import torch
+
+    from tinv.models import create_backbone
+    from tinv.models.weights import load_file
+
+    if args.weights is not None and args.pretrained:
+        raise TinvError("--weights and --pretrained both say which weights; give one of them")
+    policies = {name: getattr(args, name) for name in ("padding", "subsampling", "pool", "stem")}
+    common: dict[str, Any] = {"source": args.source, "num_classes": args.num_classes, "input_size": size}
+    torch.manual_seed(args.seed)
+    plain = create_backbone(args.backbone, pretrained=args.pretrained, **common)
+    if args.weights is not None:
+        load_file(plain, args.weights)
+    if all(value == "keep" for value in policies.values()):
+        return plain, plain
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        network = create_backbone(args.backbone, **common, **policies)
+    for warning in caught:
+        if "changed nothing" in str(warning.message):
+            print(f"note: {warning.message}")
+    network.load_state_dict(plain.state_dict())
+    return plain, network
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except Exception as error:  # each backend has its own
+        raise TinvError(f"--device {name}: {str(error).partition(chr(10))[0]}") from error
+    return device
+
+
+def _measure(
+    args: argparse.Namespace, plain: nn.Module, network: nn.Module, photographs: Photographs
+) -> dict[str, Any]:
+    import torch
+    from rich.console import Console
+    from rich.progress import track
+
+    from tinv.measure.attribution import explanation, variants
+    from tinv.metrics import Accuracy, ShiftConsistency
+    from tinv.metrics.layer_equivariance import LayerEquivariance
+    from tinv.metrics.views import UNLABELLED, centre_view
+
+    device = _device(args.device)
+    files = photographs.files
+    labelled = len(files.classes) == args.num_classes
+    if files.classes and not labelled:
+        print(f"note: {args.images} has {len(files.classes)} class folders, the network {args.num_classes} classes: "
+              "measured without labels")  # fmt: skip
+    for net in (network, plain):
+        net.eval().to(device).to(memory_format=torch.channels_last)
+    metrics = {name: metric.to(device) for name, metric in _metrics(args).items()}
+    accuracy = Accuracy().to(device)
+    example = torch.zeros(1, 3, *photographs.room.size)
+    shift = args.max_shift
+    parts = []
+    if "attribution" in args.metrics:
+        consistency = ShiftConsistency(shift, args.motion, ATTRIBUTION_PASSES, seed=args.seed)
+        parts = variants(plain, example.to(device), args.motion, consistency)
+        for part in parts:
+            part.consistency.to(device)
+    layers = LayerEquivariance(network, example, shift, args.motion) if "layers" in args.metrics else None
+    batches = -(-len(files.paths) // args.batch_size)
+    console = Console(stderr=True)
+    seen = 0
+    with torch.no_grad():
+        for images, targets, index in track(
+            photographs.batches(device), "measuring", batches, console=console, disable=not console.is_terminal
+        ):
+            if not labelled:
+                targets = torch.full_like(targets, UNLABELLED)
+            logits = network(centre_view(images, shift, args.motion))
+            accuracy.update(logits, targets)
+            for metric in metrics.values():
+                metric.update(network, images, logits, targets, index)
+            some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
+            for part in parts:
+                if part.network is not None and len(images[some]):
+                    part.consistency.update(part.network, images[some], logits[some], targets[some], index[some])
+            if layers is not None and layers.count < LAYER_IMAGES:
+                _update_layers(layers, images[: LAYER_IMAGES - layers.count], shift)
+            seen += len(images)
+    if not seen:
+        raise TinvError(f"no image of {args.images} could be read")
+    numbers = {key: float(value) for metric in metrics.values() for key, value in metric.results().items()}
+    if labelled:
+        numbers = {"acc": float(accuracy.compute()), **numbers}
+    report: dict[str, Any] = {
+        "command": "measure",
+        "options": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
+        "images": seen,
+        "skipped": sorted(photographs.skipped),
+        "labelled": labelled,
+        "metrics": numbers,
+        "versions": versions(),
+    }
+    if parts:
+        report["attribution"] = {
+            "consistency": {part.name: part.percent for part in parts},
+            "refused": {part.name: part.refusal for part in parts if part.network is None},
+            "explanation": explanation(parts, args.motion),
+        }
+    if layers is not None:
+        report["layers"] = {"shift": layers.shift, "errors": [vars(error) for error in layers.results()]}
+    _save(args, report, metrics, layers)
+    return report
+
+
+def _metrics(args: argparse.Namespace) -> dict[str, InvarianceMetric]:
+    from tinv.metrics import DiagonalAccuracy, ShiftConsistency, TranslationMap, WorstCaseAccuracy
+
+    shift, motion = args.max_shift, args.motion
+    every: dict[str, InvarianceMetric] = {
+        "consistency": ShiftConsistency(shift, motion, args.passes, seed=args.seed),
+        "diagonal": DiagonalAccuracy(shift, motion, step=shift // 4, seed=args.seed),
+        "worst_case": WorstCaseAccuracy(shift, motion, step=shift // 4, seed=args.seed),
+        "map": TranslationMap(shift // 2, shift // 4, motion, max_images=MAP_IMAGES),
+    }
+    return {name: metric for name, metric in every.items() if name in args.metrics}
+
+
+def _update_layers(layers: Any, images: torch.Tensor, max_shift: int) -> None:
+    # maps of all layers are held at once: few images at a time
+    if layers.motion == "crop":
+        spare = (max_shift - layers.shift) // 2
+        height, width = (size - (max_shift - layers.shift) for size in images.shape[2:])
+        images = images[:, :, spare : spare + height, spare : spare + width]
+    for start in range(0, len(images), 4):
+        layers.update(images[start : start + 4])
+
+
+def _save(args: argparse.Namespace, report: dict[str, Any], metrics: dict[str, Any], layers: Any) -> None:
+    from tinv.measure.pictures import layer_profile
+
+    try:
+        if "map" in metrics:
+            metrics["map"].save(args.out, "map")
+        if layers is not None:
+            temporary = args.out / ".layers.tmp.png"
+            layer_profile(layers.results(), layers.shift, args.backbone).savefig(temporary, dpi=130)
+            os.replace(temporary, args.out / "layers.png")
+        write_atomically(args.out / "measure.json", json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        raise TinvError(f"cannot write to {args.out} ({error.strerror}); choose another --out") from error
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    numbers = report["metrics"]
+    options = report["options"]
+    network = f"{options['backbone']} ({options['source']}), {options['padding']}, {options['subsampling']}"
+    title = f"{network}: {report['images']} images, {options['motion']}, up to {options['max_shift']} pixels"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    table.add_column("95% interval", justify="right")
+    for key, value in numbers.items():
+        if key.endswith(("_low", "_high")):
+            continue
+        digits = 3 if key.endswith(("cosine", "mcs")) else 1
+        ends = [numbers.get(f"{key}_{end}") for end in ("low", "high")]
+        interval = " .. ".join(f"{end:.{digits}f}" for end in ends if end is not None)
+        table.add_row(key, f"{value:.{digits}f}", interval)
+    Console().print(table)
+    for line in report.get("attribution", {}).get("explanation", []):
+        print(line)
+    if report["skipped"]:
+        print(f"{len(report['skipped'])} damaged files were skipped; measure.json names them")
