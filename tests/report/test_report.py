@@ -265,6 +265,9 @@ def test_one_swept_number_gives_a_curve():
     grid(kernels=[2])
     [cells] = collect([Path("runs")]).values()
     assert list(pictures(cells, "x")) == ["curves"]
+    assert [str(shape) for shape in shapes(cells)] == [
+        "test/mcs rises with subsampling_factor: yes, at every step (0.020 0.040 0.080 0.160)"
+    ]
 
 
 def test_the_page_refers_to_nothing_outside_and_escapes_what_it_shows(capsys):

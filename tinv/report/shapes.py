@@ -32,8 +32,12 @@ class Shape:
 
 def shapes(cells: Sequence[Cell]) -> list[Shape]:
     """Returns what can be said: similarity rises with the kernel size at factors of 2 and more, and with the factor at
-    kernel sizes of 3 and more. Empty for cells that are no such grid."""
+    kernel sizes of 3 and more, or, where it alone varies, with the factor. Empty for other cells."""
     short = {key.rpartition(".")[2]: key for key in cells[0].setting}
+    if set(short) == {FACTOR}:
+        row = [cell for cell in cells if METRIC in cell.values]
+        means = tuple(cell.mean(METRIC) for cell in sorted(row, key=lambda cell: cell.setting[short[FACTOR]]))
+        return [Shape(f"{METRIC} rises with {FACTOR}", means, _rises(means))] if len(means) > 1 else []
     if set(short) != {KERNEL, FACTOR}:
         return []
     found = []
