@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_run import fit
 from torch import nn
 
 from tinv.cli import main
@@ -128,6 +129,22 @@ def test_weights_of_a_file_are_loaded_and_others_are_refused(capsys):
     torch.save([1, 2], "list.pth")
     with pytest.raises(TinvError, match="holds no state dict"):
         load_file(network, Path("list.pth"))
+
+
+@pytest.mark.slow
+def test_the_network_of_a_run_is_measured_as_it_was_trained(capsys):
+    folder = fit("--model.init_args.padding=full_zero")
+    write_images(Path("photos"))
+    words = ["measure", f"--run={folder}", "--images=photos", "--out=out", "--max-shift=8", "--motion=zero"]
+    assert main([*words, "--metrics", "consistency", "map", "layers"]) == 0
+    assert report()["options"]["backbone"] == "red_green_net"
+    assert report()["options"]["padding"] == "full_zero"
+    # a full convolution has no bias here: shifts by multiples of the total stride change nothing
+    assert max(error["error"] for error in report()["layers"]["errors"]) < 1e-5
+    assert main([*words, "--padding=valid"]) == 2
+    assert "--run says which network" in capsys.readouterr().err
+    assert main(["measure", "--run=photos", "--images=photos", "--out=out"]) == 2
+    assert "photos is no run with a best checkpoint" in capsys.readouterr().err
 
 
 def test_damaged_files_are_named_and_skipped_only_when_asked(capsys):

@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,17 +39,18 @@ def measure(words: Sequence[str]) -> int:
     from tinv.data.image_files import find_images
     from tinv.measure.images import Photographs, Room
 
-    size = _size(args.size)
+    trained = _trained(args) if args.run else None
+    size = _size(args.size) if trained is None or args.size else trained.size
     if args.motion == "zero" and min(size) <= args.max_shift:
         raise TinvError(f"--max-shift {args.max_shift} leaves no room for the image on a canvas of {args.size} pixels")
     files = find_images(args.images)
     files = _some(files, args.max_images)
-    mean, std = _normalisation(args)
+    mean, std = _normalisation(args) if trained is None else (trained.mean, trained.std)
     photographs = Photographs(
         files, Room(size, args.max_shift, args.motion, mean, std), args.batch_size, args.workers, args.on_error
     )
     _prepare(args.out)
-    plain, network = _networks(args, size)
+    plain, network = _networks(args, size) if trained is None else (trained.network, trained.network)
     report = _measure(args, plain, network, photographs)
     _print(report)
     print(f"results: {args.out / 'measure.json'}")
@@ -63,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         "numbers); otherwise, and in a flat folder, only what needs no labels is measured.",
     )
     network = parser.add_argument_group("the network")
-    network.add_argument("--backbone", required=True, help="name: tinv list backbones --source SOURCE")
+    which = network.add_mutually_exclusive_group(required=True)
+    which.add_argument("--backbone", metavar="NAME", help="tinv list backbones --source SOURCE")
+    which.add_argument("--run", type=Path, metavar="DIR", help="the best checkpoint of a run, as it was trained")
     network.add_argument("--source", choices=("timm", "torchvision", "tinv"), default="timm", help="default: timm")
     network.add_argument("--num-classes", type=int, default=1000, help="default: 1000")
     network.add_argument("--pretrained", action="store_true", help="the source's published weights (downloaded once)")
@@ -76,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     images = parser.add_argument_group("the images")
     images.add_argument("--images", type=Path, required=True, metavar="DIR", help="class folders, or a flat folder")
     images.add_argument("--max-images", type=int, metavar="N", help="spread evenly over the folder; all if left out")
-    images.add_argument("--size", default="224", metavar="HxW", help="pixels that the network sees: 224 or 224x320")
+    images.add_argument("--size", metavar="HxW", help="pixels that the network sees: 224 (default) or 224x320")
     images.add_argument("--mean", help="three numbers with commas; the network's own, else ImageNet's, if left out")
     images.add_argument("--std", help="likewise")
     images.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what a damaged file does")
@@ -99,16 +103,53 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _size(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
+@dataclass
+class Trained:
+    """The network of a run, and what its data looks like."""
+
+    network: nn.Module
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def _trained(args: argparse.Namespace) -> Trained:
+    """Returns the network of a run with its best weights; the options that describe one take its values.
+
+    Raises:
+        TinvError: if the run has no configuration or no checkpoint, or another option describes a network too.
+    """
+    from tinv.models import create_backbone
+    from tinv.models.weights import load_file
+    from tinv.runs.configuration import Configuration
+    from tinv.runs.folder import RunFolder
+
+    own = ("padding", "subsampling", "pool", "stem")
+    if args.weights or args.pretrained or any(getattr(args, name) != "keep" for name in own):
+        raise TinvError("--run says which network, weights and policies; leave the options for them out")
+    folder = RunFolder(args.run)
+    if not folder.config.is_file() or not folder.best.is_file():
+        raise TinvError(f"{args.run} is no run with a best checkpoint (config.yaml, checkpoints/best.ckpt)")
+    configuration = Configuration(["--config", str(folder.config), "--run_dir=null"])
+    data, options = configuration.datamodule, dict(configuration.model.backbone_options)
+    channels, *size = data.input_shape
+    network = create_backbone(num_classes=data.num_classes, in_channels=channels, input_size=tuple(size), **options)
+    load_file(network, folder.best)
+    args.backbone, args.source, args.num_classes = options["name"], options["source"], data.num_classes
+    for name in own:
+        setattr(args, name, options[name])
+    mean, std = (tuple(value) * (channels if len(value) == 1 else 1) for value in (data.mean, data.std))
+    return Trained(network, (size[0], size[1]), mean, std)
+
+
+def _size(text: str | None) -> tuple[int, int]:
+    parts = (text or "224").lower().split("x")
     if not all(part.isdigit() and int(part) > 0 for part in parts) or len(parts) > 2:
         raise TinvError(f"--size {text} is not a size in pixels such as 224 or 224x320")
     return int(parts[0]), int(parts[-1])
 
 
 def _some(files: Any, count: int | None) -> Any:
-    from dataclasses import replace
-
     total = len(files.paths)
     if count is None or count >= total:
         return files
@@ -208,7 +249,7 @@ def _measure(
         net.eval().to(device).to(memory_format=torch.channels_last)
     metrics = {name: metric.to(device) for name, metric in _metrics(args).items()}
     accuracy = Accuracy().to(device)
-    example = torch.zeros(1, 3, *photographs.room.size)
+    example = torch.zeros(1, len(photographs.room.mean), *photographs.room.size)
     shift = args.max_shift
     parts = []
     if "attribution" in args.metrics:
