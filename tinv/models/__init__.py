@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Source = Literal["tinv", "timm", "torchvision"]
 
-_NOT_BACKBONES = {"__init__", "plain", "features"}
+_NOT_BACKBONES = {"__init__", "plain", "features", "weights"}
 
 
 def own_backbones() -> list[str]:
