@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,7 +141,8 @@ def print_cells(title: str, cells: Sequence[Cell]) -> None:
         table.add_column(name, justify="right" if right else "left", no_wrap=name in COLUMNS[:5], overflow="fold")
     for line in lines:
         table.add_row(*map(escape, line))
-    Console().print(table)
+    # a file or another program has room; rich would take it for 80 columns
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
     for cell in (cell for cell in cells if cell.note):
         settings = [f"{name}={value}" for name, value in zip(head, cell.setting.values(), strict=False)]
         print(f"{' '.join(settings) or 'all runs'}: {cell.note}")
