@@ -93,6 +93,11 @@ class BlurPool(nn.Module):
         # symmetric zeros are left to the convolution itself, which needs no copy of the map
         inside = self.padding_content == "zero" and all(left == right for left, right in amounts)
         if not inside:
+            # of the padding after the map only what the last window reads
+            amounts = [
+                (left, max(0, min(right, (-(-n // by) - 1) * by + s - left - n)))
+                for (left, right), n, by, s in zip(amounts, images.shape[2:], stride, size, strict=True)
+            ]
             images = pad(images, amounts, self.padding_content, background)
             check_kernel_fits("blur", size, images.shape[2:])
         channels = images.shape[1]
