@@ -57,6 +57,7 @@ PHONE = {"width": 390, "height": 800, "pixelRatio": 1}
 
 @pytest.fixture
 def browser():
+    # a browser is no Python package: pip cannot bring one along
     if not (chromium and driver):
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
     opened = Browser()

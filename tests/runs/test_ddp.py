@@ -73,7 +73,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(monkeypatch):
 
 
 @pytest.mark.parametrize("whole_group", [True, False])
-def test_sigterm_ends_all_processes_and_the_run_goes_on_exactly(whole_group):
+def test_sigterm_ends_all_processes_and_the_run_goes_on_to_its_end(whole_group):
     """Slurm signals every process of a step; a person, or `tinv sweep`, only the first."""
     words = [*TWO, "--data.init_args.batch_size=20", "--trainer.max_epochs=20", "--trainer.callbacks=null"]
     process = subprocess.Popen(
