@@ -10,6 +10,7 @@ from tinv.models.features import logits_and_features
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 
 OWN = {"rook_net": 1, "red_green_net": 3, "pooling_cnn": 3}
+LARGE = ["bagnet33", "densenet121", "resnet18_max"]
 
 
 def build(name: str, **kwargs) -> nn.Module:
@@ -20,7 +21,7 @@ def build(name: str, **kwargs) -> nn.Module:
 
 
 def test_own_backbones_are_the_files_of_the_folder():
-    assert own_backbones() == sorted(OWN)
+    assert own_backbones() == sorted([*OWN, *LARGE])
 
 
 @pytest.mark.parametrize(("name", "padding", "subsampling"), list(itertools.product(OWN, PADDINGS, SUBSAMPLINGS)))

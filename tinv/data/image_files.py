@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,9 @@ from tinv.errors import TinvError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
 OnError = Literal["raise", "skip"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the red, green and blue channel of ImageNet's training images, in 0..1: what its networks are trained with."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,15 @@ def find_images(folder: Path) -> ImageFiles:
         paths += found
         targets += [number] * len(found)
     return ImageFiles(folder, tuple(paths), tuple(targets), tuple(path.name for path in classes))
+
+
+def spread(files: ImageFiles, count: int) -> ImageFiles:
+    """Returns as many files as asked for, at even distances in the list; all if there are no more."""
+    total = len(files.paths)
+    if count >= total:
+        return files
+    picked = [number * total // count for number in range(count)]
+    return replace(files, paths=tuple(files.paths[n] for n in picked), targets=tuple(files.targets[n] for n in picked))
 
 
 def read_image(path: Path, shorter_side: int | None = None) -> Image.Image:

@@ -172,6 +172,11 @@ class InMemoryData(LightningDataModule):
         return int((self.canvas - max(self._loaded.train.image.shape[1:3])) // 2)
 
     @property
+    def augments(self) -> bool:
+        """Whether training images change from epoch to epoch."""
+        return self.train_max_shift > 0
+
+    @property
     def test_sets(self) -> tuple[str, ...]:
         """Names of the test sets, in the order of `test_dataloader`."""
         return tuple(self._loaded.test)
@@ -212,6 +217,10 @@ class InMemoryData(LightningDataModule):
             shifts = draw_shifts(batch.index, self.train_max_shift, self.seed or 0, self._epoch())
         return batch._replace(image=self.prepare(batch.image, shifts))
 
+    def normalise(self, image: Tensor) -> Tensor:
+        """Returns bytes (N, H, W, C) as normalised float32 of the same shape."""
+        return normalise(image, self.mean, self.std)
+
     def prepare(self, image: Tensor, shifts: Tensor | None = None) -> Tensor:
         """Casts, normalises, lays on the canvas and moves a batch.
 
@@ -223,9 +232,7 @@ class InMemoryData(LightningDataModule):
             (N, C, H', W') float32, channels last in memory.
         """
         count, height, width, channels = image.shape
-        pixels = image.float().div_(255)
-        if any(self.mean) or any(s != 1 for s in self.std):
-            pixels.sub_(pixels.new_tensor(self.mean)).div_(pixels.new_tensor(self.std))
+        pixels = self.normalise(image)
         if self.canvas is None:
             return pixels.permute(0, 3, 1, 2)
         reach = self.train_max_shift if shifts is not None else 0
@@ -236,6 +243,14 @@ class InMemoryData(LightningDataModule):
         if shifts is None:
             return laid.permute(0, 3, 1, 2)
         return crop_each(laid, reach - shifts[:, 1], reach - shifts[:, 0], self.canvas, self.canvas)
+
+
+def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Returns bytes (..., C) as float32 in 0..1, less the mean and over the standard deviation of each channel."""
+    pixels = image.float().div_(255)
+    if any(mean) or any(s != 1 for s in std):
+        pixels.sub_(pixels.new_tensor(mean)).div_(pixels.new_tensor(std))
+    return pixels
 
 
 def balanced_order(target: Tensor, seed: int) -> Tensor:

@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tinv.metrics import InvarianceMetric
 
 METRICS = ("consistency", "diagonal", "worst_case", "map", "layers", "attribution")
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MAP_IMAGES = 128
 LAYER_IMAGES = 32
 ATTRIBUTION_IMAGES = 32
@@ -150,16 +149,18 @@ def _size(text: str | None) -> tuple[int, int]:
 
 
 def _some(files: Any, count: int | None) -> Any:
-    total = len(files.paths)
-    if count is None or count >= total:
+    from tinv.data.image_files import spread
+
+    if count is None:
         return files
     if count < 1:
         raise TinvError(f"--max-images must be at least 1, not {count}")
-    picked = [number * total // count for number in range(count)]
-    return replace(files, paths=tuple(files.paths[n] for n in picked), targets=tuple(files.targets[n] for n in picked))
+    return spread(files, count)
 
 
 def _normalisation(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD
+
     own: dict[str, Any] = {}
     if args.source == "timm":
         import timm

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Source = Literal["tinv", "timm", "torchvision"]
 
-_NOT_BACKBONES = {"__init__", "plain", "features", "weights"}
+_NOT_BACKBONES = {"__init__", "border", "features", "plain", "weights"}
 
 
 def own_backbones() -> list[str]:
@@ -44,6 +44,8 @@ def create_backbone(
     stem: Stem = "keep",
     axes: Axes = "space",
     pretrained: bool = False,
+    weights: str | Path | None = None,
+    border: int = 0,
     **backbone_args: Any,
 ) -> nn.Module:
     """Builds a network with a padding and a subsampling policy; those of timm and torchvision by `tinv.convert`.
@@ -60,6 +62,9 @@ def create_backbone(
         stem: whether the stride of the first convolution of such a network is kept.
         axes: what the policies treat in clips.
         pretrained: loads the source's default weights (downloads them once).
+        weights: a file that the pretrained weights are taken from, instead of the source's; its last layer is left out
+            if it is for other classes.
+        border: zeros around the image in pixels a side, see `tinv.models.border.widen_border`.
         **backbone_args: the network's own options, such as `kernel_size`.
 
     Returns:
@@ -73,56 +78,83 @@ def create_backbone(
     check_subsampling(subsampling)
     if source not in get_args(Source):
         raise unknown("source", source, get_args(Source))
-    if source != "tinv":
-        from tinv.policies.convert import Settings, convert
-
-        settings = Settings(padding, subsampling, pool, stem, axes)
-        settings.check()
+    if weights is not None and not pretrained:
+        raise TinvError(f"weights={weights} is where pretrained weights are taken from; set pretrained: true with it")
+    pretrained = pretrained and weights is None
+    if border < 0:
+        raise TinvError(f"border must be 0 pixels or more, not {border}")
+    common = {"num_classes": num_classes, "in_channels": in_channels, "pretrained": pretrained}
+    policies: dict[str, Any] = {"padding": padding, "subsampling": subsampling, "pool": pool, "stem": stem}
+    if source == "tinv":
+        network = _own(name, common, tuple(input_size), policies, backbone_args)
+    else:
         build = _timm if source == "timm" else _torchvision
-        original = build(name, num_classes, in_channels, pretrained, backbone_args)
-        if settings.keeps_all:
-            return original
-        try:
-            return convert(
-                original,
-                padding,
-                subsampling,
-                pool=pool,
-                stem=stem,
-                axes=axes,
-                example_input=torch.zeros(2, in_channels, *input_size),
-            )
-        except TinvError as error:
-            raise TinvError(f"{source}'s {name} on {'x'.join(map(str, input_size))} images: {error}") from error
-    for key, value in (("pool", pool), ("stem", stem)):
-        if value != "keep":
-            raise TinvError(
-                f"{key}={value} is for networks of timm and torchvision; {name} has options of its own for it"
-            )
-    if pretrained:
-        raise TinvError(f"there are no pretrained weights of {name}; set pretrained: false or use source timm")
+        network = build(name, num_classes, in_channels, pretrained, backbone_args)
+    if source != "tinv" or not {"padding", "subsampling"} & _own_options(name):
+        network = _under_policies(network, f"{source}'s {name}", in_channels, tuple(input_size), axes, policies)
+    if weights is not None:
+        from tinv.models.weights import load_file
+
+        load_file(network, Path(weights), any_head=True)
+    if border:
+        from tinv.models.border import widen_border
+
+        widen_border(network, border)
+    return network
+
+
+def _under_policies(
+    original: nn.Module, name: str, in_channels: int, size: tuple[int, ...], axes: Axes, policies: dict[str, Any]
+) -> nn.Module:
+    from tinv.policies.convert import Settings, convert
+
+    settings = Settings(**policies, axes=axes)
+    settings.check()
+    if settings.keeps_all:
+        return original
+    try:
+        return convert(original, **policies, axes=axes, example_input=torch.zeros(2, in_channels, *size))
+    except TinvError as error:
+        raise TinvError(f"{name} on {'x'.join(map(str, size))} images: {error}") from error
+
+
+def _own_options(name: str) -> set[str]:
     if name not in own_backbones():
         raise unknown("backbone of source tinv", name, own_backbones())
-    builder = getattr(importlib.import_module(f"tinv.models.{name}"), name)
-    options = set(inspect.signature(builder).parameters)
-    common = {"num_classes", "in_channels", "input_size", "padding", "subsampling"}
-    for key in backbone_args:
-        if key not in options - common:
-            raise unknown(f"key backbone_args.{key} of {name}:", key, sorted(options - common))
-    try:
-        network: nn.Module = builder(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            input_size=tuple(input_size),
-            padding=padding,
-            subsampling=subsampling,
-            **backbone_args,
+    return set(inspect.signature(getattr(importlib.import_module(f"tinv.models.{name}"), name)).parameters)
+
+
+def _own(
+    name: str, common: dict[str, Any], size: tuple[int, ...], policies: dict[str, Any], args: dict[str, Any]
+) -> nn.Module:
+    """Builds a network of ours: one that takes `padding` is built with the policies, any other as it is."""
+    options = _own_options(name)
+    if {"padding", "subsampling"} & options:
+        for key in ("pool", "stem"):
+            if policies[key] != "keep":
+                raise TinvError(
+                    f"{key}={policies[key]} is for networks that are converted, as those of timm and torchvision; "
+                    f"{name} has options of its own for it"
+                )
+    if common["pretrained"] and "pretrained" not in options:
+        raise TinvError(
+            f"there are no pretrained weights of {name} to fetch; set pretrained: false, name a file of them with "
+            "weights, or use source timm"
         )
+    given = {**common, "input_size": size, **policies}
+    for key in args:
+        if key not in options - set(given):
+            raise unknown(f"key backbone_args.{key} of {name}:", key, sorted(options - set(given)))
+    builder = getattr(importlib.import_module(f"tinv.models.{name}"), name)
+    try:
+        network: nn.Module = builder(**{key: value for key, value in given.items() if key in options}, **args)
         # a map that is too small is found now, before any training
         with torch.no_grad():
-            network(torch.zeros(1, in_channels, *input_size))
+            training = network.training
+            network.eval()(torch.zeros(1, common["in_channels"], *size))
+            network.train(training)
     except LayerError as error:
-        raise TinvError(f"{name} on {'x'.join(map(str, input_size))} images, {error}") from error
+        raise TinvError(f"{name} on {'x'.join(map(str, size))} images, {error}") from error
     return network
 
 

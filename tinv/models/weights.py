@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tinv.errors import TinvError
+from tinv.models.features import classifier_name
 
 HOLDERS = ("state_dict", "model", "model_state_dict")
 PREFIXES = ("module.", "network.", "_orig_mod.")
@@ -41,13 +42,22 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def load_file(network: nn.Module, path: Path) -> None:
+def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
     """Loads the weights in a file into a network.
+
+    Args:
+        network: to load into.
+        path: of the file.
+        any_head: leaves the last layer as it is where the file's has another number of classes.
 
     Raises:
         TinvError: if they are those of another network; the keys that differ are listed.
     """
     found, own = read_state_dict(path), network.state_dict()
+    if any_head:
+        head = classifier_name(network) + "."
+        if any(key in own and own[key].shape != value.shape for key, value in found.items() if key.startswith(head)):
+            found = {key: own[key] if key.startswith(head) else value for key, value in found.items()}
     wrong = [
         *(f"{key} is missing" for key in own if key not in found and not key.endswith("num_batches_tracked")),
         *(f"{key} is not in this network" for key in found if key not in own),

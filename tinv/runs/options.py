@@ -240,7 +240,7 @@ def _class_options(name: str, classes: dict[str, ast.ClassDef]) -> set[str] | No
 def _function_options(path: Path, name: str) -> set[str] | None:
     if not path.is_file():
         return None
-    common = {"num_classes", "in_channels", "input_size", "padding", "subsampling"}
+    common = {"num_classes", "in_channels", "input_size", "padding", "subsampling", "pretrained"}
     for node in _parse(path).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _argument_names(node.args) - common
@@ -261,13 +261,23 @@ def first_docstring_line(path: Path, name: str) -> str:
 
 def data_sets() -> dict[str, str]:
     """Returns the data modules of tinv and the first line of what they say of themselves."""
-    found = {}
-    for path in sorted((PACKAGE / "data").glob("*.py")):
-        for name, node in _classes_in(path).items():
-            # a data set is what inherits from another class of the package
-            if {base.id for base in node.bases if isinstance(base, ast.Name)} & {"InMemoryData", "MNIST", "CIFAR10"}:
-                found[name] = (ast.get_docstring(node) or "").partition("\n")[0]
-    return found
+    classes = {
+        name: node for path in sorted((PACKAGE / "data").glob("*.py")) for name, node in _classes_in(path).items()
+    }
+
+    def is_data_module(node: ast.ClassDef) -> bool:
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+        return "LightningDataModule" in bases or any(is_data_module(classes[b]) for b in bases if b in classes)
+
+    def is_abstract(node: ast.ClassDef) -> bool:
+        marks = [mark for item in node.body if isinstance(item, ast.FunctionDef) for mark in item.decorator_list]
+        return any(isinstance(mark, ast.Name) and mark.id == "abstractmethod" for mark in marks)
+
+    return {
+        name: (ast.get_docstring(node) or "").partition("\n")[0]
+        for name, node in classes.items()
+        if is_data_module(node) and not is_abstract(node)
+    }
 
 
 def own_backbones() -> dict[str, str]:

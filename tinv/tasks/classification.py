@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, Protocol, Self, cast, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -18,6 +18,7 @@ from tinv.metrics import Accuracy, InvarianceMetric
 from tinv.models import Source, create_backbone
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.convert import PoolPolicy, Stem
+from tinv.tasks.frozen_trunk import FrozenTrunk
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
@@ -45,6 +46,12 @@ class Classification(LightningModule):
         pool: padding of the pools of a timm or torchvision network: `keep`, `valid`, `same` or `full`.
         stem: `convert` lets `subsampling` treat the first convolution of such a network too.
         pretrained: starts from the source's published weights.
+        weights: a file that the pretrained weights are taken from, instead of the source's; its last layer is left out
+            if it is for other classes.
+        frozen: trains the last layer only. Everything before it stays in evaluation mode, sees each image of an epoch
+            once, and its answers are kept in memory for the epochs that follow.
+        border: zeros around the image in pixels a side, those of the first convolution's own padding included; 0 is
+            that padding alone.
         num_classes: numbers in the output vector; None takes the data's.
         input_shape: (C, H, W) of the images; None takes the data's.
         optimizer: class and options.
@@ -63,6 +70,9 @@ class Classification(LightningModule):
         pool: PoolPolicy = "keep",
         stem: Stem = "keep",
         pretrained: bool = False,
+        weights: str | None = None,
+        frozen: bool = False,
+        border: int = 0,
         num_classes: int | None = None,
         input_shape: tuple[int, int, int] | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -81,6 +91,8 @@ class Classification(LightningModule):
             "pool": pool,
             "stem": stem,
             "pretrained": pretrained,
+            "weights": weights,
+            "border": border,
             **(backbone_args or {}),
         }
         self.num_classes, self.input_shape = num_classes, input_shape
@@ -88,6 +100,7 @@ class Classification(LightningModule):
         self.metrics = metrics or []
         self.memory_format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self.network: nn.Module | None = None
+        self.trunk = FrozenTrunk() if frozen else None
         # a loss that is not finite is reported as it is; runs.callbacks.StopOnNaN says what to do
         self.train_loss, self.val_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.train_accuracy, self.val_accuracy = Accuracy(), Accuracy()
@@ -112,6 +125,8 @@ class Classification(LightningModule):
             self.network = create_backbone(
                 num_classes=num_classes, in_channels=shape[0], input_size=tuple(shape[1:]), **self.backbone_options
             ).to(memory_format=self.memory_format)
+            if self.trunk is not None:
+                self.trunk.freeze(self.network, bool(getattr(data, "augments", True)))
             conversion = getattr(self.network, "conversion", None)
             if conversion is not None:
                 # a policy may cost many times the network's usual work: known before the first step
@@ -131,9 +146,16 @@ class Classification(LightningModule):
         logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
         return logits
 
+    def train(self, mode: bool = True) -> Self:
+        """Sets training or evaluation mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if self.trunk is not None and self.network is not None:
+            self.network.eval()
+        return self
+
     def configure_optimizers(self) -> Any:
         """Returns the optimizer, with the scheduler if there is one."""
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
@@ -143,7 +165,7 @@ class Classification(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the mean cross-entropy of a batch."""
-        return self._score(batch, self.train_loss, self.train_accuracy)
+        return self._score(batch, "train", self.train_loss, self.train_accuracy)
 
     def on_train_epoch_end(self) -> None:
         """Logs `train/loss` and `train/acc`."""
@@ -151,14 +173,15 @@ class Classification(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch to the validation loss and accuracy."""
-        self._score(batch, self.val_loss, self.val_accuracy)
+        self._score(batch, "val", self.val_loss, self.val_accuracy)
 
     def on_validation_epoch_end(self) -> None:
         """Logs `val/loss` and `val/acc`."""
         self._log_and_reset("val", self.val_loss, self.val_accuracy)
 
-    def _score(self, batch: Batch, loss_metric: MeanMetric, accuracy: Accuracy) -> Tensor:
-        logits = self(batch.image)
+    def _score(self, batch: Batch, images: str, loss_metric: MeanMetric, accuracy: Accuracy) -> Tensor:
+        trunk = self.trunk
+        logits = self(batch.image) if trunk is None else trunk.logits(self, images, batch.image, batch.index)
         loss = F.cross_entropy(logits, batch.target)
         loss_metric.update(loss.detach(), len(batch.target))
         accuracy.update(logits.detach(), batch.target)
