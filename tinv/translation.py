@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tinv.errors import unknown
@@ -45,13 +45,31 @@ def draw_offsets(index: Tensor, choices: int, seed: int, epoch: int = 0) -> Tens
     Returns:
         (N, 2) on the device of `index`.
     """
-    image = index.cpu().numpy().astype(np.uint64)
-    words = np.stack([image * np.uint64(2), image * np.uint64(2) + np.uint64(1)], axis=1)
+    # over at most a few hundred values the bias of 53 bits cannot be seen
+    draws = uniform(index.cpu().numpy(), 2, seed, epoch)
+    return torch.from_numpy(np.floor(draws * choices).astype(np.int64)).to(index.device)
+
+
+def uniform(index: ArrayLike, count: int, seed: int, epoch: int = 0) -> NDArray[np.float64]:
+    """Draws numbers in [0, 1) for each image, that depend on its number, the seed and the epoch only.
+
+    Args:
+        index: (N,) the images' numbers in their data set.
+        count: numbers to draw for each.
+        seed: of the draw.
+        epoch: another number to draw anew.
+
+    Returns:
+        (N, count).
+    """
+    image: NDArray[np.uint64] = np.asarray(index).astype(np.uint64)
+    step = np.arange(count, dtype=np.uint64)
+    words: NDArray[np.uint64] = (image[:, None] * np.uint64(count) + step).astype(np.uint64)
     for key in (seed, epoch):
         words = _scramble(words ^ _scramble(np.array([key & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)))
-    # 53 random bits make a double in [0, 1); over at most a few hundred values its bias cannot be seen
-    uniform = (words >> np.uint64(11)).astype(np.float64) / float(2**53)
-    return torch.from_numpy(np.floor(uniform * choices).astype(np.int64)).to(index.device)
+    # 53 random bits make a double
+    numbers: NDArray[np.float64] = (words >> np.uint64(11)).astype(np.float64) / float(2**53)
+    return numbers
 
 
 def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -11,7 +11,6 @@ from tiny_run import fit
 from torch import nn
 
 from tinv.cli import main
-from tinv.data.image_files import find_images, read_image
 from tinv.errors import TinvError
 from tinv.metrics.layer_equivariance import LayerEquivariance
 from tinv.models import create_backbone
@@ -178,22 +177,6 @@ def test_bad_input_is_one_line(capsys):
         captured = capsys.readouterr()
         assert message in captured.err
         assert captured.err.count("\n") == 1
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_every_mode_is_read_as_rgb(mode):
-    Image.new(mode, (9, 8)).save("image.tif")
-    image = read_image(Path("image.tif"))
-    assert (image.mode, image.size) == ("RGB", (9, 8))
-
-
-def test_images_are_found_in_order():
-    write_images(Path("photos/b"), 2)
-    write_images(Path("photos/a"), 1)
-    found = find_images(Path("photos"))
-    assert found.classes == ("a", "b")
-    assert found.targets == (0, 1, 1)
-    assert [path.name for path in found.paths] == ["00.jpg", "00.jpg", "01.jpg"]
 
 
 def network_with_statistics() -> nn.Module:

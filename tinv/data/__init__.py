@@ -3,8 +3,9 @@
 from tinv.data.cifar import CIFAR10, CIFAR100
 from tinv.data.digits import Digits
 from tinv.data.four_quadrant import FourQuadrant
+from tinv.data.imagenet import ImageNet
 from tinv.data.mnist import MNIST, FashionMNIST
 from tinv.data.red_green import RedGreen
 from tinv.data.rook import Rook
 
-__all__ = ["CIFAR10", "CIFAR100", "Digits", "FashionMNIST", "FourQuadrant", "MNIST", "RedGreen", "Rook"]
+__all__ = ["CIFAR10", "CIFAR100", "Digits", "FashionMNIST", "FourQuadrant", "ImageNet", "MNIST", "RedGreen", "Rook"]

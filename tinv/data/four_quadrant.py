@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as T
 
-from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, OnError, find_images, read_image, spread
+from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, OnError, centre, find_images, read_pixels, resize, spread
 from tinv.data.in_memory import Batch, ImageSet, InMemoryData, Splits, data_root
 from tinv.errors import TinvError, unknown
 
@@ -81,12 +80,11 @@ class FourQuadrant(InMemoryData):
                 f"working folder or to TINV_DATA, now {data_root(None)!r})"
             )
         files = find_images(folder)
-        if self.images > len(files.paths):
-            raise TinvError(
-                f"images={self.images} asked for, {folder} holds {len(files.paths)}; set data.init_args.images"
-            )
+        if self.images > len(files):
+            raise TinvError(f"images={self.images} asked for, {folder} holds {len(files)}; set data.init_args.images")
         read = []
-        for path in spread(files, self.images).paths:
+        chosen = spread(files, self.images)
+        for path in (chosen.path(number) for number in range(len(chosen))):
             try:
                 read.append(self._shrink(path))
             except TinvError:
@@ -105,12 +103,15 @@ class FourQuadrant(InMemoryData):
 
     def _shrink(self, path: Path) -> Tensor:
         """Returns the middle of a photograph, made small: (side, side, 3) uint8."""
-        pixels = T.pil_to_tensor(read_image(path))
-        pixels = T.resize(pixels, [READ_SIDE], interpolation=T.InterpolationMode.BILINEAR, antialias=True)
-        middle = T.center_crop(pixels, [READ_CROP, READ_CROP])[None].float()
+        middle = centre(resize(read_pixels(path, READ_SIDE), READ_SIDE), READ_CROP, READ_CROP)[None].float()
         # bilinear without averaging, as torch's own at the time of the paper
         small = F.interpolate(middle, size=(self.side, self.side), mode="bilinear", align_corners=False)
         return small[0].round().clamp(0, 255).byte().permute(1, 2, 0)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Counts for results.json."""
+        return {"skipped": len(self.skipped), "skipped_files": sorted(self.skipped)}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lays each photograph, normalised, at its place on black."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import io
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional as T
 
 from tinv.errors import TinvError
 
@@ -21,115 +27,160 @@ OnError = Literal["raise", "skip"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue channel of ImageNet's training images, in 0..1: what its networks are trained with."""
 
+LARGE_FILE = 1_000_000
+"""Bytes of a JPEG from which on it may be much larger than what is wanted of it, and decoded smaller at once."""
+
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files, in the order of their paths.
+    """Image files of a folder, in the order of classes and names.
 
     Attributes:
-        folder: that was looked through.
-        paths: of the files.
-        targets: class numbers, -1 where there are no classes.
+        folder: that they are in.
+        names: (N,) bytes, relative to the folder. An array, since a million path objects would be copied page by page
+            into every process that reads.
+        targets: (N,) int64 class numbers, -1 where there are no classes.
         classes: names of the class folders, in order; empty for a flat folder.
     """
 
     folder: Path
-    paths: tuple[Path, ...]
-    targets: tuple[int, ...]
+    names: NDArray[np.bytes_]
+    targets: NDArray[np.int64]
     classes: tuple[str, ...]
 
+    def __len__(self) -> int:
+        return len(self.names)
 
-def find_images(folder: Path) -> ImageFiles:
+    def path(self, number: int) -> Path:
+        """Returns where an image is."""
+        return self.folder / os.fsdecode(self.names[number])
+
+    def take(self, numbers: Sequence[int] | NDArray[np.int64]) -> ImageFiles:
+        """Returns the images with the given numbers."""
+        return replace(self, names=self.names[numbers], targets=self.targets[numbers])
+
+    def listed(self) -> str:
+        """Returns the names, one a line, as a list file holds them."""
+        return "".join(f"{os.fsdecode(name)}\n" for name in self.names)
+
+    def sha256(self) -> str:
+        """Returns the checksum of that list: which images these are."""
+        return hashlib.sha256(self.listed().encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def image_files(folder: Path, names: Sequence[str], targets: Sequence[int], classes: Sequence[str]) -> ImageFiles:
+    """Returns an ImageFiles of names (relative to the folder) and class numbers."""
+    encoded = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
+    return ImageFiles(folder, encoded, np.array(targets, dtype=np.int64), tuple(classes))
+
+
+def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFiles:
     """Finds the images of a folder of class folders, or of a flat one, whose images have no class.
 
+    Args:
+        folder: to look through.
+        classes: names of the class folders to take, in order of class numbers; None for all there are, sorted.
+
     Raises:
-        TinvError: if the folder is not there, holds no image, or a class folder is empty.
+        TinvError: if the folder or a class is not there, it holds no image, or a class folder is empty.
     """
     if not folder.is_dir():
         raise TinvError(f"no folder of images {folder}")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    flat = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if flat or not classes:
-        if not flat:
-            raise TinvError(f"{folder} holds no images ({', '.join(SUFFIXES)}) and no class folders")
-        return ImageFiles(folder, tuple(flat), (-1,) * len(flat), ())
-    paths, targets = [], []
-    for number, place in enumerate(classes):
-        found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+    with os.scandir(folder) as entries:
+        inside = sorted(entries, key=lambda entry: entry.name)
+    there = [entry.name for entry in inside if entry.is_dir() and not entry.name.startswith(".")]
+    if classes is None:
+        flat = [entry.name for entry in inside if _is_image(entry.name)]
+        if flat or not there:
+            if not flat:
+                raise TinvError(f"{folder} holds no images ({', '.join(SUFFIXES)}) and no class folders")
+            return image_files(folder, flat, [-1] * len(flat), ())
+        classes = there
+    if absent := sorted(set(classes) - set(there)):
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        raise TinvError(f"{folder} has no class folder {', '.join(absent[:3])}{more}")
+    names: list[str] = []
+    targets: list[int] = []
+    for number, name in enumerate(classes):
+        found = _images_below(folder, name)
         if not found:
-            raise TinvError(f"the class folder {place} holds no images")
-        paths += found
+            raise TinvError(f"the class folder {folder / name} holds no images")
+        names += found
         targets += [number] * len(found)
-    return ImageFiles(folder, tuple(paths), tuple(targets), tuple(path.name for path in classes))
+    return image_files(folder, names, targets, classes)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _images_below(folder: Path, name: str) -> list[str]:
+    found = []
+    for place, _, files in os.walk(folder / name):
+        inside = os.path.relpath(place, folder)
+        found += [f"{inside}/{file}" for file in files if _is_image(file)]
+    return sorted(found)
 
 
 def spread(files: ImageFiles, count: int) -> ImageFiles:
     """Returns as many files as asked for, at even distances in the list; all if there are no more."""
-    total = len(files.paths)
-    if count >= total:
-        return files
-    picked = [number * total // count for number in range(count)]
-    return replace(files, paths=tuple(files.paths[n] for n in picked), targets=tuple(files.targets[n] for n in picked))
+    total = len(files)
+    return files if count >= total else files.take([number * total // count for number in range(count)])
 
 
-def read_image(path: Path, shorter_side: int | None = None) -> Image.Image:
-    """Reads a file as RGB: greyscale, palette, CMYK and transparent images are converted.
+def read_pixels(path: Path, shorter_side: int | None = None) -> Tensor:
+    """Reads a file as red, green and blue: greyscale, palette, CMYK and transparent images are converted.
 
     Args:
         path: of the file.
-        shorter_side: pixels; a JPEG much larger than that is decoded at half, a quarter or an eighth of its size.
+        shorter_side: pixels wanted; a JPEG much larger than that is decoded at half, a quarter or an eighth of them.
+
+    Returns:
+        (3, H, W) uint8, channels last in memory.
 
     Raises:
         TinvError: if it is no image, or damaged.
     """
     try:
-        with Image.open(path) as file:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TinvError(f"{path} cannot be read ({error.strerror})") from error
+    # torchvision decodes a JPEG that was cut off without a word; PIL, which looks at every other file, does not
+    whole = data[:3] == b"\xff\xd8\xff" and data.rstrip(b"\0").endswith(b"\xff\xd9")
+    if whole and (shorter_side is None or len(data) < LARGE_FILE):
+        try:
+            data_read = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            pixels: Tensor = decode_jpeg(data_read, mode=ImageReadMode.RGB)
+            return pixels
+        except RuntimeError:
+            pass
+    return _read_by_pil(path, data, shorter_side)
+
+
+def _read_by_pil(path: Path, data: bytes, shorter_side: int | None) -> Tensor:
+    try:
+        with Image.open(io.BytesIO(data)) as file:
             if shorter_side is not None:
                 # never below twice what is wanted, so that the resizing that follows still averages
                 file.draft("RGB", (2 * shorter_side, 2 * shorter_side))
             if file.mode in ("RGBA", "LA", "PA") or "transparency" in file.info:
                 on_black = Image.new("RGBA", file.size, (0, 0, 0, 255))
-                return Image.alpha_composite(on_black, file.convert("RGBA")).convert("RGB")
-            return file.convert("RGB")
+                image = Image.alpha_composite(on_black, file.convert("RGBA")).convert("RGB")
+            else:
+                image = file.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise TinvError(f"{path} cannot be read as an image ({error})") from error
+        reason = str(error).partition(" <")[0]
+        raise TinvError(f"{path} cannot be read as an image ({reason})") from error
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-class ImageDataset(Dataset[tuple[Tensor, int, int]]):
-    """Images of files, transformed: (image, class, number in the list).
-
-    Args:
-        files: to read.
-        transform: from a PIL image to a tensor.
-        shorter_side: see read_image.
-        on_error: `skip` gives an empty tensor for a damaged file instead of raising.
-    """
-
-    def __init__(
-        self,
-        files: ImageFiles,
-        transform: Callable[[Image.Image], Tensor],
-        shorter_side: int | None = None,
-        on_error: OnError = "raise",
-    ) -> None:
-        self.files, self.transform, self.shorter_side, self.on_error = files, transform, shorter_side, on_error
-
-    def __len__(self) -> int:
-        return len(self.files.paths)
-
-    def __getitem__(self, number: int) -> tuple[Tensor, int, int]:
-        try:
-            image = self.transform(read_image(self.files.paths[number], self.shorter_side))
-        except TinvError:
-            if self.on_error == "raise":
-                raise
-            image = torch.empty(0)
-        return image, self.files.targets[number], number
+def resize(pixels: Tensor, shorter_side: int) -> Tensor:
+    """Returns (3, H, W) bytes with a shorter side of so many pixels: bilinear, averaging where it shrinks."""
+    made: Tensor = T.resize(pixels, [shorter_side], interpolation=T.InterpolationMode.BILINEAR, antialias=True)
+    return made
 
 
-def collate(samples: Sequence[tuple[Tensor, int, int]]) -> tuple[Tensor, Tensor, Tensor, list[int]]:
-    """Returns images (N, C, H, W), classes (N,), numbers (N,), and the numbers of files that were skipped."""
-    good = [sample for sample in samples if sample[0].numel()]
-    skipped = [number for image, _, number in samples if not image.numel()]
-    images = torch.stack([image for image, _, _ in good]) if good else torch.empty(0)
-    return images, torch.tensor([s[1] for s in good]), torch.tensor([s[2] for s in good]), skipped
+def centre(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Returns the middle (3, height, width) of an image, black where it is smaller."""
+    middle: Tensor = T.center_crop(pixels, [height, width])
+    return middle

@@ -50,40 +50,57 @@ class Splits(NamedTuple):
     test: dict[str, ImageSet]
 
 
-class BatchLoader:
-    """Yields whole batches of an image set; under DDP each rank gets its own share, without repeated images.
+class BatchOrder:
+    """Which images make up each batch; under DDP each rank gets its own share, without repeated images.
 
     Args:
-        images: the set.
+        count: of the images in the set.
         batch_size: images a batch and rank.
         order: called at the start of each pass, returns the numbers of the images in the order to visit.
         even: whether ranks must have equally many images (training); up to one image a rank is then left out.
     """
 
-    def __init__(self, images: ImageSet, batch_size: int, order: Callable[[], Tensor], even: bool) -> None:
-        self.images, self.batch_size, self.order, self.even = images, batch_size, order, even
+    def __init__(self, count: int, batch_size: int, order: Callable[[], Tensor], even: bool) -> None:
+        self.count, self.batch_size, self.order, self.even = count, batch_size, order, even
 
     def _share(self) -> int:
-        rank, ranks = _rank_and_ranks()
-        count = len(self.images.target)
-        return count // ranks if self.even else len(range(rank, count, ranks))
+        rank, ranks = rank_and_ranks()
+        return self.count // ranks if self.even else len(range(rank, self.count, ranks))
 
     def __len__(self) -> int:
         return -(-self._share() // self.batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
-        rank, ranks = _rank_and_ranks()
+    def __iter__(self) -> Iterator[Tensor]:
+        rank, ranks = rank_and_ranks()
         # rank r takes every ranks-th image, so the ranks' batches together are one batch of a single process
-        order = self.order()[rank::ranks][: self._share()]
-        for index in torch.split(order, self.batch_size):
+        yield from torch.split(self.order()[rank::ranks][: self._share()], self.batch_size)
+
+
+class BatchLoader:
+    """Yields whole batches of an image set; see BatchOrder for the arguments."""
+
+    def __init__(self, images: ImageSet, batch_size: int, order: Callable[[], Tensor], even: bool) -> None:
+        self.images, self.batches = images, BatchOrder(len(images.target), batch_size, order, even)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index in self.batches:
             image, target = self.images.take(index)
             yield Batch(image, target, index)
 
 
-def _rank_and_ranks() -> tuple[int, int]:
+def rank_and_ranks() -> tuple[int, int]:
+    """Returns the number of this process and how many there are."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def shuffled(count: int, seed: int, epoch: int) -> Tensor:
+    """Returns the numbers 0 .. count-1 in a random order; a resumed run sees that of an uninterrupted one."""
+    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(count))
 
 
 class InMemoryData(LightningDataModule):
@@ -207,8 +224,7 @@ class InMemoryData(LightningDataModule):
         count = len(self._loaded.train.target)
         if not self.shuffle:
             return torch.arange(count)
-        # numbered by epoch, so that a resumed run sees the order of an uninterrupted one
-        return torch.from_numpy(np.random.default_rng((self.seed or 0, self._epoch())).permutation(count))
+        return shuffled(count, self.seed or 0, self._epoch())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the network's input of a batch of bytes, on the device it is on."""

@@ -259,7 +259,7 @@ def _measure(
         for part in parts:
             part.consistency.to(device)
     layers = LayerEquivariance(network, example, shift, args.motion) if "layers" in args.metrics else None
-    batches = -(-len(files.paths) // args.batch_size)
+    batches = -(-len(files) // args.batch_size)
     console = Console(stderr=True)
     seen = 0
     with torch.no_grad():

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as T
 
-from tinv.data.image_files import ImageDataset, ImageFiles, OnError, collate
+from tinv.data.file_batches import FileLoader, ImageDataset
+from tinv.data.image_files import ImageFiles, OnError, centre, read_pixels, resize
+from tinv.data.in_memory import BatchOrder
 from tinv.metrics.views import Motion
 
 
@@ -40,12 +41,11 @@ class Room:
         more = {"crop": self.max_shift, "zero": -self.max_shift, "circular": 0}[self.motion]
         return self.size[0] + more, self.size[1] + more
 
-    def lay_out(self, image: Image.Image) -> Tensor:
+    def lay_out(self, path: Path) -> Tensor:
         """Returns the middle of a photograph, its shorter side as long as what is kept: (C, h, w) uint8."""
-        pixels = T.pil_to_tensor(image.convert("L") if len(self.mean) == 1 else image)
-        pixels = T.resize(pixels, [max(self.kept)], interpolation=T.InterpolationMode.BILINEAR, antialias=True)
-        kept: Tensor = T.center_crop(pixels, list(self.kept))
-        return kept
+        side = max(self.kept)
+        pixels = centre(resize(read_pixels(path, side), side), *self.kept)
+        return T.rgb_to_grayscale(pixels) if len(self.mean) == 1 else pixels
 
     def normalise(self, images: Tensor) -> Tensor:
         """Returns images (N, C, H, W) as the network takes them, on their canvas; channels last in memory."""
@@ -79,11 +79,9 @@ class Photographs:
 
     def batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yields images as `Room.normalise` makes them, classes (N,) and numbers (N,)."""
-        data = ImageDataset(self.files, self.room.lay_out, max(self.room.kept), self.on_error)
-        loader: DataLoader[tuple[Tensor, int, int]] = DataLoader(
-            data, self.batch_size, num_workers=self.workers, collate_fn=collate, pin_memory=device.type == "cuda"
-        )
-        for images, targets, index, skipped in loader:
-            self.skipped |= {str(self.files.paths[number]) for number in skipped}
-            if len(images):
-                yield self.room.normalise(images.to(device, non_blocking=True)), targets.to(device), index.to(device)
+        count = len(self.files)
+        order = BatchOrder(count, self.batch_size, lambda: torch.arange(count), even=False)
+        images = ImageDataset(self.files, self.room.lay_out)
+        for batch in FileLoader(images, order, self.workers, self.on_error, self.skipped):
+            pixels = batch.image.to(device, non_blocking=True).permute(0, 3, 1, 2)
+            yield self.room.normalise(pixels), batch.target.to(device), batch.index.to(device)

@@ -19,12 +19,14 @@ class InvarianceMetric(Metric):
         name: under which results are reported, after `test/`.
         max_shift: largest shift in pixels.
         margin: blank pixels a side that images need so that no content is lost.
+        room: pixels an axis that images must have beyond what the network sees, for crops of them.
     """
 
     full_state_update = False
     name: str
     max_shift: int
     margin: int
+    room: int = 0
 
     @abstractmethod
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:

@@ -55,6 +55,7 @@ class TranslationMap(InvarianceMetric):
             raise unknown("canvas", canvas, (*get_args(Canvas), "crop"))
         self.max_shift, self.step, self.name = max_shift, step, name
         self.canvas, self.margin = canvas, max_shift if canvas == "zero" else 0
+        self.room = 2 * max_shift if canvas == "crop" else 0
         self.max_images, self.images_per_pass = max_images, images_per_pass
         self.shifts = list(range(-max_shift, max_shift + 1, step))
         side = len(self.shifts)

@@ -86,6 +86,7 @@ class ViewMetric(InvarianceMetric):
             raise unknown("motion", motion, get_args(Motion))
         self.max_shift, self.motion, self.seed, self.name, self.columns = max_shift, motion, seed, name, columns
         self.margin = max_shift - max_shift // 2 if motion == "zero" else 0
+        self.room = max_shift if motion == "crop" else 0
         self.add_state("index", [], dist_reduce_fx="cat")
         self.add_state("rows", [], dist_reduce_fx="cat")
         self.index: list[Tensor] | Tensor

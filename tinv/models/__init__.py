@@ -106,14 +106,10 @@ def create_backbone(
 def _under_policies(
     original: nn.Module, name: str, in_channels: int, size: tuple[int, ...], axes: Axes, policies: dict[str, Any]
 ) -> nn.Module:
-    from tinv.policies.convert import Settings, convert
+    from tinv.policies.convert import convert_if_needed
 
-    settings = Settings(**policies, axes=axes)
-    settings.check()
-    if settings.keeps_all:
-        return original
     try:
-        return convert(original, **policies, axes=axes, example_input=torch.zeros(2, in_channels, *size))
+        return convert_if_needed(original, torch.zeros(2, in_channels, *size), **policies, axes=axes)
     except TinvError as error:
         raise TinvError(f"{name} on {'x'.join(map(str, size))} images: {error}") from error
 
@@ -130,7 +126,7 @@ def _own(
     """Builds a network of ours: one that takes `padding` is built with the policies, any other as it is."""
     options = _own_options(name)
     if {"padding", "subsampling"} & options:
-        for key in ("pool", "stem"):
+        for key in {"pool", "stem"} - options:
             if policies[key] != "keep":
                 raise TinvError(
                     f"{key}={policies[key]} is for networks that are converted, as those of timm and torchvision; "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import timm
 from torch import nn
+
+from tinv.models.resnet import resnet
 
 
 def resnet18_max(*, num_classes: int = 2, in_channels: int = 3, pretrained: bool = False) -> nn.Module:
@@ -14,13 +15,6 @@ def resnet18_max(*, num_classes: int = 2, in_channels: int = 3, pretrained: bool
         in_channels: of the image.
         pretrained: torchvision's first ImageNet weights, by timm.
     """
-    network: nn.Module = timm.create_model(
-        "resnet18.tv_in1k",
-        pretrained=pretrained,
-        num_classes=num_classes,
-        in_chans=in_channels,
-        global_pool="max",
-        zero_init_last=False,  # as torchvision: a random network whose every layer counts
+    return resnet(
+        num_classes=num_classes, in_channels=in_channels, pretrained=pretrained, depth=18, max_pool=2, head="gmp"
     )
-    network.maxpool = nn.MaxPool2d(2)
-    return network

@@ -202,6 +202,21 @@ def _program(graph: fx.Graph, name: str) -> Callable[[nn.Module, Tensor], Any]:
     return cast(Callable[[nn.Module, Tensor], Any], namespace["forward"])
 
 
+def convert_if_needed(model: nn.Module, example_input: Tensor, **policies: Any) -> nn.Module:
+    """Returns `convert(model, ...)`, or the model itself if all policies are `keep`.
+
+    A policy that changes nothing, such as `same_zero` on a network that has it, is not warned of: it is the plain cell
+    of a comparison.
+    """
+    settings = Settings(**policies)
+    settings.check()
+    if settings.keeps_all:
+        return model
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*changed nothing.*")
+        return convert(model, example_input=example_input, **policies)
+
+
 def convert(
     model: nn.Module,
     padding: Padding = "keep",
@@ -238,9 +253,8 @@ def convert(
         parameter names, shapes and order are the old ones, and whose attribute `conversion` is a `Conversion`.
 
     Raises:
-        TinvError: for an unknown policy, a wrapped model, an example of the wrong rank, one too small for `valid`
-        (naming
-            the least size that works).
+        TinvError: for an unknown policy, a wrapped model, an example of the wrong rank, or one too small for `valid`
+            (naming the least size that works).
         LayerError: naming a layer that cannot be traced, or cannot take a policy.
     """
     settings = Settings(padding, subsampling, pool, stem, axes, blur_padding)

@@ -29,7 +29,8 @@ class Value:
 
 def written(metric: str, mean: float, std: float | None = None, sign: str = "") -> str:
     """Returns a value as people write it: percentages with one digit after the point, cosines with three."""
-    digits = 1 if any(word in metric for word in ("acc", "consistency")) else 3
+    percent = any(word in metric for word in ("acc", "consistency")) and "cosine" not in metric
+    digits = 1 if percent else 3
     return f"{mean:{sign}.{digits}f}" + (f"±{std:.{digits}f}" if std is not None else "")
 
 

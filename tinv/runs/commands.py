@@ -164,7 +164,10 @@ def _finish(
     """Writes what the run found; `results.json` last."""
     if hasattr(model, "save_artifacts"):
         model.save_artifacts(folder.path)
-    folder.write_results(command, values, _metrics(trainer), duration_s)
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if hasattr(data, "save_artifacts"):
+        data.save_artifacts(folder.path)
+    folder.write_results(command, values, _metrics(trainer), duration_s, getattr(data, "facts", {}))
 
 
 def _stopped(trainer: Trainer, folder: RunFolder) -> int:

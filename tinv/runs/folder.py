@@ -94,8 +94,13 @@ class RunFolder:
         """Reads `config.yaml`."""
         return read_yaml(self.config)
 
-    def write_results(self, command: str, config: dict[str, Any], metrics: dict[str, float], duration_s: float) -> None:
-        """Writes `results.json`: what everything downstream reads, and the sign that the run is finished."""
+    def write_results(
+        self, command: str, config: dict[str, Any], metrics: dict[str, float], duration_s: float, data: dict[str, Any]
+    ) -> None:
+        """Writes `results.json`: what everything downstream reads, and the sign that the run is finished.
+
+        `data` is what the data module tells of itself, such as the checksum of a list of images.
+        """
         results = {
             "status": "finished",
             "command": command,
@@ -104,6 +109,7 @@ class RunFolder:
             "config": config,
             "metrics": metrics,
             "duration_s": round(duration_s, 3),
+            **({"data": data} if data else {}),
             "versions": versions(),
         }
         write_atomically(self.results, json.dumps(results, indent=2) + "\n")

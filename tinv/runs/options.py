@@ -240,7 +240,7 @@ def _class_options(name: str, classes: dict[str, ast.ClassDef]) -> set[str] | No
 def _function_options(path: Path, name: str) -> set[str] | None:
     if not path.is_file():
         return None
-    common = {"num_classes", "in_channels", "input_size", "padding", "subsampling", "pretrained"}
+    common = {"num_classes", "in_channels", "input_size", "padding", "subsampling", "pool", "stem", "pretrained"}
     for node in _parse(path).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _argument_names(node.args) - common

@@ -114,9 +114,9 @@ class Classification(LightningModule):
             TinvError: if the network cannot be built, or the data leaves less margin than a metric's largest shift.
         """
         data = getattr(self._trainer, "datamodule", None)
+        shape = self.input_shape or getattr(data, "input_shape", None)
         if self.network is None:
             num_classes = self.num_classes or getattr(data, "num_classes", None)
-            shape = self.input_shape or getattr(data, "input_shape", None)
             if num_classes is None or shape is None:
                 raise TinvError(
                     "the data does not say its num_classes and input_shape; set model.init_args.num_classes and "
@@ -138,6 +138,13 @@ class Classification(LightningModule):
                     f"metric {metric.name}: max_shift={metric.max_shift} would push images off the canvas, which "
                     f"leaves {margin} pixels a side; use a smaller max_shift, a larger data.init_args.canvas or "
                     "canvas: circular"
+                )
+            if metric.room > (room := getattr(data, "room", 0)):
+                size = "" if shape is None else f" (data.init_args.test_size={max(shape[1:]) + metric.room})"
+                raise TinvError(
+                    f"metric {metric.name}: max_shift={metric.max_shift} needs test images {metric.room} pixels larger "
+                    f"than what the network sees, the data's are {room} larger; use a smaller max_shift, larger test "
+                    f"images{size}, or motion: circular"
                 )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -201,13 +208,15 @@ class Classification(LightningModule):
         ).to(self.device)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Adds a batch to the metrics of its test set."""
-        logits = self(batch.image)
+        """Adds a batch to the metrics of its test set; images with room around what the network sees are cut."""
+        room = getattr(self.trainer.datamodule, "room", 0)  # type: ignore[attr-defined]
+        logits = self(_cut(batch.image, room))
         accuracy, measures = self._metrics_of(self.test_sets[dataloader_idx])
         accuracy.update(logits, batch.target)
         for measure in measures:
             assert self.network is not None
-            measure.update(self.network, batch.image, logits, batch.target, batch.index)
+            images = _cut(batch.image, room - measure.room)
+            measure.update(self.network, images, logits, batch.target, batch.index)
 
     def _metrics_of(self, test_set: str) -> tuple[Accuracy, list[InvarianceMetric]]:
         accuracy, *measures = cast(nn.ModuleList, self.test_metrics[test_set])
@@ -232,4 +241,11 @@ class Classification(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Returns the images' numbers, classes and class probabilities (N, classes)."""
-        return {"index": batch.index, "target": batch.target, "probability": self(batch.image).float().softmax(dim=1)}
+        seen = _cut(batch.image, getattr(self.trainer.datamodule, "room", 0))  # type: ignore[attr-defined]
+        return {"index": batch.index, "target": batch.target, "probability": self(seen).float().softmax(dim=1)}
+
+
+def _cut(images: Tensor, pixels: int) -> Tensor:
+    """Returns the middle of images (N, C, H, W), so many pixels smaller an axis."""
+    begin = pixels // 2
+    return images[:, :, begin : images.shape[2] - (pixels - begin), begin : images.shape[3] - (pixels - begin)]

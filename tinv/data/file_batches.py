@@ -1,0 +1,258 @@
+"""Batches of image files: read, cropped and flipped by worker processes, as bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as T
+
+from tinv.data.image_cache import ImageCache
+from tinv.data.image_files import ImageFiles, OnError, centre, read_pixels, resize
+from tinv.data.in_memory import Batch, BatchOrder
+from tinv.errors import TinvError
+from tinv.translation import uniform
+
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+"""Of a random crop: its share of the image, and width over height (Szegedy et al., CVPR 2015)."""
+ATTEMPTS = 10
+
+
+class WholeImage:
+    """The image as it is, or not larger than it need be.
+
+    Args:
+        shorter_side: pixels; a larger image is resized to that, None leaves it.
+    """
+
+    def __init__(self, shorter_side: int | None = None) -> None:
+        self.shorter_side = shorter_side
+        self.name = f"whole, shorter side at most {shorter_side}"
+
+    def __call__(self, path: Path) -> Tensor:
+        """Returns (3, H, W) uint8."""
+        pixels = read_pixels(path, self.shorter_side)
+        if self.shorter_side is None or min(pixels.shape[1:]) <= self.shorter_side:
+            return pixels
+        return resize(pixels, self.shorter_side)
+
+
+class Middle:
+    """The middle of the image.
+
+    Args:
+        shorter_side: pixels to which the image is resized first.
+        height: of what is cut out.
+        width: likewise.
+    """
+
+    def __init__(self, shorter_side: int, height: int, width: int) -> None:
+        self.shorter_side, self.height, self.width = shorter_side, height, width
+        self.name = f"shorter side {shorter_side}, middle {height}x{width}"
+
+    def __call__(self, path: Path) -> Tensor:
+        """Returns (3, height, width) uint8."""
+        return centre(resize(read_pixels(path, self.shorter_side), self.shorter_side), self.height, self.width)
+
+
+class Augmentation(Protocol):
+    """Changes an image at random."""
+
+    def __call__(self, pixels: Tensor, number: int, epoch: int) -> Tensor:
+        """Returns what image `number` (3, H, W) uint8 becomes in an epoch: (3, h, w) uint8."""
+
+
+class RandomResizedCrop:
+    """A random part of the image, resized to a square, flipped half of the time: the recipe of ImageNet's networks.
+
+    The part is that of torchvision's RandomResizedCrop: 8 to 100% of the area, 3:4 to 4:3. It depends on the seed, the
+    epoch and the image's number alone.
+
+    Args:
+        size: pixels a side.
+        seed: of the draw.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed = size, seed
+
+    def __call__(self, pixels: Tensor, number: int, epoch: int) -> Tensor:
+        """Returns (3, size, size) uint8."""
+        draws = uniform([number], 4 * ATTEMPTS + 1, self.seed, epoch)[0]
+        top, left, height, width = self.part(pixels.shape[1], pixels.shape[2], draws)
+        part = pixels[None, :, top : top + height, left : left + width]
+        sides = [self.size, self.size]
+        made: Tensor = T.resize(part, sides, interpolation=T.InterpolationMode.BILINEAR, antialias=True)[0]
+        return made.flip(2) if draws[-1] < 0.5 else made
+
+    @staticmethod
+    def part(height: int, width: int, draws: Any) -> tuple[int, int, int, int]:
+        """Returns (top, left, height, width) of the part, from numbers in [0, 1), four for each attempt."""
+        low, high = (math.log(bound) for bound in RATIO)
+        for area, ratio, down, right in draws[: 4 * ATTEMPTS].reshape(ATTEMPTS, 4):
+            pixels = height * width * (AREA[0] + area * (AREA[1] - AREA[0]))
+            slant = math.exp(low + ratio * (high - low))
+            w, h = round((pixels * slant) ** 0.5), round((pixels / slant) ** 0.5)
+            if 0 < w <= width and 0 < h <= height:
+                return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
+        # of an image too long for any: its middle
+        w = min(width, round(height * RATIO[1]))
+        h = min(height, round(width / RATIO[0]))
+        return (height - h) // 2, (width - w) // 2, h, w
+
+
+class Transforms:
+    """Any chain of torchvision's v2 transforms, with its random numbers drawn for each image and epoch.
+
+    Args:
+        modules: applied one after the other; must end in images of one size.
+        seed: of the draw.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], seed: int) -> None:
+        self.modules, self.seed = list(modules), seed
+
+    def __call__(self, pixels: Tensor, number: int, epoch: int) -> Tensor:
+        """Returns (3, h, w) uint8."""
+        state = torch.default_generator.get_state()
+        draw = uniform([number], 1, self.seed, epoch)[0, 0]
+        torch.default_generator.manual_seed(int(draw * 2**53))
+        try:
+            for module in self.modules:
+                pixels = module(pixels)
+        finally:
+            torch.default_generator.set_state(state)
+        if pixels.dtype != torch.uint8:
+            raise TinvError(
+                "data.init_args.train_transforms must end in uint8 images: leave ToDtype and Normalize out, tinv "
+                "normalises whole batches"
+            )
+        return pixels
+
+
+class FileBatch(NamedTuple):
+    """A batch on its way from a worker.
+
+    Attributes:
+        image: (N, H, W, 3) uint8.
+        target: (N,) class numbers.
+        index: (N,) the images' numbers in their list.
+        skipped: numbers of the images that could not be read.
+        problem: why the first of them could not.
+    """
+
+    image: Tensor
+    target: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
+    skipped: list[int]
+    problem: str
+
+
+class ImageDataset(Dataset[FileBatch]):
+    """Whole batches of image files.
+
+    Args:
+        files: to read.
+        prepare: how each is read.
+        augmentation: what is done to it then.
+        cache: holds the prepared images; None reads the files.
+    """
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        prepare: Callable[[Path], Tensor],
+        augmentation: Augmentation | None = None,
+        cache: ImageCache | None = None,
+    ) -> None:
+        self.files, self.prepare, self.augmentation, self.cache = files, prepare, augmentation, cache
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, asked: tuple[int, Tensor]) -> FileBatch:
+        """Returns a batch, given the epoch and the images' numbers."""
+        epoch, index = asked
+        images, kept, skipped, problem = [], [], [], ""
+        for number in index.tolist():
+            try:
+                pixels = self.prepare(self.files.path(number)) if self.cache is None else self.cache.read(number)
+                if self.augmentation is not None:
+                    pixels = self.augmentation(pixels, number, epoch)
+            except TinvError as error:
+                skipped.append(number)
+                problem = problem or str(error)
+                continue
+            images.append(pixels.permute(1, 2, 0))
+            kept.append(number)
+        stacked = torch.stack(images) if images else torch.empty(0, dtype=torch.uint8)
+        return FileBatch(
+            stacked, torch.from_numpy(self.files.targets[kept]), torch.tensor(kept, dtype=torch.long), skipped, problem
+        )
+
+
+class FileLoader:
+    """Yields batches of image files, read by workers ahead of time.
+
+    Args:
+        images: to read.
+        order: which images make up each batch.
+        workers: processes that read; 0 reads in this one.
+        on_error: what a damaged file does.
+        skipped: the paths of damaged files are added to this.
+        epoch: called at the start of each pass.
+    """
+
+    def __init__(
+        self,
+        images: ImageDataset,
+        order: BatchOrder,
+        workers: int = 0,
+        on_error: OnError = "raise",
+        skipped: set[str] | None = None,
+        epoch: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.images, self.order, self.on_error, self.epoch = images, order, on_error, epoch
+        self.skipped = set() if skipped is None else skipped
+        self.loader: DataLoader[FileBatch] = DataLoader(
+            images,
+            batch_size=None,
+            sampler=_WithEpoch(order, epoch),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields batches; those whose images are all damaged are left out.
+
+        Raises:
+            TinvError: for a damaged file, unless it is to be skipped.
+        """
+        for batch in self.loader:
+            if batch.skipped:
+                if self.on_error == "raise":
+                    raise TinvError(f"{batch.problem}; remove it, or leave such files out with on_error: skip")
+                self.skipped.update(str(self.images.files.path(number)) for number in batch.skipped)
+            if len(batch.index):
+                yield Batch(batch.image, batch.target, batch.index)
+
+
+class _WithEpoch:
+    def __init__(self, order: BatchOrder, epoch: Callable[[], int]) -> None:
+        self.order, self.epoch = order, epoch
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        epoch = self.epoch()
+        return ((epoch, index) for index in self.order)

@@ -1,0 +1,168 @@
+"""Decoded images on disk, as bytes mapped into memory: read and resized once, for all epochs and runs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tinv.data.image_files import ImageFiles
+from tinv.errors import TinvError
+
+DAMAGED = -1
+
+
+class Prepare(Protocol):
+    """What is done to every image before it is kept."""
+
+    @property
+    def name(self) -> str:
+        """Says what is done, to tell caches apart."""
+
+    def __call__(self, path: Path) -> Tensor:
+        """Returns the pixels (3, H, W) uint8 of a file."""
+
+
+def default_folder() -> Path:
+    """Returns where caches are kept unless a folder is named: `$XDG_CACHE_HOME/tinv`, else `~/.cache/tinv`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinv"
+
+
+class ImageCache:
+    """Prepared images of some files, made on first use.
+
+    A cache belongs to the files' names, sizes and times of change and to how they are prepared: another subset or
+    another size is another cache, and a cache is only there once it is whole.
+
+    Args:
+        folder: of all caches.
+        files: to keep.
+        prepare: what is done to each.
+    """
+
+    def __init__(self, folder: Path, files: ImageFiles, prepare: Prepare) -> None:
+        self.files, self.prepare = files, prepare
+        key = hashlib.sha256(f"{prepare.name}\n{files.folder.resolve()}\n".encode())
+        for number, name in enumerate(files.names):
+            try:
+                facts = files.path(number).stat()
+            except OSError as error:
+                raise TinvError(f"{files.path(number)} cannot be read ({error.strerror})") from error
+            key.update(bytes(name) + f" {facts.st_size} {facts.st_mtime_ns}\n".encode())
+        self.place = folder / key.hexdigest()[:24]
+        self._pixels: Tensor | None = None
+        self._where: np.ndarray | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has been made."""
+        return (self.place / "about.json").is_file()
+
+    def build(self, workers: int = 0) -> None:
+        """Reads and prepares every image; does nothing if the cache is there.
+
+        Damaged files are remembered as such. What an interrupted build leaves is never taken for a cache.
+
+        Args:
+            workers: processes that read.
+
+        Raises:
+            TinvError: if it cannot be written.
+        """
+        if self.is_there:
+            return
+        temporary: Path | None = None
+        try:
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=".building-", dir=self.place.parent))
+            with (temporary / "pixels.bin").open("wb") as pixels:
+                where, damaged = self._write(pixels, workers)
+            np.save(temporary / "where.npy", where)
+            about = {"prepare": self.prepare.name, "folder": str(self.files.folder), "images": len(where)}
+            (temporary / "about.json").write_text(json.dumps({**about, "damaged": damaged}, indent=2) + "\n")
+            # of two runs that build the same cache the first one's is kept
+            with contextlib.suppress(OSError):
+                os.replace(temporary, self.place)
+            if not self.is_there:
+                raise TinvError(f"{self.place} is in the way of an image cache; remove it")
+        except OSError as error:
+            raise TinvError(
+                f"cannot write an image cache to {self.place.parent} ({error.strerror}); choose another folder with "
+                "--data.init_args.cache_dir, or turn the cache off"
+            ) from error
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def _write(self, pixels: BinaryIO, workers: int) -> tuple[np.ndarray, dict[str, str]]:
+        from rich.console import Console
+        from rich.progress import track
+
+        where = np.empty((len(self.files), 3), dtype=np.int64)  # offset, height, width
+        damaged, end = {}, 0
+        console = Console(stderr=True)
+        images = track(
+            enumerate(_prepared(self.files, self.prepare, workers)),
+            f"caching {self.files.folder}",
+            len(self.files),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        for number, image in images:
+            if isinstance(image, str):
+                damaged[os.fsdecode(self.files.names[number])] = image
+                where[number] = DAMAGED
+                continue
+            where[number] = end, image.shape[0], image.shape[1]
+            end += pixels.write(image.numpy().tobytes())
+        return where, damaged
+
+    def read(self, number: int) -> Tensor:
+        """Returns an image (3, H, W) uint8, channels last in memory; not to be written to.
+
+        Raises:
+            TinvError: if the file was damaged.
+        """
+        if self._where is None or self._pixels is None:
+            # mapped by each process for itself, which costs nothing; not shared, so that no one can change the file
+            self._where = np.load(self.place / "where.npy")
+            file = self.place / "pixels.bin"
+            self._pixels = torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
+        begin, height, width = (int(value) for value in self._where[number])
+        if begin == DAMAGED:
+            reasons = json.loads((self.place / "about.json").read_text())["damaged"]
+            raise TinvError(reasons[os.fsdecode(self.files.names[number])])
+        return self._pixels[begin : begin + height * width * 3].view(height, width, 3).permute(2, 0, 1)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_pixels": None, "_where": None}
+
+
+class _Prepared(Dataset[Tensor | str]):
+    def __init__(self, files: ImageFiles, prepare: Prepare) -> None:
+        self.files, self.prepare = files, prepare
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> Tensor | str:
+        try:
+            return self.prepare(self.files.path(number)).permute(1, 2, 0).contiguous()
+        except TinvError as error:
+            return str(error)
+
+
+def _prepared(files: ImageFiles, prepare: Prepare, workers: int) -> Iterator[Tensor | str]:
+    loader: DataLoader[Tensor | str] = DataLoader(_Prepared(files, prepare), batch_size=None, num_workers=workers)
+    yield from loader

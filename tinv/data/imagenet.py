@@ -1,0 +1,338 @@
+"""ImageNet, and any other data set of photographs in class folders: all of it, some classes, some images a class."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+
+from tinv.data.file_batches import (
+    Augmentation,
+    FileLoader,
+    ImageDataset,
+    Middle,
+    RandomResizedCrop,
+    Transforms,
+    WholeImage,
+)
+from tinv.data.image_cache import ImageCache, Prepare, default_folder
+from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, ImageFiles, OnError, find_images, image_files
+from tinv.data.in_memory import Batch, BatchOrder, data_root, normalise, rank_and_ranks, shuffled
+from tinv.errors import TinvError, nearest, unknown
+
+Augment = Literal["random_resized_crop", "none"]
+
+CLASS_LISTS = {"imagenet_a_200": "imagenet_a_synsets.txt"}
+"""Named subsets of ImageNet's classes, and the files of timm that list them (Hendrycks et al., CVPR 2021)."""
+
+
+class ImageNet(LightningDataModule):
+    """Photographs in class folders, ROOT/train/CLASS/* and ROOT/val/CLASS/*, as ImageNet's; all, or a part of them.
+
+    The network sees `size` pixels a side. Validation images are resized and cut in the middle. Test images are the same
+    ones with more around the middle if `test_size` says so: crops of them are what the shift tests look at.
+
+    Args:
+        root: folder that holds `train` and `val` (searched for in the folder of data sets too).
+        train_folder: name of the folder to train on.
+        val_folder: name of the folder to validate and test on.
+        classes: the class folders to take: a file with one name a line, or `imagenet_a_200`; None takes all.
+        images_per_class: training images of each class, drawn by `data_seed`; a larger draw holds a smaller one.
+        train_list: a file that names the training images, one a line, relative to the folder of training images.
+        data_seed: of that draw; part of the data, not of the run's seed.
+        size: side of what the network sees, in pixels.
+        resize: shorter side of a validation image before its middle is cut out; None is 8/7 of `size` (256 for 224).
+        test_size: side of the test images, resized to it and cut in the middle; None tests on the validation images.
+        augment: `random_resized_crop`, flipped half of the time, as in the published recipes; `none` trains on images
+            cut as those of validation.
+        train_transforms: torchvision v2 transforms in the place of `augment`, from any size to one, bytes to bytes.
+        cache: shorter side in pixels at which decoded training images are kept on disk for later epochs and runs
+            (validation and test images are kept as they are used); None reads the files each time.
+        cache_dir: folder of caches; None is `~/.cache/tinv`.
+        on_error: `skip` leaves out files that cannot be read, and counts them in results.json.
+        batch_size: images a step (and a process).
+        num_workers: processes that read images.
+        seed: of the order and the augmentation; None takes the run's seed (`seed_everything`).
+    """
+
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
+    test_sets = ("test",)
+    margin = 0
+
+    def __init__(
+        self,
+        root: str = "imagenet",
+        train_folder: str = "train",
+        val_folder: str = "val",
+        classes: str | None = None,
+        images_per_class: int | None = None,
+        train_list: str | None = None,
+        data_seed: int = 0,
+        size: int = 224,
+        resize: int | None = None,
+        test_size: int | None = None,
+        augment: Augment = "random_resized_crop",
+        train_transforms: list[nn.Module] | None = None,
+        cache: int | None = None,
+        cache_dir: str | None = None,
+        on_error: OnError = "raise",
+        batch_size: int = 256,
+        num_workers: int = 8,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        if augment not in get_args(Augment):
+            raise unknown("augment", augment, get_args(Augment))
+        if on_error not in get_args(OnError):
+            raise unknown("on_error", on_error, get_args(OnError))
+        if images_per_class is not None and train_list is not None:
+            raise TinvError("images_per_class and train_list both say which images to train on; give one of them")
+        resize = round(size * 8 / 7) if resize is None else resize
+        least = {"size": 1, "batch_size": 1, "num_workers": 0, "resize": size, "test_size": size, "cache": size}
+        given = {"size": size, "batch_size": batch_size, "num_workers": num_workers, "resize": resize}
+        given |= {key: value for key, value in (("test_size", test_size), ("cache", cache)) if value is not None}
+        for key, value in given.items():
+            if value < least[key]:
+                what = " pixels, the size that the network sees" if key in ("resize", "test_size", "cache") else ""
+                raise TinvError(f"{key}={value} must be at least {least[key]}{what}")
+        if images_per_class is not None and images_per_class < 1:
+            raise TinvError(f"images_per_class={images_per_class} must be at least 1")
+        self.root, self.folders = root, {"train": train_folder, "val": val_folder}
+        self.class_list, self.images_per_class, self.train_list = classes, images_per_class, train_list
+        self.data_seed, self.size, self.resize, self.test_size = data_seed, size, resize, test_size
+        self.augment, self.train_transforms = augment, train_transforms
+        self.cache_side, self.cache_dir = cache, Path(cache_dir).expanduser() if cache_dir else None
+        self.on_error: OnError = on_error
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.skipped: set[str] = set()
+        self.found: dict[str, ImageFiles] = {}
+        self.loaders: dict[str, FileLoader] = {}
+
+    def prepare_data(self) -> None:
+        """Makes the caches, in one process."""
+        if self.cache_side is not None:
+            for name in ("train", "val", "test"):
+                cache = self._dataset(name).cache
+                assert cache is not None
+                cache.build(self.num_workers)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Finds the images, once.
+
+        Raises:
+            TinvError: for folders, classes and images that are not there, too few images of a class, and classes that
+                training and validation do not share.
+        """
+        if self.found:
+            return
+        if self.seed is None:
+            self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        root = Path(self.root).expanduser()
+        root = root if root.is_dir() else Path(data_root(None)) / self.root
+        if not root.is_dir():
+            raise TinvError(
+                f"no folder {self.root}: looked in the working folder and in TINV_DATA ({data_root(None)!r}); name the "
+                "one that holds train and val with --data.init_args.root=DIR"
+            )
+        wanted = None if self.class_list is None else read_class_list(self.class_list)
+        val = find_images(root / self.folders["val"], wanted)
+        if self.train_list is not None:
+            train = read_image_list(Path(self.train_list), root / self.folders["train"], wanted)
+        else:
+            train = find_images(root / self.folders["train"], wanted)
+        if not train.classes or not val.classes:
+            flat = train if not train.classes else val
+            raise TinvError(f"{flat.folder} holds images but no class folders; there is nothing to learn")
+        if train.classes != val.classes:
+            raise TinvError(_class_difference(train, val))
+        if self.images_per_class is not None:
+            train = draw_per_class(train, self.images_per_class, self.data_seed)
+        self.found = {"train": train, "val": val}
+
+    @property
+    def num_classes(self) -> int:
+        """Classes there are, or that were chosen."""
+        return len(self._files("val").classes)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what the network sees."""
+        return (3, self.size, self.size)
+
+    @property
+    def room(self) -> int:
+        """Pixels an axis that test images have beyond what the network sees."""
+        return 0 if self.test_size is None else self.test_size - self.size
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images change from epoch to epoch."""
+        return self.train_transforms is not None or self.augment != "none"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Which images these are, for results.json: counts, checksums of their lists, files that were skipped."""
+        found: dict[str, Any] = {"classes": self.num_classes}
+        for name in ("train", "val"):
+            files = self._files(name)
+            found |= {f"{name}_images": len(files), f"{name}_sha256": files.sha256()}
+        return {**found, "skipped": len(self.skipped), "skipped_files": sorted(self.skipped)[:100]}
+
+    def save_artifacts(self, folder: Path) -> list[Path]:
+        """Writes `train_list.txt`, which `train_list` takes, where a part of the images was drawn."""
+        if self.images_per_class is None:
+            return []
+        path = folder / "train_list.txt"
+        path.write_text(self._files("train").listed(), errors="surrogateescape")
+        return [path]
+
+    def _files(self, name: str) -> ImageFiles:
+        self.setup()
+        return self.found["val" if name == "test" else name]
+
+    def _dataset(self, name: str) -> ImageDataset:
+        augmentation: Augmentation | None = None
+        prepare: Prepare = Middle(self.resize, self.size, self.size)
+        if name == "test" and self.test_size is not None:
+            prepare = Middle(self.test_size, self.test_size, self.test_size)
+        if name == "train" and self.augments:
+            prepare = WholeImage(self.cache_side)
+            seed = self.seed or 0
+            transforms = self.train_transforms
+            augmentation = RandomResizedCrop(self.size, seed) if transforms is None else Transforms(transforms, seed)
+        files = self._files(name)
+        cache = None
+        if self.cache_side is not None:
+            cache = ImageCache(self.cache_dir or default_folder(), files, prepare)
+        return ImageDataset(files, prepare, augmentation, cache)
+
+    def _loader(self, name: str) -> FileLoader:
+        # kept, and with it its workers, from epoch to epoch
+        if name not in self.loaders:
+            data = self._dataset(name)
+            count = len(data)
+
+            def order() -> Tensor:
+                return shuffled(count, self.seed or 0, self._epoch()) if name == "train" else torch.arange(count)
+
+            batches = BatchOrder(count, self.batch_size, order, even=name == "train")
+            self.loaders[name] = FileLoader(
+                data, batches, self.num_workers, self.on_error, self.skipped, self._epoch if name == "train" else int
+            )
+        return self.loaders[name]
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer is not None else 0
+
+    def train_dataloader(self) -> FileLoader:
+        """Returns the training batches."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> FileLoader:
+        """Returns the validation batches, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> list[FileLoader]:
+        """Returns the test batches, in order."""
+        return [self._loader("test")]
+
+    def predict_dataloader(self) -> list[FileLoader]:
+        """Returns what `test_dataloader` returns."""
+        return self.test_dataloader()
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Makes the network's input of a batch of bytes, on the device it is on: (N, 3, H, W) float32."""
+        return batch._replace(image=normalise(batch.image, self.mean, self.std).permute(0, 3, 1, 2))
+
+    def teardown(self, stage: str) -> None:
+        """Ends the workers, and tells all processes which files were skipped by any."""
+        self.loaders.clear()
+        if rank_and_ranks()[1] > 1:
+            everywhere: list[set[str]] = [set()] * rank_and_ranks()[1]
+            torch.distributed.all_gather_object(everywhere, self.skipped)
+            self.skipped.update(*everywhere)
+
+
+def read_class_list(name: str) -> list[str]:
+    """Returns class names, sorted: of a named list, or of a file with one a line (what follows a space is a comment).
+
+    Raises:
+        TinvError: if there is neither.
+    """
+    if name in CLASS_LISTS:
+        text = package_files("timm.data._info").joinpath(CLASS_LISTS[name]).read_text()
+    elif Path(name).expanduser().is_file():
+        text = Path(name).expanduser().read_text()
+    else:
+        raise TinvError(
+            f"classes={name} is neither a file of class names nor a known list ({', '.join(CLASS_LISTS)})"
+            f"{nearest(name, list(CLASS_LISTS))}"
+        )
+    names = sorted({line.split()[0] for line in text.splitlines() if line.strip() and not line.startswith("#")})
+    if not names:
+        raise TinvError(f"{name} names no classes")
+    return names
+
+
+def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> ImageFiles:
+    """Returns the images that a file names, one a line, as CLASS/FILE relative to `folder`.
+
+    Args:
+        path: of the list.
+        folder: of the class folders.
+        classes: that may be named, in order of class numbers; None for those that are.
+
+    Raises:
+        TinvError: if the list is not there, is empty, or names images or classes that are not.
+    """
+    if not path.is_file():
+        raise TinvError(f"no list of images {path}")
+    names = sorted({line.strip() for line in path.read_text().splitlines() if line.strip()})
+    if not names:
+        raise TinvError(f"the list {path} names no images")
+    if absent := [name for name in names if not (folder / name).is_file()]:
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        raise TinvError(f"{path} names images that are not in {folder}: {', '.join(absent[:3])}{more}")
+    of = [name.partition("/")[0] for name in names]
+    classes = sorted(set(of)) if classes is None else classes
+    number = {name: place for place, name in enumerate(classes)}
+    if strange := sorted(set(of) - set(number)):
+        raise TinvError(f"{path} names images of {', '.join(strange[:3])}, which is not among the classes chosen")
+    if empty := [name for name in classes if name not in set(of)]:
+        raise TinvError(f"{path} names no image of {', '.join(empty[:3])}")
+    chosen = sorted(zip((number[name] for name in of), names, strict=True))
+    return image_files(folder, [name for _, name in chosen], [target for target, _ in chosen], classes)
+
+
+def draw_per_class(files: ImageFiles, count: int, seed: int) -> ImageFiles:
+    """Draws as many images of each class; what is drawn for a smaller count is part of it.
+
+    A class's images are the same whichever other classes there are.
+
+    Raises:
+        TinvError: if a class has fewer.
+    """
+    kept = []
+    for number, name in enumerate(files.classes):
+        own = np.flatnonzero(files.targets == number)
+        if len(own) < count:
+            raise TinvError(f"images_per_class={count}: {files.folder / name} holds {len(own)}; use that many or fewer")
+        drawn = np.random.default_rng([seed, *name.encode()]).permutation(len(own))[:count]
+        kept.append(np.sort(own[drawn]))
+    return files.take(np.concatenate(kept))
+
+
+def _class_difference(train: ImageFiles, val: ImageFiles) -> str:
+    parts = []
+    for one, other in ((train, val), (val, train)):
+        if only := [name for name in one.classes if name not in set(other.classes)]:
+            more = f" and {len(only) - 3} more" if len(only) > 3 else ""
+            parts.append(f"only in {one.folder}: {', '.join(only[:3])}{more}")
+    return f"training and validation images have different classes; {'; '.join(parts)}"
