@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 
 def pixels(count: int, side: int, classes: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,3 +60,17 @@ def write_cifar_pickles(root: Path, count: int = 20) -> tuple[Path, dict[str, st
         (folder / name).write_bytes(raw)
         checksums[name] = hashlib.md5(raw).hexdigest()
     return folder, checksums
+
+
+def write_image_folders(root: Path, classes: int = 3, train: int = 2, val: int = 2, side: int = 48) -> list[str]:
+    """Writes ROOT/train and ROOT/val as ImageNet's, a folder a class with JPEG files; returns the classes' names."""
+    names = [f"n{number:08d}" for number in range(classes)]
+    for part, each in (("train", train), ("val", val)):
+        images, labels = pixels(classes * each, side, classes, 3)
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            folder = root / part / names[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            # wider than high, and not all of one size
+            wide = np.repeat(image.transpose(1, 2, 0), 2, axis=1)[:, : side + 5 + number % 7]
+            Image.fromarray(wide).save(folder / f"{part}_{number:04d}.JPEG")
+    return names

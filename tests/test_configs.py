@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from official_formats import write_cifar_binary, write_mnist
+from official_formats import write_cifar_binary, write_image_folders, write_mnist
 
 from tinv.cli import main
 from tinv.report.published import tables
@@ -20,6 +20,15 @@ SMALL = {
     "Digits": ["train_size=40", "val_size=20", "test_size=20"],
     "MNIST": ["train_size=40", "val_size=20", "test_size=20"],
     "CIFAR10": ["train_size=40", "val_size=20", "test_size=20"],
+    "ImageNet": [
+        "size=32",
+        "test_size=96",
+        "classes=classes.txt",
+        "images_per_class=2",
+        "batch_size=3",
+        "num_workers=0",
+    ],
+    "FourQuadrant": ["images=6"],
 }
 
 
@@ -28,6 +37,8 @@ def data(tmp_path, monkeypatch):
     monkeypatch.setenv("TINV_DATA", str(tmp_path / "data"))
     write_mnist(tmp_path / "data")
     write_cifar_binary(tmp_path / "data")
+    classes = write_image_folders(tmp_path / "data" / "imagenet", classes=3)
+    Path("classes.txt").write_text("\n".join(classes))
 
 
 def run(*files: Path) -> dict:
@@ -54,7 +65,7 @@ def test_every_experiment_runs(path, data):
         assert Path("run/map.png").exists()
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("overlay", [p for p in OVERLAYS if "small" not in p.stem], ids=lambda path: path.stem)
 def test_every_overlay_runs_over_the_cifar_grid(overlay, data):
     init_args = run(shipped_folder("configs") / "cifar_grid.yaml", overlay)["config"]
     backbone, images = init_args["model"]["init_args"]["backbone_args"], init_args["data"]["init_args"]
@@ -65,6 +76,13 @@ def test_every_overlay_runs_over_the_cifar_grid(overlay, data):
     }
     assert [name for name, is_so in changed.items() if is_so] == [overlay.stem]
     assert backbone["channels"] == [16, 32, 64]  # what the overlay does not name is kept
+
+
+@pytest.mark.parametrize("overlay", [p for p in OVERLAYS if "small" in p.stem], ids=lambda path: path.stem)
+def test_every_small_overlay_runs_over_its_experiment(overlay, data):
+    found = run(shipped_folder("configs") / f"{overlay.stem.removesuffix('_small')}.yaml", overlay)
+    assert found["experiment"] == overlay.stem
+    assert found["config"]["published"] is None  # its numbers are not set beside those of the full recipe
 
 
 def test_every_configuration_says_what_it_is():

@@ -26,22 +26,8 @@ def test_every_mode_is_read_as_rgb(mode):
     assert read_pixels(Path("image.tif")).shape == (3, 8, 9)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_jpegs_are_decoded_to_the_pixels_that_pil_gives(mode):
-    write("rgb.png")
-    Image.open("rgb.png").convert(mode).save("image.jpg")
-    expected = np.asarray(Image.open("image.jpg").convert("RGB"))
-    np.testing.assert_array_equal(read_pixels(Path("image.jpg")).permute(1, 2, 0).numpy(), expected)
-
-
-def test_a_file_is_read_by_what_it_holds_not_by_its_name():
-    write("image.png").rename("image.jpg")
-    assert read_pixels(Path("image.jpg")).shape == (3, 30, 40)
-
-
 def test_a_much_larger_photograph_is_decoded_smaller():
     file = write("large.jpg", size=(1600, 1200), quality=100)
-    assert file.stat().st_size > 1_000_000
     assert read_pixels(file, shorter_side=64).shape == (3, 150, 200)
     assert read_pixels(file, shorter_side=600).shape == (3, 1200, 1600)
     assert read_pixels(file).shape == (3, 1200, 1600)

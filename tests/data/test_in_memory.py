@@ -102,7 +102,7 @@ def test_ranks_share_the_images_without_repeats(ranks, monkeypatch):
     for even in (True, False):
         seen, lengths = [], []
         for rank in range(ranks):
-            monkeypatch.setattr("tinv.data.in_memory._rank_and_ranks", lambda rank=rank: (rank, ranks))
+            monkeypatch.setattr("tinv.data.in_memory.rank_and_ranks", lambda rank=rank: (rank, ranks))
             loader = BatchLoader(images, 4, lambda: torch.arange(25), even)
             parts = list(loader)
             assert len(parts) == len(loader)

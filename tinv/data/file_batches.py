@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as T
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tinv.data.image_cache import ImageCache
-from tinv.data.image_files import ImageFiles, OnError, centre, read_pixels, resize
+from tinv.data.image_files import ImageFiles, OnError, centre, read_pixels, resize, resize_shorter
 from tinv.data.in_memory import Batch, BatchOrder
 from tinv.errors import TinvError
 from tinv.translation import uniform
@@ -21,6 +21,11 @@ from tinv.translation import uniform
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 """Of a random crop: its share of the image, and width over height (Szegedy et al., CVPR 2015)."""
 ATTEMPTS = 10
+
+AHEAD = 2
+"""Batches that each worker reads ahead."""
+SLOTS = AHEAD + 2
+"""Batches of a worker that may exist at once: those read ahead, the one being copied, and one to spare."""
 
 
 class WholeImage:
@@ -39,7 +44,7 @@ class WholeImage:
         pixels = read_pixels(path, self.shorter_side)
         if self.shorter_side is None or min(pixels.shape[1:]) <= self.shorter_side:
             return pixels
-        return resize(pixels, self.shorter_side)
+        return resize_shorter(pixels, self.shorter_side)
 
 
 class Middle:
@@ -57,47 +62,57 @@ class Middle:
 
     def __call__(self, path: Path) -> Tensor:
         """Returns (3, height, width) uint8."""
-        return centre(resize(read_pixels(path, self.shorter_side), self.shorter_side), self.height, self.width)
+        return centre(resize_shorter(read_pixels(path, self.shorter_side), self.shorter_side), self.height, self.width)
 
 
 class Augmentation(Protocol):
-    """Changes an image at random."""
+    """Changes an image at random.
 
-    def __call__(self, pixels: Tensor, number: int, epoch: int) -> Tensor:
-        """Returns what image `number` (3, H, W) uint8 becomes in an epoch: (3, h, w) uint8."""
+    Attributes:
+        seed: of the draw.
+        draws: random numbers that one image takes.
+    """
+
+    seed: int
+    draws: int
+
+    def __call__(self, pixels: Tensor, draws: list[float]) -> Tensor:
+        """Returns what an image (3, H, W) uint8 becomes, given numbers in [0, 1): (3, h, w) uint8."""
 
 
 class RandomResizedCrop:
     """A random part of the image, resized to a square, flipped half of the time: the recipe of ImageNet's networks.
 
-    The part is that of torchvision's RandomResizedCrop: 8 to 100% of the area, 3:4 to 4:3. It depends on the seed, the
-    epoch and the image's number alone.
+    The part is that of torchvision's RandomResizedCrop: 8 to 100% of the area, 3:4 to 4:3.
 
     Args:
         size: pixels a side.
         seed: of the draw.
     """
 
+    draws = 4 * ATTEMPTS + 1
+
     def __init__(self, size: int, seed: int) -> None:
         self.size, self.seed = size, seed
 
-    def __call__(self, pixels: Tensor, number: int, epoch: int) -> Tensor:
+    def __call__(self, pixels: Tensor, draws: list[float]) -> Tensor:
         """Returns (3, size, size) uint8."""
-        draws = uniform([number], 4 * ATTEMPTS + 1, self.seed, epoch)[0]
         top, left, height, width = self.part(pixels.shape[1], pixels.shape[2], draws)
-        part = pixels[None, :, top : top + height, left : left + width]
-        sides = [self.size, self.size]
-        made: Tensor = T.resize(part, sides, interpolation=T.InterpolationMode.BILINEAR, antialias=True)[0]
-        return made.flip(2) if draws[-1] < 0.5 else made
+        made = resize(pixels[:, top : top + height, left : left + width], self.size, self.size)
+        if draws[-1] < 0.5:
+            # of rows of pixels, which lie one after the other in memory
+            made = made.permute(1, 2, 0).flip(1).permute(2, 0, 1)
+        return made
 
     @staticmethod
-    def part(height: int, width: int, draws: Any) -> tuple[int, int, int, int]:
+    def part(height: int, width: int, draws: list[float]) -> tuple[int, int, int, int]:
         """Returns (top, left, height, width) of the part, from numbers in [0, 1), four for each attempt."""
-        low, high = (math.log(bound) for bound in RATIO)
-        for area, ratio, down, right in draws[: 4 * ATTEMPTS].reshape(ATTEMPTS, 4):
+        low, high = math.log(RATIO[0]), math.log(RATIO[1])
+        for first in range(0, 4 * ATTEMPTS, 4):
+            area, ratio, down, right = draws[first : first + 4]
             pixels = height * width * (AREA[0] + area * (AREA[1] - AREA[0]))
             slant = math.exp(low + ratio * (high - low))
-            w, h = round((pixels * slant) ** 0.5), round((pixels / slant) ** 0.5)
+            w, h = round(math.sqrt(pixels * slant)), round(math.sqrt(pixels / slant))
             if 0 < w <= width and 0 < h <= height:
                 return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
         # of an image too long for any: its middle
@@ -114,14 +129,15 @@ class Transforms:
         seed: of the draw.
     """
 
+    draws = 1
+
     def __init__(self, modules: Sequence[nn.Module], seed: int) -> None:
         self.modules, self.seed = list(modules), seed
 
-    def __call__(self, pixels: Tensor, number: int, epoch: int) -> Tensor:
+    def __call__(self, pixels: Tensor, draws: list[float]) -> Tensor:
         """Returns (3, h, w) uint8."""
         state = torch.default_generator.get_state()
-        draw = uniform([number], 1, self.seed, epoch)[0, 0]
-        torch.default_generator.manual_seed(int(draw * 2**53))
+        torch.default_generator.manual_seed(int(draws[0] * 2**53))
         try:
             for module in self.modules:
                 pixels = module(pixels)
@@ -171,6 +187,8 @@ class ImageDataset(Dataset[FileBatch]):
         cache: ImageCache | None = None,
     ) -> None:
         self.files, self.prepare, self.augmentation, self.cache = files, prepare, augmentation, cache
+        self._slots: dict[int, Tensor] = {}
+        self._turn = 0
 
     def __len__(self) -> int:
         return len(self.files)
@@ -178,22 +196,50 @@ class ImageDataset(Dataset[FileBatch]):
     def __getitem__(self, asked: tuple[int, Tensor]) -> FileBatch:
         """Returns a batch, given the epoch and the images' numbers."""
         epoch, index = asked
-        images, kept, skipped, problem = [], [], [], ""
-        for number in index.tolist():
+        augment = self.augmentation
+        draws = None if augment is None else uniform(index.numpy(), augment.draws, augment.seed, epoch).tolist()
+        batch: Tensor | None = None
+        kept: list[int] = []
+        skipped: list[int] = []
+        problem = ""
+        for place, number in enumerate(index.tolist()):
             try:
                 pixels = self.prepare(self.files.path(number)) if self.cache is None else self.cache.read(number)
-                if self.augmentation is not None:
-                    pixels = self.augmentation(pixels, number, epoch)
             except TinvError as error:
                 skipped.append(number)
                 problem = problem or str(error)
                 continue
-            images.append(pixels.permute(1, 2, 0))
+            if augment is not None and draws is not None:
+                pixels = augment(pixels, draws[place])
+            image = pixels.permute(1, 2, 0)
+            if batch is None:
+                batch = self._room_for(len(index), image.shape)
+            if image.shape != batch.shape[1:]:
+                raise TinvError(
+                    f"{self.files.path(number)} came out as {image.shape[0]}x{image.shape[1]} pixels, others of its "
+                    f"batch as {batch.shape[1]}x{batch.shape[2]}; let train_transforms end in one size"
+                )
+            # at once, while it is in the processor's cache
+            batch[len(kept)].copy_(image)
             kept.append(number)
-        stacked = torch.stack(images) if images else torch.empty(0, dtype=torch.uint8)
+        images = torch.empty(0, dtype=torch.uint8) if batch is None else batch[: len(kept)]
         return FileBatch(
-            stacked, torch.from_numpy(self.files.targets[kept]), torch.tensor(kept, dtype=torch.long), skipped, problem
+            images, torch.from_numpy(self.files.targets[kept]), torch.tensor(kept, dtype=torch.long), skipped, problem
         )
+
+    def _room_for(self, count: int, shape: Sequence[int]) -> Tensor:
+        """Returns an empty batch, in a worker in memory that the main process sees too."""
+        if get_worker_info() is None:
+            return torch.empty(count, *shape, dtype=torch.uint8)
+        # Memory that is used again, since fresh shared memory would take as long as the rest. A slot is free when its
+        # batch was taken: only so many are under way at once, see FileLoader.
+        self._turn = (self._turn + 1) % SLOTS
+        slot = self._slots.get(self._turn)
+        if slot is None or slot.shape[1:] != shape or len(slot) < count:
+            slot = torch.empty(count, *shape, dtype=torch.uint8)
+            slot.share_memory_()  # type: ignore[no-untyped-call]
+            self._slots[self._turn] = slot
+        return slot[:count]
 
 
 class FileLoader:
@@ -219,12 +265,15 @@ class FileLoader:
     ) -> None:
         self.images, self.order, self.on_error, self.epoch = images, order, on_error, epoch
         self.skipped = set() if skipped is None else skipped
+        # keeps the memory of the workers' slots mapped
+        self._mapped: deque[Tensor] = deque(maxlen=SLOTS * max(1, workers))
         self.loader: DataLoader[FileBatch] = DataLoader(
             images,
             batch_size=None,
             sampler=_WithEpoch(order, epoch),
             num_workers=workers,
             persistent_workers=workers > 0,
+            prefetch_factor=AHEAD if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -242,8 +291,13 @@ class FileLoader:
                 if self.on_error == "raise":
                     raise TinvError(f"{batch.problem}; remove it, or leave such files out with on_error: skip")
                 self.skipped.update(str(self.images.files.path(number)) for number in batch.skipped)
-            if len(batch.index):
-                yield Batch(batch.image, batch.target, batch.index)
+            if not len(batch.index):
+                continue
+            image = batch.image
+            if image.is_shared():
+                self._mapped.append(image)
+                image = image.clone()
+            yield Batch(image, batch.target, batch.index)
 
 
 class _WithEpoch:

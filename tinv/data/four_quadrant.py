@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, OnError, centre, find_images, read_pixels, resize, spread
+from tinv.data.image_files import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    OnError,
+    centre,
+    find_images,
+    read_pixels,
+    resize_shorter,
+    spread,
+)
 from tinv.data.in_memory import Batch, ImageSet, InMemoryData, Splits, data_root
 from tinv.errors import TinvError, unknown
 
@@ -103,7 +112,7 @@ class FourQuadrant(InMemoryData):
 
     def _shrink(self, path: Path) -> Tensor:
         """Returns the middle of a photograph, made small: (side, side, 3) uint8."""
-        middle = centre(resize(read_pixels(path, READ_SIDE), READ_SIDE), READ_CROP, READ_CROP)[None].float()
+        middle = centre(resize_shorter(read_pixels(path, READ_SIDE), READ_SIDE), READ_CROP, READ_CROP)[None].float()
         # bilinear without averaging, as torch's own at the time of the paper
         small = F.interpolate(middle, size=(self.side, self.side), mode="bilinear", align_corners=False)
         return small[0].round().clamp(0, 255).byte().permute(1, 2, 0)

@@ -46,6 +46,8 @@ KNOWN_WARNINGS = [
     "The '.*_dataloader' does not have many workers",
     # values are logged once an epoch
     "The number of training batches .* is smaller than the logging interval",
+    # what is frozen stays in evaluation mode
+    "Found .* module\\(s\\) in eval mode at the start of training",
     # on a cluster: a run starts its own processes
     "The `srun` command is available on your system but is not used",
     # lightning 2.6 under torch 2.14
