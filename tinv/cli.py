@@ -23,6 +23,7 @@ OTHER_COMMANDS = {
     "sweep": "a whole grid of runs, here or on Slurm; goes on where it was stopped",
     "inspect": "geometry, cost and exact invariance of a network under a policy",
     "measure": "invariance of any network on a folder of images, and what breaks it",
+    "probe": "how far from the border a frozen network knows where it looks",
     "report": "table and pictures of finished runs, beside the published numbers",
     "list": "backbones, data, experiments, sweeps, padding or subsampling policies",
 }
@@ -76,6 +77,10 @@ def _dispatch(words: list[str]) -> int:
         from tinv.measure.command import measure
 
         return measure(rest)
+    if command == "probe":
+        from tinv.measure.probe_command import probe
+
+        return probe(rest)
     if command == "sweep":
         from tinv.sweeps.command import sweep
 

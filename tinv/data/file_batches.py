@@ -275,6 +275,7 @@ class FileLoader:
             persistent_workers=workers > 0,
             prefetch_factor=AHEAD if workers else None,
             pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else it would draw from everyone's random numbers at every pass
         )
 
     def __len__(self) -> int:

@@ -68,8 +68,9 @@ class FourQuadrant(InMemoryData):
             raise TinvError(f"side={side} must be smaller than canvas={canvas}, for two places to differ")
         if self.train_max_shift:
             raise TinvError("train_max_shift must be 0 for FourQuadrant: the place is what is learned")
-        if images < (least := 3 if splits == "disjoint" else 1):
-            raise TinvError(f"images={images}: splits={splits} needs {least} or more")
+        self.least = 3 if splits == "disjoint" else 1
+        if images < self.least:
+            raise TinvError(f"images={images}: splits={splits} needs {self.least} or more")
         self.root, self.images, self.split_rule, self.side = root, images, splits, side
         self.on_error: OnError = on_error
         self.skipped: set[str] = set()
@@ -100,7 +101,7 @@ class FourQuadrant(InMemoryData):
                 if self.on_error == "raise":
                     raise
                 self.skipped.add(str(path))
-        if len(read) < 3:
+        if len(read) < self.least:
             raise TinvError(f"only {len(read)} photographs of {folder} could be read")
         photographs = torch.stack(read)
         if self.split_rule == "published":

@@ -5,14 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinv.errors import TinvError
-from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
+from tinv.measure.networks import (
+    add_device_options,
+    add_network_options,
+    add_normalisation_options,
+    autocast,
+    device_of,
+    networks,
+    normalisation,
+)
+from tinv.policies.cards import PADDINGS
 from tinv.runs.folder import versions, write_atomically
 
 if TYPE_CHECKING:
@@ -44,12 +52,12 @@ def measure(words: Sequence[str]) -> int:
         raise TinvError(f"--max-shift {args.max_shift} leaves no room for the image on a canvas of {args.size} pixels")
     files = find_images(args.images)
     files = _some(files, args.max_images)
-    mean, std = _normalisation(args) if trained is None else (trained.mean, trained.std)
+    mean, std = normalisation(args) if trained is None else (trained.mean, trained.std)
     photographs = Photographs(
         files, Room(size, args.max_shift, args.motion, mean, std), args.batch_size, args.workers, args.on_error
     )
     _prepare(args.out)
-    plain, network = _networks(args, size) if trained is None else (trained.network, trained.network)
+    plain, network = networks(args, size) if trained is None else (trained.network, trained.network)
     report = _measure(args, plain, network, photographs)
     _print(report)
     print(f"results: {args.out / 'measure.json'}")
@@ -63,25 +71,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Class folders count as labels if they are as many as the network's classes (sorted names = class "
         "numbers); otherwise, and in a flat folder, only what needs no labels is measured.",
     )
-    network = parser.add_argument_group("the network")
+    network = add_network_options(parser)
+    network.add_argument("--padding", choices=PADDINGS, default="keep", metavar="POLICY", help="tinv list padding")
+    network.add_argument("--pool", choices=("keep", "valid", "same", "full"), default="keep", help="padding of pools")
     which = network.add_mutually_exclusive_group(required=True)
     which.add_argument("--backbone", metavar="NAME", help="tinv list backbones --source SOURCE")
     which.add_argument("--run", type=Path, metavar="DIR", help="the best checkpoint of a run, as it was trained")
-    network.add_argument("--source", choices=("timm", "torchvision", "tinv"), default="timm", help="default: timm")
-    network.add_argument("--num-classes", type=int, default=1000, help="default: 1000")
-    network.add_argument("--pretrained", action="store_true", help="the source's published weights (downloaded once)")
-    network.add_argument("--weights", type=Path, metavar="FILE", help="a state dict; without any, weights are random")
-    network.add_argument("--seed", type=int, default=0, help="of random weights, shifts and intervals")
-    network.add_argument("--padding", choices=PADDINGS, default="keep", metavar="POLICY", help="tinv list padding")
-    network.add_argument("--subsampling", choices=SUBSAMPLINGS, default="keep", metavar="POLICY", help="tinv list ...")
-    network.add_argument("--pool", choices=("keep", "valid", "same", "full"), default="keep", help="padding of pools")
-    network.add_argument("--stem", choices=("keep", "convert"), default="keep", help="the first convolution's stride")
     images = parser.add_argument_group("the images")
     images.add_argument("--images", type=Path, required=True, metavar="DIR", help="class folders, or a flat folder")
     images.add_argument("--max-images", type=int, metavar="N", help="spread evenly over the folder; all if left out")
     images.add_argument("--size", metavar="HxW", help="pixels that the network sees: 224 (default) or 224x320")
-    images.add_argument("--mean", help="three numbers with commas; the network's own, else ImageNet's, if left out")
-    images.add_argument("--std", help="likewise")
+    add_normalisation_options(images)
     images.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what a damaged file does")
     what = parser.add_argument_group("what is measured")
     what.add_argument("--metrics", nargs="+", choices=METRICS, default=list(METRICS), metavar="NAME",
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("how it runs")
     run.add_argument("--batch-size", type=int, default=32)
     run.add_argument("--workers", type=int, default=0, help="processes that read images; default 0: this one")
-    run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; a GPU if there is one")
+    add_device_options(run)
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for measure.json and pictures")
     return parser
 
@@ -158,74 +158,12 @@ def _some(files: Any, count: int | None) -> Any:
     return spread(files, count)
 
 
-def _normalisation(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD
-
-    own: dict[str, Any] = {}
-    if args.source == "timm":
-        import timm
-
-        if timm.is_model(args.backbone) and (card := timm.get_pretrained_cfg(args.backbone)) is not None:
-            own = {"mean": card.mean, "std": card.std}
-    found = []
-    for name, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-        text = getattr(args, name)
-        try:
-            values = tuple(float(part) for part in text.split(",")) if text else tuple(own.get(name, default))
-        except ValueError as error:
-            raise TinvError(f"--{name} {text} is not three numbers such as 0.485,0.456,0.406") from error
-        if len(values) != 3 or (name == "std" and min(values) <= 0):
-            raise TinvError(f"--{name} {text} is not three numbers such as 0.485,0.456,0.406")
-        found.append(values)
-    return found[0], found[1]
-
-
 def _prepare(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "measure.json").unlink(missing_ok=True)
     except OSError as error:
         raise TinvError(f"cannot write to {out} ({error.strerror}); choose another --out") from error
-
-
-def _networks(args: argparse.Namespace, size: tuple[int, int]) -> tuple[nn.Module, nn.Module]:
-    """Returns the network as its source has it, and under the policies asked for, with the same weights."""
-    import torch
-
-    from tinv.models import create_backbone
-    from tinv.models.weights import load_file
-
-    if args.weights is not None and args.pretrained:
-        raise TinvError("--weights and --pretrained both say which weights; give one of them")
-    policies = {name: getattr(args, name) for name in ("padding", "subsampling", "pool", "stem")}
-    common: dict[str, Any] = {"source": args.source, "num_classes": args.num_classes, "input_size": size}
-    torch.manual_seed(args.seed)
-    plain = create_backbone(args.backbone, pretrained=args.pretrained, **common)
-    if args.weights is not None:
-        load_file(plain, args.weights)
-    if all(value == "keep" for value in policies.values()):
-        return plain, plain
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        network = create_backbone(args.backbone, **common, **policies)
-    for warning in caught:
-        if "changed nothing" in str(warning.message):
-            print(f"note: {warning.message}")
-    network.load_state_dict(plain.state_dict())
-    return plain, network
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except Exception as error:  # each backend has its own
-        raise TinvError(f"--device {name}: {str(error).partition(chr(10))[0]}") from error
-    return device
 
 
 def _measure(
@@ -240,7 +178,7 @@ def _measure(
     from tinv.metrics.layer_equivariance import LayerEquivariance
     from tinv.metrics.views import UNLABELLED, centre_view
 
-    device = _device(args.device)
+    device = device_of(args.device)
     files = photographs.files
     labelled = len(files.classes) == args.num_classes
     if files.classes and not labelled:
@@ -262,7 +200,7 @@ def _measure(
     batches = -(-len(files) // args.batch_size)
     console = Console(stderr=True)
     seen = 0
-    with torch.no_grad():
+    with torch.no_grad(), autocast(args.precision, device):
         for images, targets, index in track(
             photographs.batches(device), "measuring", batches, console=console, disable=not console.is_terminal
         ):

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import RandomResizedCrop as Reference
+
+from tinv.data.file_batches import RandomResizedCrop
+from tinv.data.image_files import resize, resize_shorter
+from tinv.translation import uniform
+
+
+def test_parts_have_the_distribution_of_torchvisions():
+    ours = np.array([RandomResizedCrop.part(300, 400, draws) for draws in uniform(np.arange(4000), 41, 0).tolist()])
+    image = torch.zeros(3, 300, 400)
+    theirs = np.array([Reference.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)])
+    top, left, height, width = ours.T
+    assert top.min() >= 0
+    assert left.min() >= 0
+    assert (top + height).max() <= 300
+    assert (left + width).max() <= 400
+    for quantile in (0.05, 0.25, 0.5, 0.75, 0.95):
+        np.testing.assert_allclose(np.quantile(ours, quantile, axis=0), np.quantile(theirs, quantile, axis=0), atol=14)
+
+
+@pytest.mark.parametrize("size", [(20, 1000), (1000, 20)])
+def test_of_images_too_long_for_any_part_the_middle_is_taken(size):
+    top, left, height, width = RandomResizedCrop.part(*size, [0.999] * 41)
+    assert abs(2 * top + height - size[0]) <= 1
+    assert abs(2 * left + width - size[1]) <= 1
+    assert max(height / width, width / height) == pytest.approx(4 / 3, rel=0.05)
+
+
+def test_half_of_the_images_are_flipped():
+    image = torch.arange(64, dtype=torch.uint8).repeat(3, 64, 1).permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    crop = RandomResizedCrop(32, seed=0)
+    made = [crop(image, draws) for draws in uniform(np.arange(400), 41, 0).tolist()]
+    flipped = [bool(m[0, 0, 0] > m[0, 0, -1]) for m in made]
+    assert 160 < sum(flipped) < 240
+    assert all(m.shape == (3, 32, 32) and m.dtype == torch.uint8 for m in made)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 30), (97, 64)])
+def test_resizing_is_that_of_pil(height, width):
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    ours = resize(torch.from_numpy(pixels).permute(2, 0, 1), height, width).permute(1, 2, 0).numpy()
+    theirs = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_the_shorter_side_is_the_one_asked_for():
+    assert resize_shorter(torch.zeros(3, 48, 64, dtype=torch.uint8), 24).shape == (3, 24, 32)
+    assert resize_shorter(torch.zeros(3, 100, 50, dtype=torch.uint8), 60).shape == (3, 120, 60)

@@ -1,0 +1,67 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from official_formats import write_image_folders
+
+from tinv.cli import main
+from tinv.measure.location_probe import LocationProbe
+from tinv.models import create_backbone
+
+
+@pytest.fixture(autouse=True)
+def photographs() -> None:
+    write_image_folders(Path("photos"), classes=4, train=3, val=1)
+
+
+def test_a_network_with_padding_knows_the_place_and_one_with_full_padding_does_not():
+    images = torch.rand(20, 3, 64, 64)
+    for padding, pool, least, most in (("keep", "keep", 95, 100), ("full_zero", "full", 50, 50)):
+        torch.manual_seed(0)
+        network = create_backbone(
+            "resnet18", "torchvision", num_classes=2, input_size=(128, 128), padding=padding, pool=pool
+        )
+        readout = LocationProbe(network, images).read(0)
+        assert least <= readout.accuracy <= most
+        assert readout.low <= readout.accuracy <= readout.high
+
+
+def test_features_are_those_of_the_photograph_at_each_place():
+    torch.manual_seed(0)
+    network = create_backbone("resnet18_max", num_classes=2, input_size=(128, 128)).eval()
+    images = torch.rand(5, 3, 48, 48)
+    places = LocationProbe(network, images, batch_size=2).features(distance=10)
+    for place, start in enumerate((10, 74)):
+        laid = torch.zeros(5, 3, 132, 132)
+        laid[:, :, start : start + 48, start : start + 48] = images
+        with torch.no_grad():
+            expected = network.forward_head(network.forward_features(laid), pre_logits=True)
+        np.testing.assert_allclose(places[place], expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_command_writes_a_table_a_picture_and_its_numbers(capsys):
+    words = ["probe", "--backbone=resnet18", "--images=photos/train", "--max-images=8", "--out=out"]
+    words += ["--distances", "0", "8", "--padding", "keep", "same_circular"]
+    assert main(words) == 0
+    found = json.loads(Path("out/location.json").read_text())
+    assert found["images"] == 8
+    assert [r["distance"] for r in found["location"]["keep"]] == [0, 8]
+    assert found["location"]["same_circular"][0]["accuracy"] == 50  # 128 pixels: 4 times the stride
+    assert Path("out/location.png").stat().st_size > 5000
+    assert "same_circular" in capsys.readouterr().out
+
+
+def test_bad_input_is_one_line(capsys):
+    for option, message in (
+        ("--images=nowhere", "no folder of images nowhere"),
+        ("--max-images=3", "--max-images must be at least 4"),
+        ("--distances=-1", "--distances must be 0 pixels or more"),
+        ("--side=4", "--side must be 8 pixels or more"),
+        ("--backbone=resnet19", "unknown backbone"),
+    ):
+        assert main(["probe", "--backbone=resnet18", "--images=photos/train", "--out=out", option]) == 2
+        captured = capsys.readouterr().err
+        assert message in captured
+        assert captured.count("\n") == 1

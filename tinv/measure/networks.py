@@ -1,0 +1,130 @@
+"""Which network is looked at, with which weights and how it runs: the options that `measure` and `probe` share."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinv.errors import TinvError
+from tinv.policies.cards import SUBSAMPLINGS
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> Any:
+    """Adds the options that say which network and weights; returns their group."""
+    network = parser.add_argument_group("the network")
+    network.add_argument("--source", choices=("timm", "torchvision", "tinv"), default="timm", help="default: timm")
+    network.add_argument("--num-classes", type=int, default=1000, help="default: 1000")
+    network.add_argument("--pretrained", action="store_true", help="the source's published weights (downloaded once)")
+    network.add_argument("--weights", type=Path, metavar="FILE", help="a state dict; without any, weights are random")
+    network.add_argument("--seed", type=int, default=0, help="of random weights, shifts and intervals")
+    network.add_argument("--subsampling", choices=SUBSAMPLINGS, default="keep", metavar="POLICY", help="tinv list ...")
+    network.add_argument("--stem", choices=("keep", "convert"), default="keep", help="the first convolution's stride")
+    return network
+
+
+def add_normalisation_options(group: Any) -> None:
+    """Adds the options that say how pixels become the network's numbers."""
+    group.add_argument("--mean", help="three numbers with commas; the network's own, else ImageNet's, if left out")
+    group.add_argument("--std", help="likewise")
+
+
+def add_device_options(group: Any) -> None:
+    """Adds the options that say where and with which numbers the network runs."""
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; a GPU if there is one")
+    group.add_argument(
+        "--precision", choices=("32", "bf16"), default="32", help="bf16: about twice as fast; 32 shows exactness"
+    )
+
+
+def normalisation(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of the channels: as given, else the network's own, else ImageNet's."""
+    from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD
+
+    own: dict[str, Any] = {}
+    if args.source == "timm":
+        import timm
+
+        if timm.is_model(args.backbone) and (card := timm.get_pretrained_cfg(args.backbone)) is not None:
+            own = {"mean": card.mean, "std": card.std}
+    found = []
+    for name, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        text = getattr(args, name)
+        try:
+            values = tuple(float(part) for part in text.split(",")) if text else tuple(own.get(name, default))
+        except ValueError as error:
+            raise TinvError(f"--{name} {text} is not three numbers such as 0.485,0.456,0.406") from error
+        if len(values) != 3 or (name == "std" and min(values) <= 0):
+            raise TinvError(f"--{name} {text} is not three numbers such as 0.485,0.456,0.406")
+        found.append(values)
+    return found[0], found[1]
+
+
+def plain_network(args: argparse.Namespace, size: tuple[int, int]) -> nn.Module:
+    """Returns the network as its source has it, with the weights asked for."""
+    import torch
+
+    from tinv.models import create_backbone
+    from tinv.models.weights import load_file
+
+    if args.weights is not None and args.pretrained:
+        raise TinvError("--weights and --pretrained both say which weights; give one of them")
+    torch.manual_seed(args.seed)
+    plain = create_backbone(
+        args.backbone, args.source, num_classes=args.num_classes, input_size=size, pretrained=args.pretrained
+    )
+    if args.weights is not None:
+        load_file(plain, args.weights)
+    return plain
+
+
+def with_policies(
+    plain: nn.Module, args: argparse.Namespace, size: tuple[int, int], padding: str, pool: str
+) -> nn.Module:
+    """Returns the network under policies, with the weights of the plain one, which it is itself if all are `keep`."""
+    from tinv.models import create_backbone
+
+    policies: dict[str, Any] = {"padding": padding, "subsampling": args.subsampling, "pool": pool, "stem": args.stem}
+    if all(value == "keep" for value in policies.values()):
+        return plain
+    network = create_backbone(args.backbone, args.source, num_classes=args.num_classes, input_size=size, **policies)
+    network.load_state_dict(plain.state_dict())
+    return network
+
+
+def networks(args: argparse.Namespace, size: tuple[int, int]) -> tuple[nn.Module, nn.Module]:
+    """Returns the network as its source has it, and under the policies asked for, with the same weights."""
+    plain = plain_network(args, size)
+    network = with_policies(plain, args, size, args.padding, args.pool)
+    conversion = getattr(network, "conversion", None)
+    if conversion is not None and not any(conversion.counts.values()):
+        print(f"note: {conversion.settings} changes nothing in {args.backbone}")
+    return plain, network
+
+
+def device_of(name: str) -> torch.device:
+    """Returns the device of that name; `auto` is a GPU if there is one."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except Exception as error:  # each backend has its own
+        raise TinvError(f"--device {name}: {str(error).partition(chr(10))[0]}") from error
+    return device
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Returns the context in which networks run."""
+    import torch
+
+    if precision == "32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
