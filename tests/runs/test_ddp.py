@@ -9,8 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from official_formats import write_image_folders
+
+from tinv.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +74,43 @@ def test_two_processes_equal_one_with_the_same_global_batch(monkeypatch):
         tested[name] = json.loads(Path(name, "results.json").read_text())["metrics"]
     assert tested["t2"] == pytest.approx(tested["t1"], abs=1e-6)
     assert tested["t1"] == pytest.approx({k: v for k, v in one["metrics"].items() if k in tested["t1"]}, abs=1e-6)
+
+
+METRICS = """
+model:
+  init_args:
+    metrics:
+      - {class_path: tinv.metrics.MeanCosineSimilarity, init_args: {max_shift: 4, canvas: circular}}
+      - {class_path: tinv.metrics.TranslationMap, init_args: {max_shift: 4, step: 4, canvas: circular}}
+      - {class_path: tinv.metrics.ShiftConsistency, init_args: {max_shift: 8}}
+      - {class_path: tinv.metrics.DiagonalAccuracy, init_args: {max_shift: 8, step: 4}}
+      - {class_path: tinv.metrics.WorstCaseAccuracy, init_args: {max_shift: 8, step: 8}}
+"""
+
+
+def test_two_processes_measure_the_invariance_of_all_images_of_files():
+    write_image_folders(Path("imagenet"), classes=3, train=4, val=4)
+    damaged = Path("imagenet/val/n00000001/val_0004.JPEG")
+    damaged.write_bytes(damaged.read_bytes()[:99])
+    Path("metrics.yaml").write_text(METRICS)
+    words = ["--config=configs/imagenet_shift.yaml", "--config=metrics.yaml", "--data.init_args.classes=null"]
+    words += ["--data.init_args.size=64", "--data.init_args.test_size=72", "--data.init_args.num_workers=1"]
+    words += ["--data.init_args.batch_size=4", "--data.init_args.on_error=skip", "--trainer.max_epochs=1"]
+    words += ["--trainer.precision=32-true", "--trainer.accelerator=cpu"]
+    assert main(["fit", *words, "--run_dir=fit"]) == 0
+    found = {}
+    for name, options in (("t1", []), ("t2", TWO)):
+        test = ["test", *words, *options, "--ckpt_path=fit/checkpoints/best.ckpt", f"--run_dir={name}"]
+        done = subprocess.run([sys.executable, "-m", "tinv", *test], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads(Path(name, "results.json").read_text())
+    assert found["t2"]["metrics"] == pytest.approx(found["t1"]["metrics"], abs=1e-4)
+    assert found["t2"]["data"] == found["t1"]["data"]
+    assert found["t2"]["data"]["skipped_files"] == [str(damaged)]
+    maps = [np.load(f"{name}/map.npz") for name in ("t1", "t2")]
+    assert maps[0]["count"] == maps[1]["count"] == 11
+    for key in maps[0]:
+        np.testing.assert_allclose(maps[0][key], maps[1][key], atol=1e-4)
 
 
 @pytest.mark.parametrize("whole_group", [True, False])

@@ -20,6 +20,10 @@ SHIPPED = {
     "cifar_learned": 48,
     "cifar_antialias": 18,
     "padding_x_subsampling": 36,
+    "four_quadrant": 84,
+    "imagenet_shift": 16,
+    "imagenet_shift_small": 4,
+    "data_efficiency": 10,
 }
 
 

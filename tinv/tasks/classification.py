@@ -229,6 +229,8 @@ class Classification(LightningModule):
             end = f"/{name}" if len(self.test_sets) > 1 else ""
             self.log(f"test/acc{end}", accuracy.compute())
             for measure in measures:
+                # for good: artifacts are saved of all processes' images too
+                measure.sync()
                 self.log_dict({f"test/{key}{end}": value for key, value in measure.results().items()})
 
     def save_artifacts(self, folder: Path) -> list[Path]:
