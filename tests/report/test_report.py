@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import statistics
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -252,7 +253,8 @@ def test_a_grid_gives_heat_maps_a_trade_off_and_curves():
     axes = drawn["tradeoff"].axes[0]
     assert sum(len(c.get_offsets()) for c in axes.collections) == 16
     similarity = next(a for a in drawn["curves"].axes if a.get_ylabel() == "mean cosine similarity")
-    assert next(list(line.get_xdata()) for line in similarity.lines if len(line.get_xdata()) == 4) == [1, 2, 4, 8]
+    assert next(list(line.get_xdata()) for line in similarity.lines if len(line.get_xdata()) == 4) == [0, 1, 2, 3]
+    assert [label.get_text() for label in similarity.get_xticklabels()] == ["1", "2", "4", "8"]
     assert main(["report", "runs"]) == 0
     assert {path.name for path in Path("runs").glob("*.png")} == {
         "cifar_grid.png",
@@ -268,6 +270,25 @@ def test_one_swept_number_gives_a_curve():
     assert [str(shape) for shape in shapes(cells)] == [
         "test/mcs rises with subsampling_factor: yes, at every step (0.020 0.040 0.080 0.160)"
     ]
+
+
+def test_curves_of_several_keys_and_of_all_images():
+    for number, (images, padding, depth) in enumerate(product([50, 500, None], ["same_zero", "full_zero"], [18, 50])):
+        config = {
+            "experiment": "x",
+            "seed_everything": 0,
+            "model": {"init_args": {"padding": padding, "backbone_args": {"depth": depth}}},
+            "data": {"init_args": {"images_per_class": images}},
+        }
+        metrics = {"test/acc": 50.0 + number, "test/acc_low": 1.0}
+        write_results(Path(f"runs/{number}"), config, metrics)
+    [cells] = collect([Path("runs")]).values()
+    figure = pictures(cells, "x")["curves"]
+    [axes] = figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["50", "500", "all"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(labels) == [f"depth {d}, padding {p}" for d in (18, 50) for p in ("full_zero", "same_zero")]
+    assert any(list(line.get_ydata()) == [50, 54, 58] for line in axes.lines)
 
 
 def test_the_page_refers_to_nothing_outside_and_escapes_what_it_shows(capsys):

@@ -142,48 +142,61 @@ def trade_off(cells: Sequence[Cell], title: str) -> Figure | None:
 
 
 def curves(cells: Sequence[Cell], title: str) -> Figure | None:
-    """Draws metrics over a swept number, with their spread over seeds, a line for each value of another key.
+    """Draws metrics over a swept number, with their spread over seeds, a line for each value of the other keys.
 
-    None unless the cells differ in one or two keys and one of them is a number with two values or more.
+    The number is that of the key with most values, all of them numbers but for one None, which is drawn last as `all`.
+    Numbers that span a wide range are drawn at equal distances. None if no key is such a number, or there would be
+    more than 10 lines.
     """
     from matplotlib.figure import Figure
 
     keys = list(cells[0].setting)
-    numeric = [key for key in keys if all(_is_number(cell.setting[key]) for cell in cells)]
-    if not numeric or len(keys) > 2:
+    values = {key: sorted({cell.setting[key] for cell in cells}, key=_place) for key in keys}
+    numeric = [
+        key for key in keys if all(_is_number(v) or v is None for v in values[key]) and values[key][0] is not None
+    ]
+    if not numeric:
         return None
-    across = numeric[-1]
-    other = next((key for key in keys if key != across), None)
-    points = sorted({cell.setting[across] for cell in cells})
-    lines: list[Any] = sorted({cell.setting[other] for cell in cells}, key=order) if other else [None]
+    across = max(numeric, key=lambda key: (len(values[key]), keys.index(key)))
+    points, others = values[across], [key for key in keys if key != across]
+    lines = sorted({tuple(cell.setting[key] for key in others) for cell in cells}, key=lambda line: [*map(order, line)])
     common = set.intersection(*(set(cell.values) for cell in cells))
-    shown = [metric for metric in cells[0].values if metric.startswith("test/") and metric in common][:4]
+    shown = [name for name in cells[0].values if name.startswith("test/") and name in common]
+    shown = [name for name in shown if not name.endswith(("_low", "_high"))][:4]
     if len(points) < 2 or len(lines) > 10 or not shown:
         return None
-    figure = Figure(figsize=(4.8 * len(shown), 3.8), layout="constrained")
-    wide = points[0] > 0 and points[-1] / points[0] >= 4
+    figure = Figure(figsize=(4.8 * len(shown) + 1.5 * (len(others) > 1), 3.8), layout="constrained")
+    least = next((point for point in points if point), 1)
+    wide = points[-1] is None or points[-1] / least >= 4
+    at = {point: number if wide else point for number, point in enumerate(points)}
     for axes, metric in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for number, line in enumerate(lines):
-            row = [cell for cell in cells if other is None or cell.setting[other] == line]
-            row.sort(key=lambda cell: cell.setting[across])
-            x, y = [cell.setting[across] for cell in row], [cell.mean(metric) for cell in row]
+            row = [cell for cell in cells if tuple(cell.setting[key] for key in others) == line]
+            row.sort(key=lambda cell: _place(cell.setting[across]))
+            x, y = [at[cell.setting[across]] for cell in row], [cell.mean(metric) for cell in row]
             spread = [cell.std(metric) or 0 for cell in row]
-            label = None if other is None else f"{other.rpartition('.')[2]} {line}"
+            named = [f"{key.rpartition('.')[2]} {value}" for key, value in zip(others, line, strict=True)]
+            label = ", ".join(named) or None
             axes.errorbar(x, y, spread, marker="o", capsize=3, color=f"C{number}", label=label)
-            known = [(cell.setting[across], cell.published[metric].mean) for cell in row if metric in cell.published]
+            known = [
+                (at[cell.setting[across]], cell.published[metric].mean) for cell in row if metric in cell.published
+            ]
             if known:
                 axes.plot(*zip(*known, strict=True), color=f"C{number}", linestyle=":", marker="x")
-        if wide:
-            axes.set_xscale("log", base=2)
-        axes.set_xticks(points, points)
+        axes.set_xticks(list(at.values()), ["all" if point is None else str(point) for point in points])
         axes.minorticks_off()
         axes.set(xlabel=across.rpartition(".")[2], ylabel=TITLES.get(metric, metric))
         axes.spines[["top", "right"]].set_visible(False)
-    if other is not None:
+    if others:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False)
     dotted = any(metric in cell.published for cell in cells for metric in shown)
     figure.suptitle(title + ("  (dotted: published)" if dotted else ""))
     return figure
+
+
+def _place(value: Any) -> tuple[bool, Any]:
+    """Orders a key's values: None last."""
+    return (value is None, order(value))
 
 
 def _is_number(value: object) -> bool:
