@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -124,18 +124,25 @@ class LocalLauncher:
                 env={**os.environ, **self.shares[slot]},
                 # Ctrl-C in the terminal reaches us alone; we tell the cells
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_dies_with(os.getpid()),
             )
         job = LocalJob(cell, process, slot)
         self.jobs.append(job)
         return job
 
 
-def _die_with_parent() -> None:
-    """Makes the kernel kill this process when `tinv sweep` dies, however it dies (Linux)."""
-    # PR_SET_PDEATHSIG
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+def _dies_with(parent: int) -> Callable[[], None]:
+    """Returns what makes the kernel kill a new process when its parent dies, however it dies (Linux)."""
+    # found before the process is made, so that little can happen in between
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        if prctl is not None:
+            prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+            if os.getppid() != parent:
+                os._exit(STOPPED)  # it died before the kernel was told
+
+    return prepare
 
 
 def shares(jobs: int, cores: int, gpus: Sequence[str]) -> list[dict[str, str]]:
