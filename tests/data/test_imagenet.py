@@ -104,7 +104,7 @@ def test_subsets_are_nested_seeded_and_the_same_whichever_other_classes_there_ar
 
 
 def test_a_list_file_gives_exactly_its_images_and_results_tell_their_checksum(classes):
-    options = ["--data.init_args.size=32", "--data.init_args.test_size=96", "--data.init_args.num_workers=0"]
+    options = ["--data.init_args.size=32", "--data.init_args.num_workers=0", "--model.init_args.metrics=[]"]
     config = ["fit", "--config=configs/imagenet_shift.yaml", "--data.init_args.classes=null", "--trainer.max_epochs=1"]
     assert main([*config, *options, "--data.init_args.images_per_class=2", "--run_dir=drawn"]) == 0
     names = Path("drawn/train_list.txt").read_text()
@@ -208,19 +208,21 @@ def test_bad_input_is_one_line_that_names_it(classes, capsys):
         (["root=hollow"], "the class folder hollow/train/n00000001 holds no images"),
         (["root=flat"], "holds images but no class folders"),
         (["test_size=16"], "test_size=16 must be at least 32 pixels"),
-        (["test_size=40"], "max_shift=64 needs test images 64 pixels larger"),
         (["images_per_class=1", "train_list=one_class.txt"], "give one of them"),
         (["on_error=ignore"], "on_error"),
     ):
-        words = [f"--data.init_args.{option}" for option in options]
-        if not any(option.startswith("test_size") for option in options):
-            words.append("--data.init_args.test_size=96")
-        if not any(option.startswith("classes") for option in options):
-            words.append("--data.init_args.classes=null")
-        fixed = ["--data.init_args.size=32", "--data.init_args.num_workers=0", "--trainer.max_epochs=1"]
-        assert main(["fit", "--config=configs/imagenet_shift.yaml", *fixed, *words, "--run_dir=bad"]) == 2, options
+        with pytest.raises(TinvError) as error:
+            data(**{k: int(v) if v.isdigit() else v for k, v in (option.split("=") for option in options)}).setup()
+        assert message in str(error.value)
+    words = ["fit", "--config=configs/imagenet_shift.yaml", "--data.init_args.classes=null", "--run_dir=bad"]
+    words += ["--data.init_args.size=32", "--data.init_args.num_workers=0"]
+    for option, message in (
+        ("test_size=40", "max_shift=64 needs test images 64 pixels larger"),
+        ("images_per_class=9", "images_per_class=9: imagenet/train/n00000000 holds 5"),
+    ):
+        assert main([*words, f"--data.init_args.{option}"]) == 2
         captured = capsys.readouterr().err
-        assert message in captured, captured
+        assert message in captured
         assert captured.count("\n") == 1
         assert not Path("bad").exists()
 
