@@ -58,6 +58,7 @@ def test_bad_input_is_one_line(capsys):
         ("--images=nowhere", "no folder of images nowhere"),
         ("--max-images=3", "--max-images must be at least 4"),
         ("--distances=-1", "--distances must be 0 pixels or more"),
+        ("--batch-size=0", "--batch-size must be at least 1"),
         ("--side=4", "--side must be 8 pixels or more"),
         ("--backbone=resnet19", "unknown backbone"),
     ):

@@ -224,7 +224,12 @@ class ImageNet(LightningDataModule):
 
             batches = BatchOrder(count, self.batch_size, order, even=name == "train")
             self.loaders[name] = FileLoader(
-                data, batches, self.num_workers, self.on_error, self.skipped, self._epoch if name == "train" else int
+                data,
+                batches,
+                self.num_workers,
+                self.on_error,
+                self.skipped,
+                self._epoch if name == "train" else lambda: 0,
             )
         return self.loaders[name]
 

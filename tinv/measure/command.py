@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from tinv.errors import TinvError
 from tinv.measure.networks import (
-    add_device_options,
     add_network_options,
     add_normalisation_options,
+    add_running_options,
     autocast,
     device_of,
     networks,
     normalisation,
+    prepare,
 )
 from tinv.policies.cards import PADDINGS
 from tinv.runs.folder import versions, write_atomically
@@ -56,7 +57,7 @@ def measure(words: Sequence[str]) -> int:
     photographs = Photographs(
         files, Room(size, args.max_shift, args.motion, mean, std), args.batch_size, args.workers, args.on_error
     )
-    _prepare(args.out)
+    prepare(args, "measure.json")
     plain, network = networks(args, size) if trained is None else (trained.network, trained.network)
     report = _measure(args, plain, network, photographs)
     _print(report)
@@ -94,11 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--max-shift", type=int, default=32, help="pixels, a multiple of 4; default 32")
     what.add_argument("--passes", type=int, default=5, help="pairs of views of each image; default 5")
-    run = parser.add_argument_group("how it runs")
-    run.add_argument("--batch-size", type=int, default=32)
-    run.add_argument("--workers", type=int, default=0, help="processes that read images; default 0: this one")
-    add_device_options(run)
-    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for measure.json and pictures")
+    add_running_options(parser, batch_size=32, written="measure.json and pictures")
     return parser
 
 
@@ -156,14 +153,6 @@ def _some(files: Any, count: int | None) -> Any:
     if count < 1:
         raise TinvError(f"--max-images must be at least 1, not {count}")
     return spread(files, count)
-
-
-def _prepare(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "measure.json").unlink(missing_ok=True)
-    except OSError as error:
-        raise TinvError(f"cannot write to {out} ({error.strerror}); choose another --out") from error
 
 
 def _measure(

@@ -34,12 +34,32 @@ def add_normalisation_options(group: Any) -> None:
     group.add_argument("--std", help="likewise")
 
 
-def add_device_options(group: Any) -> None:
-    """Adds the options that say where and with which numbers the network runs."""
-    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; a GPU if there is one")
-    group.add_argument(
+def add_running_options(parser: argparse.ArgumentParser, batch_size: int, written: str) -> None:
+    """Adds the options that say how the network runs and where results go; `written` names them."""
+    run = parser.add_argument_group("how it runs")
+    run.add_argument("--batch-size", type=int, default=batch_size)
+    run.add_argument("--workers", type=int, default=0, help="processes that read images; default 0: this one")
+    run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; a GPU if there is one")
+    run.add_argument(
         "--precision", choices=("32", "bf16"), default="32", help="bf16: about twice as fast; 32 shows exactness"
     )
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"folder for {written}")
+
+
+def prepare(args: argparse.Namespace, results: str) -> None:
+    """Makes the folder for results and takes earlier ones of that name away, so that none is mistaken for new.
+
+    Raises:
+        TinvError: if the folder cannot be written to, or the batch size or the number of workers makes no sense.
+    """
+    for name, least in (("batch_size", 1), ("workers", 0)):
+        if getattr(args, name) < least:
+            raise TinvError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / results).unlink(missing_ok=True)
+    except OSError as error:
+        raise TinvError(f"cannot write to {args.out} ({error.strerror}); choose another --out") from error
 
 
 def normalisation(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from tinv.errors import TinvError
 from tinv.measure.networks import (
-    add_device_options,
     add_network_options,
     add_normalisation_options,
+    add_running_options,
     autocast,
     device_of,
     normalisation,
     plain_network,
+    prepare,
     with_policies,
 )
 from tinv.policies.cards import PADDINGS
@@ -43,7 +44,7 @@ def probe(words: Sequence[str]) -> int:
 
     files = spread(find_images(args.images), args.max_images)
     room = Room((args.side, args.side), 0, "circular", *normalisation(args))
-    _prepare(args.out)
+    prepare(args, "location.json")
     photographs = Photographs(files, room, args.batch_size, args.workers, args.on_error)
     found = _probe(args, photographs)
     count = len(files) - len(photographs.skipped)
@@ -88,20 +89,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="from the border; default: 0 16 32 64 128")  # fmt: skip
     add_normalisation_options(images)
     images.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what a damaged file does")
-    run = parser.add_argument_group("how it runs")
-    run.add_argument("--batch-size", type=int, default=16)
-    run.add_argument("--workers", type=int, default=0, help="processes that read images; default 0: this one")
-    add_device_options(run)
-    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for location.json and location.png")
+    add_running_options(parser, batch_size=16, written="location.json and location.png")
     return parser
-
-
-def _prepare(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "location.json").unlink(missing_ok=True)
-    except OSError as error:
-        raise TinvError(f"cannot write to {out} ({error.strerror}); choose another --out") from error
 
 
 def _probe(args: argparse.Namespace, photographs: Any) -> dict[str, list[Readout]]:
