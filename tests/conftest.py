@@ -15,6 +15,7 @@ def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for variable in ("TINV_DATA", "TINV_RUN_DIR", "PL_GLOBAL_SEED"):
         # set first, so that what a test's code sets is taken away at its end
         monkeypatch.setenv(variable, "")

@@ -74,3 +74,37 @@ def write_image_folders(root: Path, classes: int = 3, train: int = 2, val: int =
             wide = np.repeat(image.transpose(1, 2, 0), 2, axis=1)[:, : side + 5 + number % 7]
             Image.fromarray(wide).save(folder / f"{part}_{number:04d}.JPEG")
     return names
+
+
+def write_brown(folder: Path, points: int = 60, each: int = 5, pairs: int = 40) -> np.ndarray:
+    """Writes one set of patches as Brown's: sheets of 16x16 patches of 64x64 pixels; returns the patches."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(points)
+    shown = np.repeat(np.arange(points) * 7 + 3, each)  # numbers of points have gaps
+    motives = np.kron(rng.integers(0, 200, (points, 8, 8)), np.ones((8, 8)))
+    patches = (np.repeat(motives, each, axis=0) + rng.integers(0, 50, (points * each, 64, 64))).astype(np.uint8)
+    for number in range(-(-len(patches) // 256)):
+        sheet = Image.new("L", (1024, 1024))
+        for place, patch in enumerate(patches[256 * number : 256 * (number + 1)]):
+            sheet.paste(Image.fromarray(patch), (64 * (place % 16), 64 * (place // 16)))
+        sheet.save(folder / f"patches{number:04d}.bmp")
+    (folder / "info.txt").write_text("".join(f"{point} 0\n" for point in shown))
+    lines = []
+    for number in range(pairs):
+        first = number % points * each
+        second = first + 1 if number % 2 == 0 else (first + each) % len(patches)
+        lines.append(f"{first} {shown[first]} 0 {second} {shown[second]} 0 \n")
+    (folder / f"m50_{pairs}_{pairs}_0.txt").write_text("".join(lines))
+    return patches
+
+
+def write_photographs(folder: Path, count: int = 4, side: int = 200) -> None:
+    """Writes a flat folder of photographs: textures of many scales, with corners and blobs."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        image = np.full((side, side + 40), 0.5)
+        for cells, contrast in ((5, 0.8), (12, 0.8), (25, 0.6)):
+            rough = Image.fromarray((rng.random((cells, cells)).astype(np.float32) - 0.5) * contrast)
+            image += np.asarray(rough.resize((side + 40, side), Image.Resampling.BICUBIC))
+        Image.fromarray((image.clip(0, 1) * 255).astype(np.uint8)).save(folder / f"{number}.jpg")

@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from official_formats import write_cifar_binary, write_image_folders, write_mnist
+from official_formats import (
+    write_brown,
+    write_cifar_binary,
+    write_image_folders,
+    write_mnist,
+    write_photographs,
+)
 
 from tinv.cli import main
 from tinv.report.published import tables
@@ -29,6 +35,15 @@ SMALL = {
         "num_workers=0",
     ],
     "FourQuadrant": ["images=6"],
+    "Brown": ["n_pairs=64", "test_pairs=40", "batch_size=32"],
+    "PhotoPatches": [
+        "root=photographs",
+        "photographs=2",
+        "test_photographs=1",
+        "n_pairs=30",
+        "test_pairs=20",
+        "batch_size=10",
+    ],
 }
 
 
@@ -38,6 +53,9 @@ def data(tmp_path, monkeypatch):
     write_mnist(tmp_path / "data")
     write_cifar_binary(tmp_path / "data")
     classes = write_image_folders(tmp_path / "data" / "imagenet", classes=3)
+    for name in ("liberty", "notredame", "yosemite"):
+        write_brown(tmp_path / "data" / name)
+    write_photographs(tmp_path / "data" / "photographs")
     Path("classes.txt").write_text("\n".join(classes))
 
 

@@ -24,6 +24,8 @@ SHIPPED = {
     "imagenet_shift": 16,
     "imagenet_shift_small": 4,
     "data_efficiency": 10,
+    "brown": 60,
+    "photo_patches": 24,
 }
 
 

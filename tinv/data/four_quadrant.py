@@ -16,11 +16,12 @@ from tinv.data.image_files import (
     OnError,
     centre,
     find_images,
+    photographs_folder,
     read_pixels,
     resize_shorter,
     spread,
 )
-from tinv.data.in_memory import Batch, ImageSet, InMemoryData, Splits, data_root
+from tinv.data.in_memory import Batch, ImageSet, InMemoryData, Splits
 from tinv.errors import TinvError, unknown
 
 SplitRule = Literal["published", "disjoint"]
@@ -82,13 +83,7 @@ class FourQuadrant(InMemoryData):
 
     def load(self) -> Splits:
         """Reads the photographs."""
-        folder = Path(self.root)
-        folder = folder if folder.is_dir() else Path(data_root(None)) / self.root
-        if not folder.is_dir():
-            raise TinvError(
-                f"no folder of photographs {self.root}; name one with --data.init_args.root=DIR (relative to the "
-                f"working folder or to TINV_DATA, now {data_root(None)!r})"
-            )
+        folder = photographs_folder(self.root)
         files = find_images(folder)
         if self.images > len(files):
             raise TinvError(f"images={self.images} asked for, {folder} holds {len(files)}; set data.init_args.images")

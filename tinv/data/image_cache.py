@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -17,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tinv.data.cache_folder import ABOUT, is_made, make_once
 from tinv.data.image_files import ImageFiles
 from tinv.errors import TinvError
 
@@ -34,11 +32,6 @@ class Prepare(Protocol):
         """Returns the pixels (3, H, W) uint8 of a file."""
 
 
-def default_folder() -> Path:
-    """Returns where caches are kept unless a folder is named: `$XDG_CACHE_HOME/tinv`, else `~/.cache/tinv`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinv"
-
-
 class ImageCache:
     """Prepared images of some files, made on first use.
 
@@ -53,13 +46,7 @@ class ImageCache:
 
     def __init__(self, folder: Path, files: ImageFiles, prepare: Prepare) -> None:
         self.files, self.prepare = files, prepare
-        key = hashlib.sha256(f"{prepare.name}\n{files.folder.resolve()}\n".encode())
-        for number, name in enumerate(files.names):
-            try:
-                facts = files.path(number).stat()
-            except OSError as error:
-                raise TinvError(f"{files.path(number)} cannot be read ({error.strerror})") from error
-            key.update(bytes(name) + f" {facts.st_size} {facts.st_mtime_ns}\n".encode())
+        key = hashlib.sha256(f"{prepare.name}\n{files.fingerprint()}".encode())
         self.place = folder / key.hexdigest()[:24]
         self._pixels: Tensor | None = None
         self._where: np.ndarray | None = None
@@ -67,7 +54,7 @@ class ImageCache:
     @property
     def is_there(self) -> bool:
         """Whether it has been made."""
-        return (self.place / "about.json").is_file()
+        return is_made(self.place)
 
     def build(self, workers: int = 0) -> None:
         """Reads and prepares every image; does nothing if the cache is there.
@@ -80,32 +67,16 @@ class ImageCache:
         Raises:
             TinvError: if it cannot be written.
         """
-        if self.is_there:
-            return
-        temporary: Path | None = None
-        try:
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".building-", dir=self.place.parent))
-            with (temporary / "pixels.bin").open("wb") as pixels:
-                where, damaged = self._write(pixels, workers)
-            np.save(temporary / "where.npy", where)
-            about = {"prepare": self.prepare.name, "folder": str(self.files.folder), "images": len(where)}
-            (temporary / "about.json").write_text(json.dumps({**about, "damaged": damaged}, indent=2) + "\n")
-            # of two runs that build the same cache the first one's is kept
-            with contextlib.suppress(OSError):
-                os.replace(temporary, self.place)
-            if not self.is_there:
-                raise TinvError(f"{self.place} is in the way of an image cache; remove it")
-        except OSError as error:
-            raise TinvError(
-                f"cannot write an image cache to {self.place.parent} ({error.strerror}); choose another folder with "
-                "--data.init_args.cache_dir, or turn the cache off"
-            ) from error
-        finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
+        make_once(self.place, "an image cache", lambda folder: self._write(folder, workers))
 
-    def _write(self, pixels: BinaryIO, workers: int) -> tuple[np.ndarray, dict[str, str]]:
+    def _write(self, folder: Path, workers: int) -> None:
+        with (folder / "pixels.bin").open("wb") as pixels:
+            where, damaged = self._write_pixels(pixels, workers)
+        np.save(folder / "where.npy", where)
+        about = {"prepare": self.prepare.name, "folder": str(self.files.folder), "images": len(where)}
+        (folder / ABOUT).write_text(json.dumps({**about, "damaged": damaged}, indent=2) + "\n")
+
+    def _write_pixels(self, pixels: BinaryIO, workers: int) -> tuple[np.ndarray, dict[str, str]]:
         from rich.console import Console
         from rich.progress import track
 
@@ -141,7 +112,7 @@ class ImageCache:
             self._pixels = torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
         begin, height, width = (int(value) for value in self._where[number])
         if begin == DAMAGED:
-            reasons = json.loads((self.place / "about.json").read_text())["damaged"]
+            reasons = json.loads((self.place / ABOUT).read_text())["damaged"]
             raise TinvError(reasons[os.fsdecode(self.files.names[number])])
         return self._pixels[begin : begin + height * width * 3].view(height, width, 3).permute(2, 0, 1)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as T
 
+from tinv.data.in_memory import data_root
 from tinv.errors import TinvError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
@@ -63,6 +64,21 @@ class ImageFiles:
         """Returns the checksum of that list: which images these are."""
         return hashlib.sha256(self.listed().encode("utf-8", "surrogateescape")).hexdigest()
 
+    def fingerprint(self) -> str:
+        """Returns a checksum of the folder and of the files' names, sizes and times of change.
+
+        Raises:
+            TinvError: if a file is not there.
+        """
+        key = hashlib.sha256(f"{self.folder.resolve()}\n".encode())
+        for number, name in enumerate(self.names):
+            try:
+                facts = self.path(number).stat()
+            except OSError as error:
+                raise TinvError(f"{self.path(number)} cannot be read ({error.strerror})") from error
+            key.update(bytes(name) + f" {facts.st_size} {facts.st_mtime_ns}\n".encode())
+        return key.hexdigest()
+
 
 def image_files(folder: Path, names: Sequence[str], targets: Sequence[int], classes: Sequence[str]) -> ImageFiles:
     """Returns an ImageFiles of names (relative to the folder) and class numbers."""
@@ -104,6 +120,21 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
         names += found
         targets += [number] * len(found)
     return image_files(folder, names, targets, classes)
+
+
+def photographs_folder(root: str) -> Path:
+    """Returns a folder of photographs: as named, or in the folder of data sets.
+
+    Raises:
+        TinvError: if it is in neither place.
+    """
+    for folder in (Path(root), Path(data_root(None)) / root):
+        if folder.is_dir():
+            return folder
+    raise TinvError(
+        f"no folder of photographs {root}; name one with --data.init_args.root=DIR (relative to the working folder or "
+        f"to TINV_DATA, now {data_root(None)!r})"
+    )
 
 
 def _is_image(name: str) -> bool:

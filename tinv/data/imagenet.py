@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
+from tinv.data.cache_folder import default_folder
 from tinv.data.file_batches import (
     Augmentation,
     FileLoader,
@@ -21,7 +22,7 @@ from tinv.data.file_batches import (
     Transforms,
     WholeImage,
 )
-from tinv.data.image_cache import ImageCache, Prepare, default_folder
+from tinv.data.image_cache import ImageCache, Prepare
 from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, ImageFiles, OnError, find_images, image_files
 from tinv.data.in_memory import Batch, BatchOrder, data_root, normalise, rank_and_ranks, shuffled
 from tinv.errors import TinvError, nearest, unknown

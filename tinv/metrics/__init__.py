@@ -2,7 +2,9 @@
 
 from tinv.metrics.accuracy import Accuracy
 from tinv.metrics.base import InvarianceMetric
+from tinv.metrics.descriptor_shift import DescriptorShift
 from tinv.metrics.mean_cosine_similarity import MeanCosineSimilarity
+from tinv.metrics.patch_matching import PatchMatching
 from tinv.metrics.shift_accuracy import DiagonalAccuracy, WorstCaseAccuracy
 from tinv.metrics.shift_consistency import ShiftConsistency
 from tinv.metrics.translation_map import TranslationMap
@@ -10,8 +12,10 @@ from tinv.metrics.translation_map import TranslationMap
 __all__ = [
     "Accuracy",
     "InvarianceMetric",
+    "DescriptorShift",
     "DiagonalAccuracy",
     "MeanCosineSimilarity",
+    "PatchMatching",
     "ShiftConsistency",
     "TranslationMap",
     "WorstCaseAccuracy",

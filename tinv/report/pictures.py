@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-TITLES = {"test/mcs": "mean cosine similarity", "test/acc": "test accuracy (%)"}
+TITLES = {
+    "test/mcs": "mean cosine similarity",
+    "test/acc": "test accuracy (%)",
+    "test/fpr95": "false positives at 95% recall",
+}
 
 
 def pictures(cells: Sequence[Cell], title: str) -> dict[str, Figure]:

@@ -28,9 +28,9 @@ class Value:
 
 
 def written(metric: str, mean: float, std: float | None = None, sign: str = "") -> str:
-    """Returns a value as people write it: percentages with one digit after the point, cosines with three."""
+    """Returns a value as people write it: percentages with one digit after the point, counts without, others with 3."""
     percent = any(word in metric for word in ("acc", "consistency")) and "cosine" not in metric
-    digits = 1 if percent else 3
+    digits = 1 if percent else 0 if metric.endswith("_length") else 3
     return f"{mean:{sign}.{digits}f}" + (f"±{std:.{digits}f}" if std is not None else "")
 
 

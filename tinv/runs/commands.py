@@ -15,6 +15,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from tinv.errors import TinvError
 from tinv.report.published import published_for
@@ -197,18 +198,31 @@ def _say_differences(checkpoint: Path, values: dict[str, Any]) -> None:
 
 
 def write_predictions(folder: RunFolder, predictions: Any, test_sets: Sequence[str]) -> Path:
-    """Writes `predictions.csv`: test set, image number, class, predicted class, probability of each class."""
+    """Writes `predictions.csv`: a line an image or pair, with its test set and number, and what the task says of it.
+
+    Probabilities of classes become the class predicted and a column each.
+    """
     per_set = predictions if isinstance(predictions[0], list) else [predictions]
     path = folder.path / "predictions.csv"
     temporary = path.with_name(".predictions.csv.tmp")
     with temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        classes = per_set[0][0]["probability"].shape[1]
-        writer.writerow(["set", "index", "target", "prediction", *(f"p{number}" for number in range(classes))])
+        writer.writerow(["set", *_columns(per_set[0][0])])
         for name, batches in zip(test_sets, per_set, strict=True):
             for batch in batches:
-                columns = (batch["index"], batch["target"], batch["probability"].argmax(dim=1), batch["probability"])
-                for index, target, answer, probability in zip(*(c.tolist() for c in columns), strict=True):
-                    writer.writerow([name, index, target, answer, *(f"{p:.6g}" for p in probability)])
+                for values in zip(*_columns(batch).values(), strict=True):
+                    writer.writerow([name, *(f"{v:.6g}" if isinstance(v, float) else v for v in values)])
     temporary.replace(path)
     return path
+
+
+def _columns(batch: dict[str, Tensor]) -> dict[str, list[Any]]:
+    """Returns the columns of the table, by name."""
+    columns = {}
+    for name, values in batch.items():
+        if name == "probability":
+            columns["prediction"] = values.argmax(dim=1).tolist()
+            columns |= {f"p{number}": column.tolist() for number, column in enumerate(values.unbind(1))}
+        else:
+            columns[name] = values.tolist()
+    return columns

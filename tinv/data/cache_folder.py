@@ -1,0 +1,58 @@
+"""Folders that are made once and used by all later runs: whole, or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tinv.errors import TinvError
+
+ABOUT = "about.json"
+"""A file that says what a folder holds; written last, so that its being there tells that the folder is whole."""
+
+
+def default_folder() -> Path:
+    """Returns where caches are kept unless a folder is named: `$XDG_CACHE_HOME/tinv`, else `~/.cache/tinv`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinv"
+
+
+def is_made(place: Path) -> bool:
+    """Returns whether a folder has been made."""
+    return (place / ABOUT).is_file()
+
+
+def make_once(place: Path, what: str, write: Callable[[Path], None]) -> None:
+    """Makes a folder unless it is there; what an interrupted run leaves of it is never taken for it.
+
+    Args:
+        place: where it will be.
+        what: it is, for error messages.
+        write: fills a temporary folder, `about.json` last.
+
+    Raises:
+        TinvError: if it cannot be written.
+    """
+    if is_made(place):
+        return
+    temporary: Path | None = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".building-", dir=place.parent))
+        write(temporary)
+        # of two runs that make the same folder the first one's is kept
+        with contextlib.suppress(OSError):
+            os.replace(temporary, place)
+        if not is_made(place):
+            raise TinvError(f"{place} is in the way of {what}; remove it")
+    except OSError as error:
+        raise TinvError(
+            f"cannot write {what} to {place.parent} ({error.strerror}); choose another folder with "
+            "--data.init_args.cache_dir, or turn the cache off"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)

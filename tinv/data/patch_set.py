@@ -1,0 +1,222 @@
+"""Sets of image patches in the format of Winder, Hua and Brown: sheets of patches, their points, and pairs to test on.
+
+A folder holds `patches0000.bmp`, `patches0001.bmp`, ...: sheets of 64x64 grey patches, row by row; `info.txt`: a line
+a patch, first the number of its 3-D point; and `m50_N_N_0.txt`: N pairs, half of which show the same point, a line
+each: patch, point, unused, patch, point, unused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from tinv.data.cache_folder import ABOUT, make_once
+from tinv.errors import TinvError
+
+SIDE = 64
+"""Of a patch, in pixels."""
+
+SHEET = 16
+"""Patches a row, and rows, of an official sheet."""
+
+
+@dataclass(frozen=True)
+class PatchSet:
+    """Patches of 3-D points.
+
+    Attributes:
+        folder: they were read from.
+        patches: (N, 64, 64) uint8, mapped into memory; not to be written to.
+        points: (N,) int64, which point each shows.
+    """
+
+    folder: Path
+    patches: Tensor
+    points: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def read_patch_set(folder: Path, cache: Path) -> PatchSet:
+    """Reads a folder in the official format; the first time its sheets are parsed into a cache.
+
+    Args:
+        folder: of one set, such as `liberty`.
+        cache: folder of all caches.
+
+    Raises:
+        TinvError: if a file is missing, damaged or short, or `info.txt` and the sheets do not fit.
+    """
+    sheets = _sheets(folder)
+    info = folder / "info.txt"
+    key = hashlib.sha256(f"patches\n{folder.resolve()}\n".encode())
+    for path in (info, *sheets):
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise TinvError(f"{path} cannot be read ({error.strerror})") from error
+        key.update(f"{path.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    place = cache / f"patches-{key.hexdigest()[:24]}"
+    make_once(place, "a cache of patches", lambda temporary: _parse(folder, info, sheets, temporary))
+    points: NDArray[np.int64] = np.load(place / "points.npy")
+    pixels = torch.from_file(str(place / "patches.bin"), shared=False, size=len(points) * SIDE**2, dtype=torch.uint8)
+    return PatchSet(folder, pixels.view(-1, SIDE, SIDE), points)
+
+
+def _sheets(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise TinvError(f"no folder of patches {folder}")
+    with os.scandir(folder) as entries:
+        there = {entry.name for entry in entries if entry.name.startswith("patches") and entry.name.endswith(".bmp")}
+    if not there:
+        raise TinvError(f"{folder} holds no patches0000.bmp; it is not a set of patches")
+    names = [f"patches{number:04d}.bmp" for number in range(len(there))]
+    if absent := [name for name in names if name not in there]:
+        raise TinvError(f"{folder / absent[0]} is missing: sheets are numbered without gaps, {len(there)} are there")
+    return [folder / name for name in names]
+
+
+def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    points = _integers(info, 1)[:, 0]
+    rows, columns = _size(sheets[0])
+    each = rows * columns
+    if len(points) > each * len(sheets) or len(points) <= each * (len(sheets) - 1):
+        raise TinvError(
+            f"{info} lists {len(points)} patches, the {len(sheets)} sheets beside it hold "
+            f"{each * (len(sheets) - 1) + 1} to {each * len(sheets)}; get the set again"
+        )
+    console = Console(stderr=True)
+    with (temporary / "patches.bin").open("wb") as file, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+
+        def parse(number: int) -> None:
+            patches = _cut(sheets[number], rows, columns)[: len(points) - number * each]
+            # at its place, so that sheets may end in any order
+            os.pwrite(file.fileno(), patches.data, number * each * SIDE**2)
+
+        done = pool.map(parse, range(len(sheets)))
+        for _ in track(
+            done, f"reading {folder}", len(sheets), console=console, disable=not console.is_terminal, transient=True
+        ):
+            pass
+    np.save(temporary / "points.npy", points)
+    (temporary / ABOUT).write_text(json.dumps({"folder": str(folder), "patches": len(points)}, indent=2) + "\n")
+
+
+def _size(sheet: Path) -> tuple[int, int]:
+    """Returns the rows and columns of patches of a sheet."""
+    with _opened(sheet) as image:
+        width, height = image.size
+    if width % SIDE or height % SIDE or not width or not height:
+        raise TinvError(f"{sheet} has {width}x{height} pixels, which are no sheet of {SIDE}x{SIDE} patches")
+    return height // SIDE, width // SIDE
+
+
+def _cut(sheet: Path, rows: int, columns: int) -> NDArray[np.uint8]:
+    """Returns the patches of a sheet: (rows * columns, 64, 64)."""
+    with _opened(sheet) as image:
+        try:
+            pixels = np.asarray(image if image.mode == "L" else image.convert("L"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise TinvError(f"{sheet} is damaged or short ({error}); get the file again") from error
+    if pixels.shape != (rows * SIDE, columns * SIDE):
+        raise TinvError(
+            f"{sheet} has {pixels.shape[1]}x{pixels.shape[0]} pixels, the first sheet {columns * SIDE}x{rows * SIDE}"
+        )
+    cut: NDArray[np.uint8] = np.ascontiguousarray(pixels.reshape(rows, SIDE, columns, SIDE).swapaxes(1, 2))
+    return cut.reshape(-1, SIDE, SIDE)
+
+
+def _opened(sheet: Path) -> Image.Image:
+    try:
+        return Image.open(sheet)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise TinvError(f"{sheet} cannot be read as an image ({str(error).partition(' <')[0]})") from error
+
+
+def read_pairs(patches: PatchSet, pairs: int) -> NDArray[np.int64]:
+    """Reads the official test pairs `m50_N_N_0.txt`.
+
+    Args:
+        patches: that the pairs name.
+        pairs: N.
+
+    Returns:
+        (N, 3): the numbers of two patches, and that of the point that both show, -1 if they show different ones.
+
+    Raises:
+        TinvError: if the file is not there, or names a patch that is not there or another point of it.
+    """
+    path = patches.folder / f"m50_{pairs}_{pairs}_0.txt"
+    if not path.is_file():
+        others = sorted(int(found.name.split("_")[1]) for found in patches.folder.glob("m50_*_*_0.txt"))
+        there = f"there are {', '.join(map(str, others))}: set data.init_args.test_pairs" if others else "there is none"
+        raise TinvError(f"no list of pairs {path}; {there}")
+    table = _integers(path, 5)
+    if len(table) == 0:
+        raise TinvError(f"{path} lists no pairs")
+    both, named = table[:, [0, 3]], table[:, [1, 4]]
+    outside = (both < 0) | (both >= len(patches))
+    wrong = outside | (patches.points[np.where(outside, 0, both)] != named)
+    if wrong.any():
+        line, column = (int(value) for value in np.argwhere(wrong)[0])
+        patch, point = int(both[line, column]), int(named[line, column])
+        there = (
+            f"there are {len(patches)}"
+            if outside[line, column]
+            else f"info.txt says that it shows point {patches.points[patch]}"
+        )
+        raise TinvError(f"{path}, line {line + 1}: patch {patch} of point {point}, but {there}; get the set again")
+    shown = np.where(named[:, 0] == named[:, 1], named[:, 0], -1)
+    return np.column_stack([both, shown])
+
+
+def _integers(path: Path, columns: int) -> NDArray[np.int64]:
+    """Reads the first columns of a text file of whole numbers."""
+    if not path.is_file():
+        raise TinvError(f"{path} is missing; get the set again")
+    try:
+        table: NDArray[np.int64] = np.loadtxt(path, dtype=np.int64, usecols=range(columns), ndmin=2, comments=None)
+    except (ValueError, IndexError, UnicodeDecodeError) as error:
+        raise TinvError(f"{path} is not {columns} whole numbers a line ({error})") from error
+    return table
+
+
+def write_patch_set(
+    folder: Path, patches: NDArray[np.uint8], points: Sequence[int], pairs: NDArray[np.int64], images: Sequence[int]
+) -> None:
+    """Writes a folder in the official format.
+
+    Args:
+        folder: to fill; is made.
+        patches: (N, 64, 64).
+        points: (N,) which point each shows.
+        pairs: (P, 2) numbers of patches.
+        images: (N,) number of the image that each comes from, which the format has room for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    each = SHEET**2
+    for number, begin in enumerate(range(0, len(patches), each)):
+        sheet = np.zeros((each, SIDE, SIDE), dtype=np.uint8)
+        part = patches[begin : begin + each]
+        sheet[: len(part)] = part
+        pixels = sheet.reshape(SHEET, SHEET, SIDE, SIDE).swapaxes(1, 2).reshape(SHEET * SIDE, SHEET * SIDE)
+        Image.fromarray(pixels).save(folder / f"patches{number:04d}.bmp")
+    lines = (f"{point} {image}\n" for point, image in zip(points, images, strict=True))
+    (folder / "info.txt").write_text("".join(lines))
+    text = "".join(f"{one} {points[one]} 0 {other} {points[other]} 0\n" for one, other in pairs.tolist())
+    (folder / f"m50_{len(pairs)}_{len(pairs)}_0.txt").write_text(text)
