@@ -184,6 +184,8 @@ def test_fit_test_and_predict_from_the_command_line(root, monkeypatch, capsys):
     lines = Path("said/predictions.csv").read_text().splitlines()
     assert lines[0] == "set,index,target,distance"
     assert len(lines) == 1 + 80
+    assert main(["measure", "--run=run", "--images=.", "--out=measured"]) == 2
+    assert "run trained Descriptors, which have no classes to measure" in capsys.readouterr().err
     # the published protocol validates nothing, and the last weights are tested
     assert main(["fit", "--config=tiny.yaml", "--run_dir=published"]) == 0
     assert "could not find the monitored key" not in capsys.readouterr().err

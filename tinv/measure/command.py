@@ -119,6 +119,7 @@ def _trained(args: argparse.Namespace) -> Trained:
     from tinv.models.weights import load_file
     from tinv.runs.configuration import Configuration
     from tinv.runs.folder import RunFolder
+    from tinv.tasks import Classification
 
     own = ("padding", "subsampling", "pool", "stem")
     if args.weights or args.pretrained or any(getattr(args, name) != "keep" for name in own):
@@ -127,6 +128,11 @@ def _trained(args: argparse.Namespace) -> Trained:
     if not folder.config.is_file() or not folder.best.is_file():
         raise TinvError(f"{args.run} is no run with a best checkpoint (config.yaml, checkpoints/best.ckpt)")
     configuration = Configuration(["--config", str(folder.config), "--run_dir=null"])
+    if not isinstance(configuration.model, Classification):
+        raise TinvError(
+            f"{args.run} trained {type(configuration.model).__name__}, which have no classes to measure; how they take "
+            "shifts is in its results.json"
+        )
     data, options = configuration.datamodule, dict(configuration.model.backbone_options)
     channels, *size = data.input_shape
     network = create_backbone(num_classes=data.num_classes, in_channels=channels, input_size=tuple(size), **options)

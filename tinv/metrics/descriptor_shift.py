@@ -70,14 +70,17 @@ class DescriptorShift(Metric):
             index: (N,) the pairs' numbers in their list.
         """
         wanted = (target >= 0) & (index < 2 * self.pairs)
-        if not wanted.any():
-            return
         patches, numbers = second[wanted], index[wanted]
-        ways = torch.tensor(DIRECTIONS, device=index.device)[draw_offsets(numbers, len(DIRECTIONS), self.seed)[:, 0]]
-        moved = [describe(translate(patches, by * ways, self.motion)) for by in range(self.max_shift + 1)]
+        # a batch without such pairs counts as none, in the right shape, for a process that sees no others
+        moved = first.new_zeros(0, self.max_shift + 1, first.shape[1])
+        if len(patches):
+            ways = torch.tensor(DIRECTIONS, device=index.device)
+            ways = ways[draw_offsets(numbers, len(DIRECTIONS), self.seed)[:, 0]]
+            shifted = [describe(translate(patches, by * ways, self.motion)) for by in range(self.max_shift + 1)]
+            moved = torch.stack(shifted, dim=1)
         for kept, values in (
             (self.first, first[wanted].float()),
-            (self.moved, torch.stack(moved, dim=1).float()),
+            (self.moved, moved.float()),
             (self.points, target[wanted]),
             (self.index, numbers),
         ):
@@ -87,11 +90,15 @@ class DescriptorShift(Metric):
     def curves(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns matching accuracy in percent and mean distance for each shift: two arrays (max_shift + 1,)."""
         kept = (self.first, self.moved, self.points, self.index)
-        if isinstance(self.first, list) and not self.first:
+        first, moved, points, index = (torch.cat(part) if isinstance(part, list) and part else part for part in kept)
+        if not len(first):
             raise TinvError(
                 f"metric {self.name}: no pair of one point among the first {2 * self.pairs} test pairs; raise its pairs"
             )
-        first, moved, points, index = (torch.cat(part) if isinstance(part, list) else part for part in kept)
+        assert isinstance(first, Tensor)
+        assert isinstance(moved, Tensor)
+        assert isinstance(points, Tensor)
+        assert isinstance(index, Tensor)
         order = index.argsort()
         # one pair a point: two patches of one point in the pool would make a right answer count as wrong
         _, once = np.unique(points[order].cpu().numpy(), return_index=True)
