@@ -6,6 +6,7 @@ from tinv.data.digits import Digits
 from tinv.data.four_quadrant import FourQuadrant
 from tinv.data.imagenet import ImageNet
 from tinv.data.mnist import MNIST, FashionMNIST
+from tinv.data.moving_shapes import MovingShapes
 from tinv.data.photo_patches import PhotoPatches
 from tinv.data.red_green import RedGreen
 from tinv.data.rook import Rook
@@ -19,6 +20,7 @@ __all__ = [
     "FourQuadrant",
     "ImageNet",
     "MNIST",
+    "MovingShapes",
     "PhotoPatches",
     "RedGreen",
     "Rook",

@@ -2,6 +2,7 @@
 
 from tinv.metrics.accuracy import Accuracy
 from tinv.metrics.base import InvarianceMetric
+from tinv.metrics.clip_shift_map import ClipShiftMap
 from tinv.metrics.descriptor_shift import DescriptorShift
 from tinv.metrics.mean_cosine_similarity import MeanCosineSimilarity
 from tinv.metrics.patch_matching import PatchMatching
@@ -12,6 +13,7 @@ from tinv.metrics.translation_map import TranslationMap
 __all__ = [
     "Accuracy",
     "InvarianceMetric",
+    "ClipShiftMap",
     "DescriptorShift",
     "DiagonalAccuracy",
     "MeanCosineSimilarity",

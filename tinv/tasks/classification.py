@@ -1,4 +1,4 @@
-"""One image, one class: training, and the invariance measures on every test set."""
+"""One image or clip, one class: training, and the invariance measures on every test set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinv.errors import TinvError, unknown
 from tinv.metrics import Accuracy, InvarianceMetric
 from tinv.models import Source, create_backbone
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.convert import PoolPolicy, Stem
+from tinv.policies.convert import Axes, PoolPolicy, Stem
 from tinv.tasks.frozen_trunk import FrozenTrunk
 
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -45,6 +45,7 @@ class Classification(LightningModule):
         subsampling: policy of all its strides, see `tinv list subsampling`.
         pool: padding of the pools of a timm or torchvision network: `keep`, `valid`, `same` or `full`.
         stem: `convert` lets `subsampling` treat the first convolution of such a network too.
+        axes: what the policies treat in clips: `space`, or `space+time`.
         pretrained: starts from the source's published weights.
         weights: a file that the pretrained weights are taken from, instead of the source's; its last layer is left out
             if it is for other classes.
@@ -53,7 +54,7 @@ class Classification(LightningModule):
         border: zeros around the image in pixels a side, those of the first convolution's own padding included; 0 is
             that padding alone.
         num_classes: numbers in the output vector; None takes the data's.
-        input_shape: (C, H, W) of the images; None takes the data's.
+        input_shape: (C, H, W) of the images, (C, T, H, W) of the clips; None takes the data's.
         optimizer: class and options.
         lr_scheduler: class and options; stepped once an epoch.
         metrics: measures of invariance, computed on every test set.
@@ -69,12 +70,13 @@ class Classification(LightningModule):
         subsampling: Subsampling = "keep",
         pool: PoolPolicy = "keep",
         stem: Stem = "keep",
+        axes: Axes = "space",
         pretrained: bool = False,
         weights: str | None = None,
         frozen: bool = False,
         border: int = 0,
         num_classes: int | None = None,
-        input_shape: tuple[int, int, int] | None = None,
+        input_shape: tuple[int, ...] | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         metrics: list[InvarianceMetric] | None = None,
@@ -90,6 +92,7 @@ class Classification(LightningModule):
             "subsampling": subsampling,
             "pool": pool,
             "stem": stem,
+            "axes": axes,
             "pretrained": pretrained,
             "weights": weights,
             "border": border,
@@ -98,7 +101,7 @@ class Classification(LightningModule):
         self.num_classes, self.input_shape = num_classes, input_shape
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.metrics = metrics or []
-        self.memory_format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+        self.channels_last = memory_format == "channels_last"
         self.network: nn.Module | None = None
         self.trunk = FrozenTrunk() if frozen else None
         # a loss that is not finite is reported as it is; runs.callbacks.StopOnNaN says what to do
@@ -124,7 +127,8 @@ class Classification(LightningModule):
                 )
             self.network = create_backbone(
                 num_classes=num_classes, in_channels=shape[0], input_size=tuple(shape[1:]), **self.backbone_options
-            ).to(memory_format=self.memory_format)
+            )
+            self.network = self.network.to(memory_format=self._memory_format(len(shape) + 1))
             if self.trunk is not None:
                 self.trunk.freeze(self.network, bool(getattr(data, "augments", True)))
             conversion = getattr(self.network, "conversion", None)
@@ -148,10 +152,16 @@ class Classification(LightningModule):
                 )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns the logits (N, classes) of images (N, C, H, W)."""
+        """Returns the logits (N, classes) of images (N, C, H, W) or clips (N, C, T, H, W)."""
         assert self.network is not None, "configure_model builds the network"
-        logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
+        logits: Tensor = self.network(images.contiguous(memory_format=self._memory_format(images.dim())))
         return logits
+
+    def _memory_format(self, axes: int) -> torch.memory_format:
+        """Returns the order in memory of batches of so many axes: 4 of images, 5 of clips."""
+        if not self.channels_last:
+            return torch.contiguous_format
+        return torch.channels_last if axes == 4 else torch.channels_last_3d
 
     def train(self, mode: bool = True) -> Self:
         """Sets training or evaluation mode; what is frozen stays in evaluation mode."""
