@@ -35,6 +35,7 @@ SMALL = {
         "num_workers=0",
     ],
     "FourQuadrant": ["images=6"],
+    "MovingShapes": ["train_size=40", "val_size=20", "test_size=20"],
     "Brown": ["n_pairs=64", "test_pairs=40", "batch_size=32"],
     "PhotoPatches": [
         "root=photographs",

@@ -25,6 +25,7 @@ SHIPPED = {
     "imagenet_shift_small": 4,
     "data_efficiency": 10,
     "brown": 60,
+    "moving_shapes": 36,
     "photo_patches": 24,
 }
 

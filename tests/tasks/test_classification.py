@@ -68,7 +68,7 @@ def test_memory_format_is_that_of_the_weights_and_changes_no_answer(memory_forma
     torch.manual_seed(0)
     model.configure_model()
     weight = model.network.features.conv2.weight
-    assert weight.is_contiguous(memory_format=model.memory_format)
+    assert weight.is_contiguous(memory_format=getattr(torch, memory_format.replace("contiguous", "contiguous_format")))
     reference = Classification("pooling_cnn", num_classes=4, input_shape=(3, 20, 20))
     torch.manual_seed(0)
     reference.configure_model()

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tinv.errors import TinvError
+from tinv.metrics import ClipShiftMap
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 5 * 7, 3)).eval()
+
+
+@pytest.fixture
+def clips() -> torch.Tensor:
+    return torch.randn(9, 2, 6, 5, 7, generator=torch.Generator().manual_seed(0))
+
+
+def shifted(clip: torch.Tensor, dt: int, dx: int, canvas: str) -> torch.Tensor:
+    """One clip (C, T, H, W) moved, frame by frame and column by column."""
+    if canvas == "circular":
+        return clip.roll((dt, dx), (1, 3))
+    out = torch.zeros_like(clip)
+    for frame in range(clip.shape[1]):
+        for column in range(clip.shape[3]):
+            if 0 <= frame - dt < clip.shape[1] and 0 <= column - dx < clip.shape[3]:
+                out[:, frame, :, column] = clip[:, frame - dt, :, column - dx]
+    return out
+
+
+@pytest.mark.parametrize("canvas", ["zero", "circular"])
+@pytest.mark.parametrize("batch", [9, 4])
+def test_maps_are_those_of_one_clip_at_a_time(network, clips, canvas, batch, tmp_path):
+    targets = torch.arange(9) % 3
+    metric = ClipShiftMap(max_frames=2, max_shift=4, frame_step=1, step=2, canvas=canvas)
+    with torch.no_grad():
+        for part in torch.arange(9).split(batch):
+            metric.update(network, clips[part], network(clips[part]), targets[part], part)
+        found = metric.maps()
+        logits = network(clips)
+        for row, dt in enumerate(range(-2, 3)):
+            for column, dx in enumerate((-4, -2, 0, 2, 4)):
+                said = torch.cat([network(shifted(clip, dt, dx, canvas)[None]) for clip in clips])
+                answers = said.argmax(dim=1)
+                expected = {
+                    "acc": 100 * (answers == targets).double().mean(),
+                    "consistency": 100 * (answers == logits.argmax(dim=1)).double().mean(),
+                    "mcs": F.cosine_similarity(said.double(), logits.double()).mean(),
+                }
+                for key, value in expected.items():
+                    assert float(found[key][row, column]) == pytest.approx(float(value), abs=1e-5)
+    results = metric.results()
+    assert float(results["clip_map/mcs_time"]) == pytest.approx(float(found["mcs"][:, 2].mean()))
+    assert float(results["clip_map/consistency_space"]) == pytest.approx(float(found["consistency"][2].mean()))
+    assert float(results["clip_map/acc"]) == pytest.approx(float(found["acc"].mean()))
+    assert [path.name for path in metric.save(tmp_path, "clip_map")] == ["clip_map.npz", "clip_map.png"]
+    with np.load(tmp_path / "clip_map.npz") as arrays:
+        assert arrays["frames"].tolist() == [-2, -1, 0, 1, 2]
+        assert arrays["pixels"].tolist() == [-4, -2, 0, 2, 4]
+        assert np.allclose(arrays["mcs"], found["mcs"])
+
+
+def test_only_the_first_clips_are_used_if_so_told(network, clips):
+    few, all_of_few = ClipShiftMap(1, 2, max_clips=4), ClipShiftMap(1, 2)
+    targets, index = torch.zeros(9, dtype=torch.long), torch.arange(9)
+    few.update(network, clips, network(clips), targets, index)
+    all_of_few.update(network, clips[:4], network(clips[:4]), targets[:4], index[:4])
+    torch.testing.assert_close(few.maps(), all_of_few.maps())
+
+
+def test_images_are_refused(network):
+    image = torch.zeros(1, 2, 5, 7)
+    with pytest.raises(TinvError, match=r"clip_map is for clips \(N, C, T, H, W\); use TranslationMap"):
+        ClipShiftMap().update(network, image, torch.zeros(1, 3), torch.zeros(1), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_frames": 3, "frame_step": 2}, "max_frames=3 must be 0 or more, and a multiple of its step, 2"),
+        ({"max_shift": -1}, "max_shift=-1 must be 0 or more"),
+        ({"canvas": "crop"}, "unknown canvas 'crop'"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(TinvError, match=message):
+        ClipShiftMap(**options)
