@@ -12,7 +12,7 @@ import pytest
 
 from tinv.cli import main
 from tinv.report.collect import collect
-from tinv.report.pictures import pictures
+from tinv.report.pictures import curves, pictures
 from tinv.report.published import Value, published_for, tables
 from tinv.report.shapes import shapes
 
@@ -310,3 +310,30 @@ def test_a_place_that_cannot_be_written_is_said(capsys):
     Path("file").write_text("")
     assert main(["report", "runs", "--format", "html", "--out", "file/report.html"]) == 2
     assert "choose another place with --out" in capsys.readouterr().err
+
+
+def test_defaults_that_only_finished_runs_have_filled_in_tell_no_cells_apart():
+    def config(padding: str, **options: int) -> dict:
+        metric = {"class_path": "tinv.metrics.DescriptorShift", "init_args": options}
+        init_args = {"padding": padding, "metrics": [metric]}
+        return {"experiment": "patches", "seed_everything": 0, "model": {"init_args": init_args}}
+
+    write_results(Path("runs/a"), config("valid", max_shift=8, seed=0), {"test/fpr95": 0.1})
+    write_results(Path("runs/b"), config("same_zero", max_shift=8, seed=0), {"test/fpr95": 0.2})
+    write_results(Path("runs/c"), config("full_zero", max_shift=8), {}, status="excluded")
+    [cells] = collect([Path("runs")]).values()
+    assert [list(cell.setting) for cell in cells] == [["model.init_args.padding"]] * 3
+    # a value of its own does
+    write_results(Path("runs/d"), config("full_circular", max_shift=4), {}, status="excluded")
+    [cells] = collect([Path("runs")]).values()
+    assert [len(cell.setting) for cell in cells] == [2] * len(cells)
+
+
+def test_curves_show_means_over_test_sets_before_the_sets():
+    for number in (500, 2000):
+        config = {"experiment": "patches", "seed_everything": 0, "data": {"init_args": {"n_pairs": number}}}
+        names = ("test/fpr95", "test/fpr95/a", "test/fpr95/b", "test/auroc", "test/auroc/a")
+        write_results(Path(f"runs/{number}"), config, dict.fromkeys(names, 0.5))
+    [cells] = collect([Path("runs")]).values()
+    drawn = [axes.get_ylabel() for axes in curves(cells, "patches").axes]
+    assert drawn == ["false positives at 95% recall", "area under the ROC curve"]

@@ -170,7 +170,7 @@ def _cells(runs: list[Run]) -> list[Cell]:
     flat = [{k: v for k, v in flatten(run.config) if k.partition(".")[0] not in NOT_COMPARED} for run in runs]
     common = _common(runs, flat)
     # the configuration of a run that failed early lacks its defaults
-    flat = [c if run.status == "finished" else {**common, **c} for run, c in zip(runs, flat, strict=True)]
+    flat = [c if run.status == "finished" else _completed(c, common) for run, c in zip(runs, flat, strict=True)]
     keys = sorted({key for config in flat for key in config})
     values = {key: {repr(config.get(key, ABSENT)) for config in flat} for key in keys}
     varying = [key for key in keys if len(values[key]) > 1]
@@ -195,6 +195,20 @@ def _common(runs: Sequence[Run], flat: Sequence[dict[str, Any]]) -> dict[str, An
         for key, value in finished[0].items()
         if all(key in config and config[key] == value for config in finished)
     }
+
+
+def _completed(config: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    """Returns a configuration with the defaults that finished runs have in common filled in."""
+    return {**common, **{k: common[k] if k in common and _is_part(v, common[k]) else v for k, v in config.items()}}
+
+
+def _is_part(given: Any, whole: Any) -> bool:
+    """Returns whether two values differ only in keys that one of them leaves out."""
+    if isinstance(given, dict) and isinstance(whole, dict):
+        return all(key in whole and _is_part(value, whole[key]) for key, value in given.items())
+    if isinstance(given, list) and isinstance(whole, list):
+        return len(given) == len(whole) and all(map(_is_part, given, whole))
+    return bool(given == whole)
 
 
 def _missing(cells: Sequence[Cell]) -> list[Cell]:

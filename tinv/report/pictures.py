@@ -18,6 +18,8 @@ TITLES = {
     "test/mcs": "mean cosine similarity",
     "test/acc": "test accuracy (%)",
     "test/fpr95": "false positives at 95% recall",
+    "test/auroc": "area under the ROC curve",
+    "test/ap": "average precision",
 }
 
 
