@@ -108,3 +108,51 @@ def write_photographs(folder: Path, count: int = 4, side: int = 200) -> None:
             rough = Image.fromarray((rng.random((cells, cells)).astype(np.float32) - 0.5) * contrast)
             image += np.asarray(rough.resize((side + 40, side), Image.Resampling.BICUBIC))
         Image.fromarray((image.clip(0, 1) * 255).astype(np.uint8)).save(folder / f"{number}.jpg")
+
+
+def write_video(path: Path, frames: int = 20, side: int = 40, **options: object) -> np.ndarray:
+    """Writes a video of smooth colours that change from frame to frame; returns what was encoded (T, H, W, 3)."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(frames)
+    corners = rng.integers(0, 256, (frames, 2, 3, 3)).astype(np.uint8)
+    pixels = [np.asarray(Image.fromarray(c).resize((side + 16, side), Image.Resampling.BILINEAR)) for c in corners]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = side + 16, side, "yuv420p"
+        stream.options = {key: str(value) for key, value in {"g": 6, "bf": 0, **options}.items()}
+        stream.codec_context.thread_count = 1
+        for image in pixels:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return np.stack(pixels)
+
+
+def write_ucf101(root: Path, classes: tuple[str, ...] = ("Archery", "Punch"), train: int = 3, test: int = 2) -> Path:
+    """Writes ROOT/ucf101/UCF-101 with videos of some classes and the lists beside it; returns the folder of videos."""
+    folder, lists = root / "ucf101" / "UCF-101", root / "ucf101" / "ucfTrainTestlist"
+    lists.mkdir(parents=True)
+    (lists / "classInd.txt").write_text("".join(f"{number} {name}\n" for number, name in enumerate(classes, start=1)))
+    for part, count in (("train", train), ("test", test)):
+        lines = []
+        for number, name in enumerate(classes, start=1):
+            for video in range(count):
+                file = f"{name}/v_{name}_{part}_{video}.avi"
+                write_video(folder / file, frames=18 + 5 * video + number)
+                lines.append(f"{file} {number}\n" if part == "train" else f"{file}\n")
+        (lists / f"{part}list01.txt").write_text("".join(lines))
+    return folder
+
+
+def write_hmdb51(root: Path) -> Path:
+    """Writes ROOT/hmdb51/hmdb51_org with four videos and the lists beside it; returns the folder of videos."""
+    folder, lists = root / "hmdb51" / "hmdb51_org", root / "hmdb51" / "testTrainMulti_7030_splits"
+    lists.mkdir(parents=True)
+    for name in ("cartwheel", "wave"):
+        lines = []
+        for number, part in enumerate((1, 2, 0)):
+            write_video(folder / name / f"{name}_{number}.avi", frames=10 + number)
+            lines.append(f"{name}_{number}.avi {part} \n")
+        (lists / f"{name}_test_split1.txt").write_text("".join(lines))
+    return folder

@@ -12,6 +12,7 @@ from official_formats import (
     write_image_folders,
     write_mnist,
     write_photographs,
+    write_ucf101,
 )
 
 from tinv.cli import main
@@ -35,6 +36,7 @@ SMALL = {
         "num_workers=0",
     ],
     "FourQuadrant": ["images=6"],
+    "UCF101": ["frames=4", "size=32", "batch_size=4", "num_workers=0"],
     "MovingShapes": ["train_size=40", "val_size=20", "test_size=20"],
     "Brown": ["n_pairs=64", "test_pairs=40", "batch_size=32"],
     "PhotoPatches": [
@@ -57,6 +59,7 @@ def data(tmp_path, monkeypatch):
     for name in ("liberty", "notredame", "yosemite"):
         write_brown(tmp_path / "data" / name)
     write_photographs(tmp_path / "data" / "photographs")
+    write_ucf101(tmp_path / "data")
     Path("classes.txt").write_text("\n".join(classes))
 
 

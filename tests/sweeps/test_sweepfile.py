@@ -26,6 +26,7 @@ SHIPPED = {
     "data_efficiency": 10,
     "brown": 60,
     "moving_shapes": 36,
+    "action_recognition": 48,
     "photo_patches": 24,
 }
 

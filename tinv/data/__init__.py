@@ -1,5 +1,6 @@
 """What networks are trained and tested on: one LightningDataModule a data set, one file a family."""
 
+from tinv.data.action_clips import HMDB51, UCF101
 from tinv.data.brown import Brown
 from tinv.data.cifar import CIFAR10, CIFAR100
 from tinv.data.digits import Digits
@@ -18,10 +19,12 @@ __all__ = [
     "Digits",
     "FashionMNIST",
     "FourQuadrant",
+    "HMDB51",
     "ImageNet",
     "MNIST",
     "MovingShapes",
     "PhotoPatches",
     "RedGreen",
     "Rook",
+    "UCF101",
 ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -26,6 +29,9 @@ AHEAD = 2
 """Batches that each worker reads ahead."""
 SLOTS = AHEAD + 2
 """Batches of a worker that may exist at once: those read ahead, the one being copied, and one to spare."""
+
+MOST_WORKERS = 256
+"""Beyond these a worker's file at hand is not told apart from another's."""
 
 
 class WholeImage:
@@ -169,63 +175,67 @@ class FileBatch(NamedTuple):
     problem: str
 
 
-class ImageDataset(Dataset[FileBatch]):
-    """Whole batches of image files.
+class BatchDataset(Dataset[FileBatch]):
+    """Base of what is read as whole batches, by this process or by workers.
+
+    A subclass says in `read` what a number of the list comes to, and in `draws` what random numbers it takes.
 
     Args:
         files: to read.
-        prepare: how each is read.
-        augmentation: what is done to it then.
-        cache: holds the prepared images; None reads the files.
     """
 
-    def __init__(
-        self,
-        files: ImageFiles,
-        prepare: Callable[[Path], Tensor],
-        augmentation: Augmentation | None = None,
-        cache: ImageCache | None = None,
-    ) -> None:
-        self.files, self.prepare, self.augmentation, self.cache = files, prepare, augmentation, cache
+    def __init__(self, files: ImageFiles) -> None:
+        self.files = files
         self._slots: dict[int, Tensor] = {}
         self._turn = 0
+        # which file each worker has at hand, for when one dies
+        self.at_hand = torch.full((MOST_WORKERS,), -1).share_memory_()  # type: ignore[no-untyped-call]
 
-    def __len__(self) -> int:
-        return len(self.files)
+    def file(self, number: int) -> int:
+        """Returns the number of the file that a number of the list is read from."""
+        return number
+
+    @abstractmethod
+    def draws(self, index: Tensor, epoch: int) -> Sequence[Any] | NDArray[np.float64]:
+        """Returns the random numbers for each number of the list."""
+
+    @abstractmethod
+    def read(self, number: int, draws: Any) -> Tensor:
+        """Returns the bytes (..., 3) that a number of the list comes to."""
 
     def __getitem__(self, asked: tuple[int, Tensor]) -> FileBatch:
-        """Returns a batch, given the epoch and the images' numbers."""
+        """Returns a batch, given the epoch and the numbers."""
         epoch, index = asked
-        augment = self.augmentation
-        draws = None if augment is None else uniform(index.numpy(), augment.draws, augment.seed, epoch).tolist()
+        draws = self.draws(index, epoch)
+        worker = get_worker_info()
         batch: Tensor | None = None
         kept: list[int] = []
         skipped: list[int] = []
         problem = ""
         for place, number in enumerate(index.tolist()):
+            if worker is not None:
+                self.at_hand[worker.id % MOST_WORKERS] = self.file(number)
             try:
-                pixels = self.prepare(self.files.path(number)) if self.cache is None else self.cache.read(number)
+                image = self.read(number, draws[place])
             except TinvError as error:
-                skipped.append(number)
+                skipped.append(self.file(number))
                 problem = problem or str(error)
                 continue
-            if augment is not None and draws is not None:
-                pixels = augment(pixels, draws[place])
-            image = pixels.permute(1, 2, 0)
             if batch is None:
                 batch = self._room_for(len(index), image.shape)
             if image.shape != batch.shape[1:]:
                 raise TinvError(
-                    f"{self.files.path(number)} came out as {image.shape[0]}x{image.shape[1]} pixels, others of its "
-                    f"batch as {batch.shape[1]}x{batch.shape[2]}; let train_transforms end in one size"
+                    f"{self.files.path(self.file(number))} came out as {image.shape[0]}x{image.shape[1]} pixels, "
+                    f"others of its batch as {batch.shape[1]}x{batch.shape[2]}; let train_transforms end in one size"
                 )
             # at once, while it is in the processor's cache
             batch[len(kept)].copy_(image)
             kept.append(number)
+        if worker is not None:
+            self.at_hand[worker.id % MOST_WORKERS] = -1
         images = torch.empty(0, dtype=torch.uint8) if batch is None else batch[: len(kept)]
-        return FileBatch(
-            images, torch.from_numpy(self.files.targets[kept]), torch.tensor(kept, dtype=torch.long), skipped, problem
-        )
+        targets = torch.from_numpy(self.files.targets[[self.file(number) for number in kept]])
+        return FileBatch(images, targets, torch.tensor(kept, dtype=torch.long), skipped, problem)
 
     def _room_for(self, count: int, shape: Sequence[int]) -> Tensor:
         """Returns an empty batch, in a worker in memory that the main process sees too."""
@@ -242,6 +252,43 @@ class ImageDataset(Dataset[FileBatch]):
         return slot[:count]
 
 
+class ImageDataset(BatchDataset):
+    """Whole batches of image files.
+
+    Args:
+        files: to read.
+        prepare: how each is read.
+        augmentation: what is done to it then.
+        cache: holds the prepared images; None reads the files.
+    """
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        prepare: Callable[[Path], Tensor],
+        augmentation: Augmentation | None = None,
+        cache: ImageCache | None = None,
+    ) -> None:
+        super().__init__(files)
+        self.prepare, self.augmentation, self.cache = prepare, augmentation, cache
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def draws(self, index: Tensor, epoch: int) -> Sequence[Any]:
+        """Returns what the augmentation takes for each image."""
+        augment = self.augmentation
+        if augment is None:
+            return [None] * len(index)
+        drawn: list[Any] = uniform(index.numpy(), augment.draws, augment.seed, epoch).tolist()
+        return drawn
+
+    def read(self, number: int, draws: Any) -> Tensor:
+        """Returns an image (H, W, 3)."""
+        pixels = self.prepare(self.files.path(number)) if self.cache is None else self.cache.read(number)
+        return (pixels if self.augmentation is None else self.augmentation(pixels, draws)).permute(1, 2, 0)
+
+
 class FileLoader:
     """Yields batches of image files, read by workers ahead of time.
 
@@ -256,7 +303,7 @@ class FileLoader:
 
     def __init__(
         self,
-        images: ImageDataset,
+        images: BatchDataset,
         order: BatchOrder,
         workers: int = 0,
         on_error: OnError = "raise",
@@ -287,7 +334,7 @@ class FileLoader:
         Raises:
             TinvError: for a damaged file, unless it is to be skipped.
         """
-        for batch in self.loader:
+        for batch in self._read():
             if batch.skipped:
                 if self.on_error == "raise":
                     raise TinvError(f"{batch.problem}; remove it, or leave such files out with on_error: skip")
@@ -295,10 +342,22 @@ class FileLoader:
             if not len(batch.index):
                 continue
             image = batch.image
-            if image.is_shared():
+            if image.is_shared():  # type: ignore[no-untyped-call]
                 self._mapped.append(image)
                 image = image.clone()
             yield Batch(image, batch.target, batch.index)
+
+    def _read(self) -> Iterator[FileBatch]:
+        try:
+            yield from self.loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            held = sorted({str(self.images.files.path(n)) for n in self.images.at_hand.tolist() if n >= 0})
+            raise TinvError(
+                f"a process that reads files died; at hand were {', '.join(held) or 'none'}. Remove what it cannot "
+                "read, or use fewer workers if memory ran out"
+            ) from error
 
 
 class _WithEpoch:

@@ -9,6 +9,7 @@ from tinv.metrics.patch_matching import PatchMatching
 from tinv.metrics.shift_accuracy import DiagonalAccuracy, WorstCaseAccuracy
 from tinv.metrics.shift_consistency import ShiftConsistency
 from tinv.metrics.translation_map import TranslationMap
+from tinv.metrics.video_accuracy import VideoAccuracy
 
 __all__ = [
     "Accuracy",
@@ -20,5 +21,6 @@ __all__ = [
     "PatchMatching",
     "ShiftConsistency",
     "TranslationMap",
+    "VideoAccuracy",
     "WorstCaseAccuracy",
 ]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from tinv.errors import TinvError, unknown
-from tinv.metrics import Accuracy, InvarianceMetric
+from tinv.metrics import Accuracy, InvarianceMetric, VideoAccuracy
 from tinv.models import Source, create_backbone
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.convert import Axes, PoolPolicy, Stem
@@ -35,7 +35,8 @@ class Classification(LightningModule):
     """Trains a network under a padding and a subsampling policy with cross-entropy, and measures its invariance.
 
     Logged: `train/loss`, `train/acc`, `val/loss`, `val/acc`; for each test set `test/acc` and what the metrics report,
-    followed by `/SET` where there is more than one. Accuracies are percentages.
+    followed by `/SET` where there is more than one. Accuracies are percentages. Where the data says which video a test
+    clip is of (`video_of`), also `test/acc5`, `test/video_acc` and `test/video_acc5`, see VideoAccuracy.
 
     Args:
         backbone: name of the network.
@@ -109,6 +110,8 @@ class Classification(LightningModule):
         self.train_accuracy, self.val_accuracy = Accuracy(), Accuracy()
         self.test_metrics = nn.ModuleDict()
         self.test_sets: tuple[str, ...] = ()
+        self.video_accuracy = VideoAccuracy()
+        self.video_of: Tensor | None = None
 
     def configure_model(self) -> None:
         """Builds the network for the data at hand; called by the trainer before each stage, acts once.
@@ -212,6 +215,8 @@ class Classification(LightningModule):
 
     def on_test_start(self) -> None:
         """Makes a fresh set of metrics for every test set."""
+        self.video_of = getattr(self.trainer.datamodule, "video_of", None)  # type: ignore[attr-defined]
+        self.video_accuracy.reset()
         self.test_sets = getattr(self.trainer.datamodule, "test_sets", ("test",))  # type: ignore[attr-defined]
         self.test_metrics = nn.ModuleDict(
             {name: nn.ModuleList([Accuracy(), *(metric.clone() for metric in self.metrics)]) for name in self.test_sets}
@@ -223,6 +228,8 @@ class Classification(LightningModule):
         logits = self(_cut(batch.image, room))
         accuracy, measures = self._metrics_of(self.test_sets[dataloader_idx])
         accuracy.update(logits, batch.target)
+        if self.video_of is not None:
+            self.video_accuracy.update(logits, batch.target, self.video_of.to(batch.index.device)[batch.index])
         for measure in measures:
             assert self.network is not None
             images = _cut(batch.image, room - measure.room)
@@ -242,6 +249,8 @@ class Classification(LightningModule):
                 # for good: artifacts are saved of all processes' images too
                 measure.sync()
                 self.log_dict({f"test/{key}{end}": value for key, value in measure.results().items()})
+        if self.video_of is not None:
+            self.log_dict({f"test/{key}": value for key, value in self.video_accuracy.compute().items()})
 
     def save_artifacts(self, folder: Path) -> list[Path]:
         """Writes what the last test found beyond numbers (arrays, pictures) to `folder`; returns the files."""

@@ -1,0 +1,182 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from official_formats import write_video
+from PIL import Image
+
+from tinv.data import video_files
+from tinv.data.image_files import image_files
+from tinv.data.video_files import VideoFiles, index_videos, read_frames, scan
+from tinv.errors import TinvError
+
+av = pytest.importorskip("av", reason="needs PyAV")
+
+
+def decoded(path: Path) -> np.ndarray:
+    """All frames, decoded from the beginning."""
+    with av.open(str(path), metadata_errors="replace") as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(container.streams.video[0])])
+
+
+def videos(folder: Path, *names: str) -> VideoFiles:
+    plain = image_files(folder, names, [0] * len(names), ("only",))
+    return VideoFiles(plain.folder, plain.names, plain.targets, plain.classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("short_gop.avi", {"g": 6}),
+        ("one_key.avi", {"g": 600}),
+        ("b_frames.avi", {"g": 12, "bf": 2}),
+        ("open_gop.mp4", {"g": 8, "bf": 2}),
+        ("plain.mkv", {"g": 5}),
+    ],
+)
+def test_any_frames_are_those_of_decoding_everything(tmp_path, name, options):
+    write_video(tmp_path / name, frames=40, **options)
+    whole = decoded(tmp_path / name)
+    times, keys = scan(tmp_path / name)
+    assert len(times) == len(keys) == len(whole)
+    for begin in range(0, len(whole) - 3, 3):
+        for numbers in (range(begin, begin + 3), [begin, begin + 2]):
+            assert np.array_equal(read_frames(tmp_path / name, list(numbers), times, keys), whole[list(numbers)])
+
+
+def test_decoding_begins_at_the_last_key_frame(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.avi", frames=40, g=6)
+    times, keys = scan(tmp_path / "a.avi")
+    begins = []
+    decode = video_files._decode
+    monkeypatch.setattr(video_files, "_decode", lambda *args: begins.append(args[4]) or decode(*args))
+    read_frames(tmp_path / "a.avi", [20, 21], times, keys)
+    assert begins == [max(number for number in range(21) if keys[number])]
+    assert begins[0] > 0
+
+
+def test_time_stamps_that_lead_elsewhere_are_not_trusted(tmp_path):
+    write_video(tmp_path / "a.avi", frames=40, g=6)
+    times, keys = scan(tmp_path / "a.avi")
+    whole = decoded(tmp_path / "a.avi")
+    for wrong in (times[::-1].copy(), times + 100, np.zeros_like(times), np.full_like(times, -1)):
+        assert np.array_equal(read_frames(tmp_path / "a.avi", [25, 26], wrong, keys), whole[25:27])
+
+
+def test_a_variable_frame_rate_changes_no_number_of_a_frame(tmp_path):
+    path = tmp_path / "variable.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 48, 32, "yuv420p", {"g": "4"}
+        at = 0
+        for number in range(24):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 10 * number, dtype=np.uint8), format="rgb24")
+            frame.pts = at
+            at += 1 + number % 3
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    times, keys = scan(path)
+    assert len(times) == 24
+    assert len(set(np.diff(times))) > 1
+    whole = decoded(path)
+    for begin in (0, 5, 9, 20):
+        assert np.array_equal(read_frames(path, [begin, begin + 1], times, keys), whole[begin : begin + 2])
+
+
+def test_a_folder_of_frames_is_a_video(tmp_path):
+    folder = tmp_path / "v_Archery"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 30, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels, start=1):
+        Image.fromarray(image).save(folder / f"image_{number:05d}.png")
+    times, keys = scan(folder)
+    assert len(times) == 12
+    assert np.array_equal(read_frames(folder, [3, 4, 9], times, keys), pixels[[3, 4, 9]])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def text(path: Path) -> None:
+    path.write_text("not a video")
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def no_frames(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (empty, r"bad\.avi cannot be decoded as a video \(Invalid data"),
+        (text, r"bad\.avi cannot be decoded as a video \(Invalid data"),
+        (truncated, r"bad\.avi is cut short: its header names 40 frames, \d+ are there"),
+        (no_frames, r"bad\.avi holds no frames"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_damaged_videos_are_named_and_kept_in_mind(tmp_path, fault, message):
+    write_video(tmp_path / "good.avi", frames=10)
+    write_video(tmp_path / "bad.avi", frames=40)
+    fault(tmp_path / "bad.avi")
+    with pytest.raises(TinvError, match=message):
+        scan(tmp_path / "bad.avi")
+    index = index_videos(videos(tmp_path, "good.avi", "bad.avi"), tmp_path / "caches")
+    assert index.frames.tolist() == [10, 0]
+    assert list(index.damaged) == [1]
+    assert "bad.avi" in index.damaged[1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_index_is_made_once_and_is_of_every_video(tmp_path, monkeypatch, workers):
+    for number in range(3):
+        write_video(tmp_path / f"{number}.avi", frames=8 + number)
+    files = videos(tmp_path, "0.avi", "1.avi", "2.avi")
+    index = index_videos(files, tmp_path / "caches", workers)
+    assert index.frames.tolist() == [8, 9, 10]
+    for number in range(3):
+        for ours, theirs in zip(index.of(number), scan(files.path(number)), strict=True):
+            assert ours.tolist() == theirs.tolist()
+    monkeypatch.setattr(video_files, "scan", None)
+    assert index_videos(files, tmp_path / "caches").frames.tolist() == [8, 9, 10]
+
+
+def test_an_interrupted_index_is_made_anew(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.avi", frames=8)
+
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(video_files, "scan", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            index_videos(videos(tmp_path, "a.avi"), tmp_path / "caches")
+    assert list((tmp_path / "caches").iterdir()) == []
+    assert index_videos(videos(tmp_path, "a.avi"), tmp_path / "caches").frames.tolist() == [8]
+
+
+def test_a_video_that_has_changed_since_is_named(tmp_path):
+    write_video(tmp_path / "a.avi", frames=30)
+    times, keys = scan(tmp_path / "a.avi")
+    write_video(tmp_path / "b.avi", frames=8)
+    shutil.move(tmp_path / "b.avi", tmp_path / "a.avi")
+    with pytest.raises(TinvError, match=r"a\.avi ends before frame 21, it has changed since it was indexed"):
+        read_frames(tmp_path / "a.avi", [20, 21], times, keys)
+
+
+def test_without_pyav_one_line_says_what_to_install(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.avi", frames=3)
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    with pytest.raises(TinvError, match=r"pip install 'tinv\[video\]'"):
+        scan(tmp_path / "a.avi")

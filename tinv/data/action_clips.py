@@ -1,0 +1,295 @@
+"""UCF101 and HMDB51: which action does a clip show?"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from tinv.data.cache_folder import default_folder
+from tinv.data.clip_batches import ClipDataset, Clips, one_after_the_other, one_each
+from tinv.data.file_batches import FileLoader
+from tinv.data.image_files import OnError, image_files
+from tinv.data.in_memory import Batch, BatchOrder, data_root, rank_and_ranks, shuffled
+from tinv.data.video_files import VideoFiles, VideoIndex, index_videos
+from tinv.errors import TinvError, unknown
+
+MEAN = (114.7748, 107.7354, 99.4750)
+"""Of red, green and blue, 0 to 255; taken off, and nothing else (Hara et al., 2018)."""
+
+Set = Literal["train", "val", "test"]
+
+
+class ActionClips(LightningDataModule):
+    """Base of the data modules of videos with official splits. A subclass says in `read_split` what these are.
+
+    Training takes one clip of each video an epoch, from anywhere; validation the middle one of each test video; the
+    test all clips that do not overlap, whose probabilities are averaged for each video. Videos shorter than a clip are
+    looped. All videos are decoded once to count their frames; the counts are kept.
+
+    Args:
+        root: folder of data sets; None takes `$TINV_DATA`, else `data`.
+        split: 1, 2 or 3.
+        frames: of a clip.
+        size: side of a clip in pixels.
+        augment: whether training clips are cut at random places and mirrored.
+        absent: what a video does that the split names and that is not there: `raise` an error, or `skip` it.
+        on_error: what a damaged video does.
+        batch_size: clips a step (and a process).
+        num_workers: processes that decode.
+        seed: of order and cutting; None takes the run's seed (`seed_everything`).
+        cache_dir: folder of the index; None takes `~/.cache/tinv`.
+    """
+
+    num_classes: int
+    test_sets = ("test",)
+
+    def __init__(
+        self,
+        root: str | None = None,
+        split: int = 1,
+        frames: int = 16,
+        size: int = 112,
+        augment: bool = True,
+        absent: OnError = "raise",
+        on_error: OnError = "raise",
+        batch_size: int = 32,
+        num_workers: int = 0,
+        seed: int | None = None,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        if split not in (1, 2, 3):
+            raise TinvError(f"split must be 1, 2 or 3, not {split}")
+        for key, value in (("frames", frames), ("size", size), ("batch_size", batch_size)):
+            if value < 1:
+                raise TinvError(f"{key} must be 1 or more, not {value}")
+        for key, choice in (("absent", absent), ("on_error", on_error)):
+            if choice not in get_args(OnError):
+                raise unknown(key, choice, get_args(OnError))
+        self.root, self.split, self.frames, self.size, self.augments = data_root(root), split, frames, size, augment
+        self.absent: OnError = absent
+        self.on_error: OnError = on_error
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.cache_dir = Path(cache_dir) if cache_dir else default_folder()
+        self.found: dict[str, tuple[VideoFiles, VideoIndex, list[int]]] = {}
+        self.counts: dict[str, int] = {}
+        self.skipped: set[str] = set()
+        self.loaders: dict[str, FileLoader] = {}
+
+    @abstractmethod
+    def read_split(self) -> tuple[Path, dict[str, list[tuple[str, int]]], list[str]]:
+        """Returns the folder of videos, the (CLASS/NAME, class) of those of `train` and of `test`, and the classes."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(C, T, H, W) of a clip."""
+        return (3, self.frames, self.size, self.size)
+
+    @property
+    def video_of(self) -> Tensor:
+        """(N,) the video that each test clip is of."""
+        return torch.from_numpy(self._clips("test").videos)
+
+    def prepare_data(self) -> None:
+        """Indexes the videos, once on each machine."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Finds and indexes the videos, once.
+
+        Raises:
+            TinvError: if the split cannot be read, videos are absent or damaged, or none are left.
+        """
+        if self.found:
+            return
+        if self.seed is None:
+            self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        folder, sets, classes = self.read_split()
+        _check_names(sets)
+        for name, listed in sets.items():
+            there = [(place, target) for video, target in listed if (place := _place(folder, video)) is not None]
+            gone = len(listed) - len(there)
+            if gone and self.absent == "raise":
+                first = next(video for video, _ in listed if _place(folder, video) is None)
+                raise TinvError(
+                    f"{gone} of the {len(listed)} videos of the {name} list are not in {folder}, first of all {first}; "
+                    "get them, or leave them out with data.init_args.absent=skip"
+                )
+            if not there:
+                raise TinvError(f"{folder} holds none of the {len(listed)} videos of the {name} list")
+            plain = image_files(folder, [video for video, _ in there], [target for _, target in there], classes)
+            files = VideoFiles(plain.folder, plain.names, plain.targets, plain.classes)
+            index = index_videos(files, self.cache_dir, self.num_workers)
+            if index.damaged and self.on_error == "raise":
+                raise TinvError(
+                    f"{next(iter(index.damaged.values()))}; remove it, or leave such files out with on_error: skip"
+                )
+            self.skipped.update(str(files.path(number)) for number in index.damaged)
+            good = np.flatnonzero(index.frames > 0).tolist()
+            if not good:
+                raise TinvError(f"none of the {len(files)} videos of the {name} list can be decoded")
+            self.found[name] = files, index, good
+            self.counts |= {f"{name}_videos": len(good), f"{name}_absent": gone}
+
+    def _clips(self, name: Set) -> Clips:
+        self.setup()
+        _, index, good = self.found["train" if name == "train" else "test"]
+        if name == "test":
+            return one_after_the_other(index, good, self.frames)
+        return one_each(index, good, None if name == "train" and self.augments else self.frames)
+
+    def _loader(self, name: Set) -> FileLoader:
+        # kept, and with it its workers, from epoch to epoch
+        if name not in self.loaders:
+            clips = self._clips(name)
+            files, index, _ = self.found["train" if name == "train" else "test"]
+            augment = name == "train" and self.augments
+            data = ClipDataset(files, index, clips, self.frames, self.size, augment, self.seed or 0)
+            count = len(data)
+
+            def order() -> Tensor:
+                return shuffled(count, self.seed or 0, self._epoch()) if name == "train" else torch.arange(count)
+
+            batches = BatchOrder(count, self.batch_size, order, even=name == "train")
+            epoch = self._epoch if name == "train" else lambda: 0
+            self.loaders[name] = FileLoader(data, batches, self.num_workers, self.on_error, self.skipped, epoch)
+        return self.loaders[name]
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer is not None else 0
+
+    def train_dataloader(self) -> FileLoader:
+        """Returns the training batches."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> FileLoader:
+        """Returns the validation batches: the middle clip of each test video."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> list[FileLoader]:
+        """Returns the test batches: all clips of each test video, in order."""
+        return [self._loader("test")]
+
+    def predict_dataloader(self) -> list[FileLoader]:
+        """Returns what `test_dataloader` returns."""
+        return self.test_dataloader()
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Makes the network's input of a batch of bytes, on the device it is on: (N, 3, T, H, W) float32."""
+        clips = batch.image.float().sub_(torch.tensor(MEAN, device=batch.image.device))
+        return batch._replace(image=clips.permute(0, 4, 1, 2, 3))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Counts for results.json, with the checksums of the lists of videos."""
+        sums = {f"{name}_sha256": files.sha256() for name, (files, _, _) in self.found.items()}
+        return {**self.counts, **sums, "skipped": len(self.skipped), "skipped_files": sorted(self.skipped)}
+
+    def teardown(self, stage: str) -> None:
+        """Ends the workers, and tells all processes which files were skipped by any."""
+        self.loaders.clear()
+        if rank_and_ranks()[1] > 1:
+            everywhere: list[set[str]] = [set()] * rank_and_ranks()[1]
+            torch.distributed.all_gather_object(everywhere, self.skipped)
+            self.skipped.update(*everywhere)
+
+
+def _place(folder: Path, video: str) -> str | None:
+    """Returns where a video is, relative to its folder: the file, or a folder of its frames without the suffix."""
+    if (folder / video).is_file():
+        return video
+    frames = video.rpartition(".")[0]
+    return frames if (folder / frames).is_dir() else None
+
+
+def _check_names(sets: dict[str, list[tuple[str, int]]]) -> None:
+    seen: dict[str, str] = {}
+    for name, listed in sets.items():
+        for video, _ in listed:
+            if video in seen:
+                both = (
+                    f"twice in the {name} list" if seen[video] == name else f"in the {seen[video]} and the {name} list"
+                )
+                raise TinvError(f"the video {video} stands {both}; mend the split")
+            seen[video] = name
+
+
+def _lines(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        raise TinvError(f"no split file {path}; get it with the data set")
+    return [line.split() for line in path.read_text().splitlines() if line.strip()]
+
+
+class UCF101(ActionClips):
+    """13,320 videos of 101 actions (Soomro, Zamir & Shah, 2012), in their official layout.
+
+    Reads `ROOT/ucf101/UCF-101/CLASS/*.avi` and `ROOT/ucf101/ucfTrainTestlist/*.txt`. See ActionClips for the options.
+    """
+
+    num_classes = 101
+
+    def read_split(self) -> tuple[Path, dict[str, list[tuple[str, int]]], list[str]]:
+        """Reads `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`."""
+        folder, lists = _folder(self.root, "ucf101", "UCF-101"), _folder(self.root, "ucf101", "ucfTrainTestlist")
+        classes = [words[1] for words in sorted(_lines(lists / "classInd.txt"), key=lambda words: int(words[0]))]
+        number = {name: place for place, name in enumerate(classes)}
+        strange = sorted({entry.name for entry in os.scandir(folder) if entry.is_dir()} - set(classes))
+        if strange:
+            raise TinvError(f"{folder / strange[0]} is a class that {lists / 'classInd.txt'} does not name")
+        sets: dict[str, list[tuple[str, int]]] = {}
+        for name in ("train", "test"):
+            path = lists / f"{name}list0{self.split}.txt"
+            sets[name] = []
+            for words in _lines(path):
+                if (of := words[0].partition("/")[0]) not in number:
+                    raise TinvError(f"{path} names {words[0]}, a class that {lists / 'classInd.txt'} does not")
+                sets[name].append((words[0], number[of]))
+        return folder, sets, classes
+
+
+class HMDB51(ActionClips):
+    """6,766 videos of 51 actions (Kuehne et al., ICCV 2011), in their official layout.
+
+    Reads `ROOT/hmdb51/hmdb51_org/CLASS/*.avi` and `ROOT/hmdb51/testTrainMulti_7030_splits/CLASS_test_splitN.txt`. See
+    ActionClips for the options.
+    """
+
+    num_classes = 51
+
+    def read_split(self) -> tuple[Path, dict[str, list[tuple[str, int]]], list[str]]:
+        """Reads a list a class: 1 after a video is training, 2 test, 0 neither."""
+        folder = _folder(self.root, "hmdb51", "hmdb51_org")
+        lists = _folder(self.root, "hmdb51", "testTrainMulti_7030_splits")
+        end = f"_test_split{self.split}.txt"
+        classes = sorted(path.name.removesuffix(end) for path in lists.glob(f"*{end}"))
+        if not classes:
+            raise TinvError(f"{lists} holds no CLASS{end}; get the splits with the data set")
+        strange = sorted({entry.name for entry in os.scandir(folder) if entry.is_dir()} - set(classes))
+        if strange:
+            raise TinvError(f"{folder / strange[0]} is a class without {lists / (strange[0] + end)}")
+        sets: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
+        for target, name in enumerate(classes):
+            for words in _lines(lists / f"{name}{end}"):
+                if len(words) != 2 or words[1] not in ("0", "1", "2"):
+                    raise TinvError(f"{lists / (name + end)}: {' '.join(words)!r} is no video and 0, 1 or 2")
+                if words[1] != "0":
+                    sets["train" if words[1] == "1" else "test"].append((f"{name}/{words[0]}", target))
+        return folder, sets, classes
+
+
+def _folder(root: str, data_set: str, name: str) -> Path:
+    places = [Path(root) / data_set / name, Path(root) / name]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise TinvError(
+        f"no folder {places[0]} or {places[1]}; get the data set, and name the folder that holds it with "
+        f"--data.init_args.root=DIR or TINV_DATA=DIR (now {root!r})"
+    )

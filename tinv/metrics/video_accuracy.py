@@ -1,0 +1,67 @@
+"""How often a video is recognised by all of its clips together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class VideoAccuracy(Metric):
+    """Accuracy of videos, whose score is the mean of their clips' probabilities (Hara, Kataoka & Satoh, 2018).
+
+    Reported, in percent: `acc5`, clips whose class is among the five most probable; `video_acc` and `video_acc5`,
+    videos whose class is the most probable one, or among the first five.
+
+    Example:
+        >>> accuracy = VideoAccuracy()
+        >>> logits = torch.tensor([[3.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> accuracy.update(logits, torch.tensor([0, 0, 1]), video=torch.tensor([7, 7, 9]))
+        >>> accuracy.compute()["video_acc"]
+        tensor(100., dtype=torch.float64)
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        for state in ("probability", "target", "video"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+        self.probability: list[Tensor] | Tensor
+        self.target: list[Tensor] | Tensor
+        self.video: list[Tensor] | Tensor
+
+    def update(self, logits: Tensor, targets: Tensor, video: Tensor) -> None:
+        """Adds a batch of clips: logits (N, classes), classes (N,), and the numbers of their videos (N,)."""
+        for kept, values in (
+            (self.probability, logits.float().softmax(dim=1)),
+            (self.target, targets),
+            (self.video, video),
+        ):
+            assert isinstance(kept, list)
+            kept.append(values)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Returns `acc5`, `video_acc` and `video_acc5`."""
+        probability, target, video = (
+            torch.cat(kept) if isinstance(kept, list) else kept for kept in (self.probability, self.target, self.video)
+        )
+        _, of, count = torch.unique(video, return_inverse=True, return_counts=True)
+        # in the order of the clips' videos, whatever batches and processes they came in
+        score = torch.zeros(len(count), probability.shape[1], dtype=torch.float64, device=video.device)
+        score.index_add_(0, of, probability.double())
+        score /= count[:, None]
+        targets = torch.zeros(len(count), dtype=target.dtype, device=video.device)
+        targets[of] = target
+        return {
+            "acc5": _top(probability, target, 5),
+            "video_acc": _top(score, targets, 1),
+            "video_acc5": _top(score, targets, 5),
+        }
+
+
+def _top(score: Tensor, target: Tensor, among: int) -> Tensor:
+    """Returns how often, in percent, the target is among the highest scores."""
+    first = score.topk(min(among, score.shape[1]), dim=1).indices
+    return 100 * (first == target[:, None]).any(dim=1).double().mean()
