@@ -106,6 +106,21 @@ def test_clips_do_not_depend_on_workers_or_batch_size(folder):
     assert not torch.equal(first, clips(seed=1))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_cached_clips_are_the_decoded_ones_and_nothing_is_decoded_again(folder, workers, monkeypatch):
+    def clips(**options) -> list[torch.Tensor]:
+        data = ucf101(folder, num_workers=workers, **options)
+        return [batch.image for loader in (data.train_dataloader(), *data.test_dataloader()) for batch in loader]
+
+    decoded, cached = clips(), clips(cache=40)  # as high as the videos: nothing is lost
+    assert all(torch.equal(a, b) for a, b in zip(decoded, cached, strict=True))
+    small = clips(cache=30)
+    assert [clip.shape for clip in small] == [clip.shape for clip in decoded]
+    assert (torch.cat(small).float() - torch.cat(decoded).float()).abs().mean() < 20
+    monkeypatch.setattr("tinv.data.clip_batches.read_frames", None)
+    assert all(torch.equal(a, b) for a, b in zip(small, clips(cache=30), strict=True))
+
+
 def test_short_videos_are_looped(folder):
     data = ucf101(folder, frames=25, augment=False)
     data.setup()
@@ -219,6 +234,7 @@ def test_faults_of_the_split_are_one_line(folder, fault, message):
         ({"split": 4}, "split must be 1, 2 or 3, not 4"),
         ({"frames": 0}, "frames must be 1 or more, not 0"),
         ({"absent": "ignore"}, "unknown absent 'ignore'; choose from raise, skip"),
+        ({"cache": 20}, "cache=20 keeps frames smaller than size=24; make it 24 or more"),
         ({"split": 2}, r"no split file .*trainlist02\.txt"),
     ],
 )

@@ -13,8 +13,9 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from tinv.data.cache_folder import default_folder
-from tinv.data.clip_batches import ClipDataset, Clips, one_after_the_other, one_each
+from tinv.data.clip_batches import ClipDataset, Clips, WholeVideo, one_after_the_other, one_each
 from tinv.data.file_batches import FileLoader
+from tinv.data.image_cache import ImageCache
 from tinv.data.image_files import OnError, image_files
 from tinv.data.in_memory import Batch, BatchOrder, data_root, rank_and_ranks, shuffled
 from tinv.data.video_files import VideoFiles, VideoIndex, index_videos
@@ -41,10 +42,12 @@ class ActionClips(LightningDataModule):
         augment: whether training clips are cut at random places and mirrored.
         absent: what a video does that the split names and that is not there: `raise` an error, or `skip` it.
         on_error: what a damaged video does.
+        cache: keeps all frames on disk, resized to this shorter side in pixels, for all epochs and runs; None decodes
+            each clip anew.
         batch_size: clips a step (and a process).
         num_workers: processes that decode.
         seed: of order and cutting; None takes the run's seed (`seed_everything`).
-        cache_dir: folder of the index; None takes `~/.cache/tinv`.
+        cache_dir: folder of the index and of the cache; None takes `~/.cache/tinv`.
     """
 
     num_classes: int
@@ -59,6 +62,7 @@ class ActionClips(LightningDataModule):
         augment: bool = True,
         absent: OnError = "raise",
         on_error: OnError = "raise",
+        cache: int | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
         seed: int | None = None,
@@ -73,6 +77,9 @@ class ActionClips(LightningDataModule):
         for key, choice in (("absent", absent), ("on_error", on_error)):
             if choice not in get_args(OnError):
                 raise unknown(key, choice, get_args(OnError))
+        if cache is not None and cache < size:
+            raise TinvError(f"cache={cache} keeps frames smaller than size={size}; make it {size} or more")
+        self.cache_side = cache
         self.root, self.split, self.frames, self.size, self.augments = data_root(root), split, frames, size, augment
         self.absent: OnError = absent
         self.on_error: OnError = on_error
@@ -136,7 +143,12 @@ class ActionClips(LightningDataModule):
             if not good:
                 raise TinvError(f"none of the {len(files)} videos of the {name} list can be decoded")
             self.found[name] = files, index, good
+            if (cache := self._cache(files)) is not None:
+                cache.build(self.num_workers)
             self.counts |= {f"{name}_videos": len(good), f"{name}_absent": gone}
+
+    def _cache(self, files: VideoFiles) -> ImageCache | None:
+        return None if self.cache_side is None else ImageCache(self.cache_dir, files, WholeVideo(self.cache_side))
 
     def _clips(self, name: Set) -> Clips:
         self.setup()
@@ -151,7 +163,7 @@ class ActionClips(LightningDataModule):
             clips = self._clips(name)
             files, index, _ = self.found["train" if name == "train" else "test"]
             augment = name == "train" and self.augments
-            data = ClipDataset(files, index, clips, self.frames, self.size, augment, self.seed or 0)
+            data = ClipDataset(files, index, clips, self.frames, self.size, augment, self.seed or 0, self._cache(files))
             count = len(data)
 
             def order() -> Tensor:

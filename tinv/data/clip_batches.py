@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinv.data.file_batches import BatchDataset
-from tinv.data.video_files import VideoFiles, VideoIndex, read_frames
+from tinv.data.image_cache import ImageCache
+from tinv.data.video_files import VideoFiles, VideoIndex, read_frames, scan
 from tinv.translation import uniform
 
 SCALES = tuple(0.5 ** (step / 4) for step in range(5))
@@ -51,6 +53,27 @@ def frames_of(begin: int, length: int, frames: int) -> NDArray[np.int64]:
     return numbers
 
 
+class WholeVideo:
+    """All frames of a video one below the other, not larger than they need be: what is kept in a cache.
+
+    Args:
+        shorter_side: of a frame, in pixels.
+    """
+
+    def __init__(self, shorter_side: int) -> None:
+        self.shorter_side = shorter_side
+        self.name = f"all frames of a video, shorter side {shorter_side}"
+
+    def __call__(self, path: Path) -> Tensor:
+        """Returns (3, T * height, width) uint8."""
+        times, keys = scan(path)
+        frames = torch.from_numpy(read_frames(path, range(len(times)), times, keys))
+        height, width = frames.shape[1:3]
+        side = self.shorter_side
+        small = (side, side * width // height) if height <= width else (side * height // width, side)
+        return _resize(frames, *small).flatten(0, 1).permute(2, 0, 1)
+
+
 class ClipDataset(BatchDataset):
     """Whole batches of clips.
 
@@ -65,14 +88,23 @@ class ClipDataset(BatchDataset):
         size: side in pixels.
         augment: whether clips are cut for training.
         seed: of begin, corner, size and mirroring.
+        cache: holds the frames of all videos, made by WholeVideo; None decodes.
     """
 
     def __init__(
-        self, files: VideoFiles, index: VideoIndex, clips: Clips, length: int, size: int, augment: bool, seed: int
+        self,
+        files: VideoFiles,
+        index: VideoIndex,
+        clips: Clips,
+        length: int,
+        size: int,
+        augment: bool,
+        seed: int,
+        cache: ImageCache | None = None,
     ) -> None:
         super().__init__(files)
         self.index, self.clips, self.length, self.size = index, clips, length, size
-        self.augment, self.seed = augment, seed
+        self.augment, self.seed, self.cache = augment, seed, cache
         # in tests the clips of one video follow each other: it is decoded once for all of them
         self._whole: tuple[int, Tensor] | None = None
 
@@ -94,7 +126,7 @@ class ClipDataset(BatchDataset):
         if begin < 0:
             begin = int(draws[0] * max(1, frames - self.length + 1))
         numbers = frames_of(begin, self.length, frames)
-        if not self.augment and len(self.clips.videos) > 1 and self._neighbours(number):
+        if self.cache is None and not self.augment and self._neighbours(number):
             return self._of_whole(video)[torch.from_numpy(numbers)]
         pixels = self._frames(video, np.unique(numbers))
         if self.augment:
@@ -115,6 +147,10 @@ class ClipDataset(BatchDataset):
         return self._whole[1]
 
     def _frames(self, video: int, numbers: NDArray[np.int64]) -> Tensor:
+        if self.cache is not None:
+            stacked = self.cache.read(video).permute(1, 2, 0)
+            frames = stacked.view(int(self.index.frames[video]), -1, stacked.shape[1], 3)
+            return frames[torch.from_numpy(numbers)]
         return torch.from_numpy(read_frames(self.files.path(video), numbers.tolist(), *self.index.of(video)))
 
 
@@ -129,7 +165,11 @@ def crop(frames: Tensor, scale: float, corner: int) -> Tensor:
 
 def shrink(frames: Tensor, size: int) -> Tensor:
     """Returns frames (T, H, W, 3) uint8 as (T, size, size, 3): bilinear, averaging where they shrink."""
-    if frames.shape[1:3] == (size, size):
+    return _resize(frames, size, size)
+
+
+def _resize(frames: Tensor, height: int, width: int) -> Tensor:
+    if frames.shape[1:3] == (height, width):
         return frames
     planes = frames.permute(0, 3, 1, 2)
-    return F.interpolate(planes, (size, size), mode="bilinear", antialias=True).permute(0, 2, 3, 1).contiguous()
+    return F.interpolate(planes, (height, width), mode="bilinear", antialias=True).permute(0, 2, 3, 1).contiguous()

@@ -63,7 +63,13 @@ def accuracy_bars(cells: Sequence[Cell], title: str) -> Figure | None:
             axes.text(place, top + 1.5, f"{mean:.1f}", ha="center", fontsize=9)
             if value:
                 axes.plot([place - 0.45 * width, place + 0.45 * width], [value.mean] * 2, color="black", linewidth=2)
-    axes.set_xticks(range(len(cells)), [describe(cell) for cell in cells])
+    keys = list(cells[0].setting)
+    if len(keys) > 1:
+        # a line a key, so that neighbours do not overlap
+        axes.set_xticks(range(len(cells)), ["\n".join(map(str, cell.setting.values())) for cell in cells])
+        axes.set_xlabel(", ".join(key.rpartition(".")[2] for key in keys))
+    else:
+        axes.set_xticks(range(len(cells)), [describe(cell) for cell in cells])
     axes.set(ylabel="accuracy (%)", ylim=(0, 112), title=title)
     axes.axhline(50, color="grey", linewidth=0.8, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
