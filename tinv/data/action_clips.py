@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tinv.data.cache_folder import default_folder
 from tinv.data.clip_batches import ClipDataset, Clips, WholeVideo, one_after_the_other, one_each
-from tinv.data.file_batches import FileLoader
+from tinv.data.file_batches import FileLoader, epoch_of
 from tinv.data.image_cache import ImageCache
 from tinv.data.image_files import OnError, image_files
 from tinv.data.in_memory import Batch, BatchOrder, data_root, rank_and_ranks, shuffled
@@ -166,16 +166,14 @@ class ActionClips(LightningDataModule):
             data = ClipDataset(files, index, clips, self.frames, self.size, augment, self.seed or 0, self._cache(files))
             count = len(data)
 
+            epoch, seed = epoch_of(self) if name == "train" else (lambda: 0), self.seed or 0
+
             def order() -> Tensor:
-                return shuffled(count, self.seed or 0, self._epoch()) if name == "train" else torch.arange(count)
+                return shuffled(count, seed, epoch()) if name == "train" else torch.arange(count)
 
             batches = BatchOrder(count, self.batch_size, order, even=name == "train")
-            epoch = self._epoch if name == "train" else lambda: 0
             self.loaders[name] = FileLoader(data, batches, self.num_workers, self.on_error, self.skipped, epoch)
         return self.loaders[name]
-
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer is not None else 0
 
     def train_dataloader(self) -> FileLoader:
         """Returns the training batches."""

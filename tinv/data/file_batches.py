@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -358,6 +360,21 @@ class FileLoader:
                 f"a process that reads files died; at hand were {', '.join(held) or 'none'}. Remove what it cannot "
                 "read, or use fewer workers if memory ran out"
             ) from error
+
+
+def epoch_of(data: LightningDataModule) -> Callable[[], int]:
+    """Returns what tells the epoch that a data module's trainer is in, 0 without one.
+
+    It does not keep the module alive: its workers then end as soon as no one uses it, not when Python looks for cycles,
+    which takes seconds since their queues are gone by then.
+    """
+    known = weakref.ref(data)
+
+    def epoch() -> int:
+        trainer = getattr(known(), "trainer", None)
+        return 0 if trainer is None else int(trainer.current_epoch)
+
+    return epoch
 
 
 class _WithEpoch:

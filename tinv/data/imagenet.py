@@ -21,6 +21,7 @@ from tinv.data.file_batches import (
     RandomResizedCrop,
     Transforms,
     WholeImage,
+    epoch_of,
 )
 from tinv.data.image_cache import ImageCache, Prepare
 from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, ImageFiles, OnError, find_images, image_files
@@ -220,8 +221,10 @@ class ImageNet(LightningDataModule):
             data = self._dataset(name)
             count = len(data)
 
+            epoch, seed = epoch_of(self) if name == "train" else (lambda: 0), self.seed or 0
+
             def order() -> Tensor:
-                return shuffled(count, self.seed or 0, self._epoch()) if name == "train" else torch.arange(count)
+                return shuffled(count, seed, epoch()) if name == "train" else torch.arange(count)
 
             batches = BatchOrder(count, self.batch_size, order, even=name == "train")
             self.loaders[name] = FileLoader(
@@ -230,12 +233,9 @@ class ImageNet(LightningDataModule):
                 self.num_workers,
                 self.on_error,
                 self.skipped,
-                self._epoch if name == "train" else lambda: 0,
+                epoch,
             )
         return self.loaders[name]
-
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer is not None else 0
 
     def train_dataloader(self) -> FileLoader:
         """Returns the training batches."""
