@@ -19,7 +19,17 @@ TIMM = """
 resnet18 resnet18d resnet50 seresnet18 resnext50_32x4d densenet121 convnext_atto efficientnet_b0 tf_efficientnet_b0
 regnety_002 mobilenetv2_050 mobilenetv3_small_050 repvgg_a0 hgnetv2_b0 res2net50_14w_8s nf_resnet26 vgg11 ghostnet_050
 """
-ALL = [("torchvision", name) for name in TORCHVISION.split()] + [("timm", name) for name in TIMM.split()]
+LARGE = """
+torchvision/wide_resnet50_2 torchvision/convnext_tiny timm/resnet50 timm/resnext50_32x4d timm/densenet121
+timm/res2net50_14w_8s
+"""
+"""Those whose like is among the others: they take a third of the time, and run with -m exhaustive."""
+
+ALL = [
+    pytest.param(source, name, marks=[pytest.mark.exhaustive] if f"{source}/{name}" in LARGE.split() else [])
+    for source, names in (("torchvision", TORCHVISION), ("timm", TIMM))
+    for name in names.split()
+]
 
 
 def build(source: str, name: str) -> nn.Module:
