@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -120,9 +121,9 @@ class PatchData(LightningDataModule):
         self.validation: NDArray[np.int64] | None = None
         self.testing: dict[str, tuple[PatchSet, NDArray[np.int64]]] = {}
 
+    @abstractmethod
     def folders(self) -> dict[str, Path]:
         """Returns the folder of each set, by name."""
-        raise NotImplementedError
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
