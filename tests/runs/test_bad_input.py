@@ -51,6 +51,10 @@ CASES = {
         ["--config=configs/digits_grid.yaml", MODEL + "backbone_args.kernel_sise=3"],
         "unknown option --model.init_args.backbone_args.kernel_sise; did you mean --model.init_args.backbone_args.k",
     ),
+    "wrong gradients": (
+        ["--config=configs/moving_shapes.yaml", "--data.init_args.train_size=4", "--trainer.precision=bf16-mixed"],
+        "trainer.precision=bf16-mixed: on a CPU torch's bfloat16 gradients of 3D convolutions such as network.",
+    ),
     "data missing": (["--config=configs/mnist_grid.yaml"], "no MNIST data: looked for data/MNIST/raw/train-images"),
 }  # fmt: skip
 

@@ -155,6 +155,25 @@ class StopOnNaN(Callback):
             self.losses.clear()
 
 
+class RefuseWrongGradients(Callback):
+    """Refuses what torch computes wrongly: weights of 3D convolutions trained in bfloat16 on a CPU.
+
+    Seen with torch 2.14.1 (oneDNN): where a map has two cells in time, gradients of 3x3x3 kernels are whatever the
+    memory held; with one cell the process is aborted. Forward passes are right.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raises TinvError before the first step."""
+        if trainer.strategy.root_device.type != "cpu" or not str(trainer.precision).startswith("bf16"):
+            return
+        for name, module in pl_module.named_modules():
+            if isinstance(module, torch.nn.Conv3d) and module.weight.requires_grad:
+                raise TinvError(
+                    f"trainer.precision={trainer.precision}: on a CPU torch's bfloat16 gradients of 3D convolutions "
+                    f"such as {name} are wrong; use --trainer.precision=32-true"
+                )
+
+
 class StopTogether(Callback):
     """Ends all processes of a distributed run at once on SIGTERM, whether one of them gets it or, as under Slurm, all.
 

@@ -23,6 +23,7 @@ from tinv.report.tables import print_results
 from tinv.runs.callbacks import (
     BestCheckpoint,
     LastCheckpoint,
+    RefuseWrongGradients,
     SeedEachEpoch,
     StopOnNaN,
     StopTogether,
@@ -59,7 +60,7 @@ def fit(configuration: Configuration) -> int:
     last = LastCheckpoint(folder)
     best = BestCheckpoint(folder, values["checkpoint"]["monitor"], values["checkpoint"]["mode"])
     seeding = SeedEachEpoch(int(values["seed_everything"]))
-    callbacks: list[Callback] = [StopTogether(folder), StopOnNaN(folder), seeding, last, best]
+    callbacks: list[Callback] = [StopTogether(folder), RefuseWrongGradients(), StopOnNaN(folder), seeding, last, best]
     trainer = configuration.make_trainer(callbacks, folder.path)
     model, data = configuration.model, configuration.datamodule
     ok = False
