@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinv.report.collect import Cell, order
 from tinv.report.published import written
+from tinv.report.training_curves import training_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +33,7 @@ def pictures(cells: Sequence[Cell], title: str) -> dict[str, Figure]:
         "": accuracy_bars(done, title) or grid_maps(done, title),
         "tradeoff": trade_off(done, title),
         "curves": curves(done, title),
+        "training": training_curves(done, title),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
