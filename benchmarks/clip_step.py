@@ -39,8 +39,8 @@ def tinv_step(caches: str) -> float:
 
     data = {"absent": "skip", "cache": 128, "cache_dir": caches, "batch_size": BATCH, "num_workers": 0}
     words = [f"--data.init_args.{key}={value}" for key, value in data.items()]
-    trainer_options = {"max_epochs": EPOCHS, "limit_train_batches": STEPS, "limit_val_batches": 1, "precision": "32-true"}
-    words += [f"--trainer.{key}={value}" for key, value in trainer_options.items()]
+    options = {"max_epochs": EPOCHS, "limit_train_batches": STEPS, "limit_val_batches": 1, "precision": "32-true"}
+    words += [f"--trainer.{key}={value}" for key, value in options.items()]
     with tempfile.TemporaryDirectory() as place:
         folder, clock = RunFolder(Path(place)), Clock()
         configuration = Configuration(["--config=configs/action_recognition.yaml", *words])

@@ -194,7 +194,8 @@ def _decode(
         else:
             number += 1
         if number in wanted:
-            found.append(reformatter.reformat(frame, format="rgb24").to_ndarray())
+            colours = reformatter.reformat(frame, format="rgb24").to_ndarray()
+            found.append(np.asarray(colours, dtype=np.uint8))
             if number == numbers[-1]:
                 return found
     return None
