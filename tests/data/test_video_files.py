@@ -1,4 +1,5 @@
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,15 @@ def test_a_video_that_has_changed_since_is_named(tmp_path):
 
 def test_without_pyav_one_line_says_what_to_install(tmp_path, monkeypatch):
     write_video(tmp_path / "a.avi", frames=3)
-    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(TinvError, match=r"pip install 'tinv\[video\]'"):
         scan(tmp_path / "a.avi")
+
+
+def test_without_pyav_videos_are_not_taken_for_damaged_once_it_is_there(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.avi", frames=3)
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "av", None)
+        with pytest.raises(TinvError, match=r"pip install 'tinv\[video\]'"):
+            index_videos(videos(tmp_path, "a.avi"), tmp_path / "caches")
+    assert index_videos(videos(tmp_path, "a.avi"), tmp_path / "caches").frames.tolist() == [3]

@@ -57,7 +57,12 @@ def index_videos(files: VideoFiles, cache: Path, workers: int = 0) -> VideoIndex
         files: to look through.
         cache: folder of all caches.
         workers: processes that decode.
+
+    Raises:
+        TinvError: without PyAV, if any is a file: not being able to decode is no damage, and not kept in mind.
     """
+    if any(not files.path(number).is_dir() for number in range(len(files))):
+        _import_av()
     place = cache / f"videos-{files.fingerprint()[:24]}"
     make_once(place, "an index of videos", lambda temporary: _write_index(files, temporary, workers))
     with np.load(place / "index.npz") as arrays:
@@ -201,6 +206,14 @@ def _decode(
     return None
 
 
+def _import_av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise TinvError("videos are decoded with PyAV: pip install 'tinv[video]'") from error
+    return av
+
+
 class _Opened:
     """A container and its first stream of pictures; decodes in one thread, since workers decode side by side."""
 
@@ -208,10 +221,7 @@ class _Opened:
         self.path = path
 
     def __enter__(self) -> tuple[Any, Any]:
-        try:
-            import av
-        except ImportError as error:
-            raise TinvError("videos are decoded with PyAV: pip install 'tinv[video]'") from error
+        av = _import_av()
         try:
             self.container = av.open(str(self.path), metadata_errors="replace")
         except (OSError, ValueError) as error:
