@@ -5,29 +5,25 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from tinv.data.cache_folder import default_folder
 from tinv.data.clip_batches import ClipDataset, Clips, WholeVideo, one_after_the_other, one_each
-from tinv.data.file_batches import FileLoader, epoch_of
+from tinv.data.file_data import FileData
 from tinv.data.image_cache import ImageCache
 from tinv.data.image_files import OnError, image_files
-from tinv.data.in_memory import Batch, BatchOrder, data_root, rank_and_ranks, shuffled
+from tinv.data.in_memory import Batch, data_root
 from tinv.data.video_files import VideoFiles, VideoIndex, index_videos
 from tinv.errors import TinvError, unknown
 
 MEAN = (114.7748, 107.7354, 99.4750)
 """Of red, green and blue, 0 to 255; taken off, and nothing else (Hara et al., 2018)."""
 
-Set = Literal["train", "val", "test"]
 
-
-class ActionClips(LightningDataModule):
+class ActionClips(FileData):
     """Base of the data modules of videos with official splits. A subclass says in `read_split` what these are.
 
     Training takes one clip of each video an epoch, from anywhere; validation the middle one of each test video; the
@@ -51,7 +47,6 @@ class ActionClips(LightningDataModule):
     """
 
     num_classes: int
-    test_sets = ("test",)
 
     def __init__(
         self,
@@ -68,27 +63,21 @@ class ActionClips(LightningDataModule):
         seed: int | None = None,
         cache_dir: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(on_error, batch_size, num_workers, seed, cache_dir)
         if split not in (1, 2, 3):
             raise TinvError(f"split must be 1, 2 or 3, not {split}")
-        for key, value in (("frames", frames), ("size", size), ("batch_size", batch_size)):
+        for key, value in (("frames", frames), ("size", size)):
             if value < 1:
                 raise TinvError(f"{key} must be 1 or more, not {value}")
-        for key, choice in (("absent", absent), ("on_error", on_error)):
-            if choice not in get_args(OnError):
-                raise unknown(key, choice, get_args(OnError))
+        if absent not in get_args(OnError):
+            raise unknown("absent", absent, get_args(OnError))
         if cache is not None and cache < size:
             raise TinvError(f"cache={cache} keeps frames smaller than size={size}; make it {size} or more")
         self.cache_side = cache
         self.root, self.split, self.frames, self.size, self.augments = data_root(root), split, frames, size, augment
         self.absent: OnError = absent
-        self.on_error: OnError = on_error
-        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self.cache_dir = Path(cache_dir) if cache_dir else default_folder()
         self.found: dict[str, tuple[VideoFiles, VideoIndex, list[int]]] = {}
         self.counts: dict[str, int] = {}
-        self.skipped: set[str] = set()
-        self.loaders: dict[str, FileLoader] = {}
 
     @abstractmethod
     def read_split(self) -> tuple[Path, dict[str, list[tuple[str, int]]], list[str]]:
@@ -116,8 +105,6 @@ class ActionClips(LightningDataModule):
         """
         if self.found:
             return
-        if self.seed is None:
-            self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         folder, sets, classes = self.read_split()
         _check_names(sets)
         for name, listed in sets.items():
@@ -150,46 +137,19 @@ class ActionClips(LightningDataModule):
     def _cache(self, files: VideoFiles) -> ImageCache | None:
         return None if self.cache_side is None else ImageCache(self.cache_dir, files, WholeVideo(self.cache_side))
 
-    def _clips(self, name: Set) -> Clips:
+    def _clips(self, name: str) -> Clips:
         self.setup()
         _, index, good = self.found["train" if name == "train" else "test"]
         if name == "test":
             return one_after_the_other(index, good, self.frames)
         return one_each(index, good, None if name == "train" and self.augments else self.frames)
 
-    def _loader(self, name: Set) -> FileLoader:
-        # kept, and with it its workers, from epoch to epoch
-        if name not in self.loaders:
-            clips = self._clips(name)
-            files, index, _ = self.found["train" if name == "train" else "test"]
-            augment = name == "train" and self.augments
-            data = ClipDataset(files, index, clips, self.frames, self.size, augment, self.seed or 0, self._cache(files))
-            count = len(data)
-
-            epoch, seed = epoch_of(self) if name == "train" else (lambda: 0), self.seed or 0
-
-            def order() -> Tensor:
-                return shuffled(count, seed, epoch()) if name == "train" else torch.arange(count)
-
-            batches = BatchOrder(count, self.batch_size, order, even=name == "train")
-            self.loaders[name] = FileLoader(data, batches, self.num_workers, self.on_error, self.skipped, epoch)
-        return self.loaders[name]
-
-    def train_dataloader(self) -> FileLoader:
-        """Returns the training batches."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> FileLoader:
-        """Returns the validation batches: the middle clip of each test video."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> list[FileLoader]:
-        """Returns the test batches: all clips of each test video, in order."""
-        return [self._loader("test")]
-
-    def predict_dataloader(self) -> list[FileLoader]:
-        """Returns what `test_dataloader` returns."""
-        return self.test_dataloader()
+    def dataset(self, name: str) -> ClipDataset:
+        """Returns what reads the clips of a set."""
+        clips = self._clips(name)
+        files, index, _ = self.found["train" if name == "train" else "test"]
+        augment = name == "train" and self.augments
+        return ClipDataset(files, index, clips, self.frames, self.size, augment, self.seed, self._cache(files))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the network's input of a batch of bytes, on the device it is on: (N, 3, T, H, W) float32."""
@@ -200,15 +160,7 @@ class ActionClips(LightningDataModule):
     def facts(self) -> dict[str, Any]:
         """Counts for results.json, with the checksums of the lists of videos."""
         sums = {f"{name}_sha256": files.sha256() for name, (files, _, _) in self.found.items()}
-        return {**self.counts, **sums, "skipped": len(self.skipped), "skipped_files": sorted(self.skipped)}
-
-    def teardown(self, stage: str) -> None:
-        """Ends the workers, and tells all processes which files were skipped by any."""
-        self.loaders.clear()
-        if rank_and_ranks()[1] > 1:
-            everywhere: list[set[str]] = [set()] * rank_and_ranks()[1]
-            torch.distributed.all_gather_object(everywhere, self.skipped)
-            self.skipped.update(*everywhere)
+        return {**self.counts, **sums, "skipped": len(self.skipped), "skipped_files": sorted(self.skipped)[:100]}
 
 
 def _place(folder: Path, video: str) -> str | None:

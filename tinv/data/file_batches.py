@@ -193,6 +193,10 @@ class BatchDataset(Dataset[FileBatch]):
         # which file each worker has at hand, for when one dies
         self.at_hand = torch.full((MOST_WORKERS,), -1).share_memory_()  # type: ignore[no-untyped-call]
 
+    @abstractmethod
+    def __len__(self) -> int:
+        """Returns how many numbers the list has."""
+
     def file(self, number: int) -> int:
         """Returns the number of the file that a number of the list is read from."""
         return number

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
-from lightning.pytorch import LightningDataModule
-from torch import Tensor, nn
+from torch import nn
 
-from tinv.data.cache_folder import default_folder
 from tinv.data.file_batches import (
     Augmentation,
-    FileLoader,
     ImageDataset,
     Middle,
     RandomResizedCrop,
     Transforms,
     WholeImage,
-    epoch_of,
 )
+from tinv.data.file_data import FileData
 from tinv.data.image_cache import ImageCache, Prepare
 from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, ImageFiles, OnError, find_images, image_files
-from tinv.data.in_memory import Batch, BatchOrder, data_root, normalise, rank_and_ranks, shuffled
+from tinv.data.in_memory import Batch, data_root, normalise
 from tinv.errors import TinvError, nearest, unknown
 
 Augment = Literal["random_resized_crop", "none"]
@@ -34,7 +29,7 @@ CLASS_LISTS = {"imagenet_a_200": "imagenet_a_synsets.txt"}
 """Named subsets of ImageNet's classes, and the files of timm that list them (Hendrycks et al., CVPR 2021)."""
 
 
-class ImageNet(LightningDataModule):
+class ImageNet(FileData):
     """Photographs in class folders, ROOT/train/CLASS/* and ROOT/val/CLASS/*, as ImageNet's; all, or a part of them.
 
     The network sees `size` pixels a side. Validation images are resized and cut in the middle. Test images are the same
@@ -65,7 +60,6 @@ class ImageNet(LightningDataModule):
 
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
-    test_sets = ("test",)
     margin = 0
 
     def __init__(
@@ -89,16 +83,14 @@ class ImageNet(LightningDataModule):
         num_workers: int = 8,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(on_error, batch_size, num_workers, seed, cache_dir)
         if augment not in get_args(Augment):
             raise unknown("augment", augment, get_args(Augment))
-        if on_error not in get_args(OnError):
-            raise unknown("on_error", on_error, get_args(OnError))
         if images_per_class is not None and train_list is not None:
             raise TinvError("images_per_class and train_list both say which images to train on; give one of them")
         resize = round(size * 8 / 7) if resize is None else resize
-        least = {"size": 1, "batch_size": 1, "num_workers": 0, "resize": size, "test_size": size, "cache": size}
-        given = {"size": size, "batch_size": batch_size, "num_workers": num_workers, "resize": resize}
+        least = {"size": 1, "resize": size, "test_size": size, "cache": size}
+        given = {"size": size, "resize": resize}
         given |= {key: value for key, value in (("test_size", test_size), ("cache", cache)) if value is not None}
         for key, value in given.items():
             if value < least[key]:
@@ -110,18 +102,14 @@ class ImageNet(LightningDataModule):
         self.class_list, self.images_per_class, self.train_list = classes, images_per_class, train_list
         self.data_seed, self.size, self.resize, self.test_size = data_seed, size, resize, test_size
         self.augment, self.train_transforms = augment, train_transforms
-        self.cache_side, self.cache_dir = cache, Path(cache_dir).expanduser() if cache_dir else None
-        self.on_error: OnError = on_error
-        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self.skipped: set[str] = set()
+        self.cache_side = cache
         self.found: dict[str, ImageFiles] = {}
-        self.loaders: dict[str, FileLoader] = {}
 
     def prepare_data(self) -> None:
         """Makes the caches, in one process."""
         if self.cache_side is not None:
             for name in ("train", "val", "test"):
-                cache = self._dataset(name).cache
+                cache = self.dataset(name).cache
                 assert cache is not None
                 cache.build(self.num_workers)
 
@@ -134,8 +122,6 @@ class ImageNet(LightningDataModule):
         """
         if self.found:
             return
-        if self.seed is None:
-            self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         root = Path(self.root).expanduser()
         root = root if root.is_dir() else Path(data_root(None)) / self.root
         if not root.is_dir():
@@ -199,71 +185,25 @@ class ImageNet(LightningDataModule):
         self.setup()
         return self.found["val" if name == "test" else name]
 
-    def _dataset(self, name: str) -> ImageDataset:
+    def dataset(self, name: str) -> ImageDataset:
+        """Returns what reads the images of a set."""
         augmentation: Augmentation | None = None
         prepare: Prepare = Middle(self.resize, self.size, self.size)
         if name == "test" and self.test_size is not None:
             prepare = Middle(self.test_size, self.test_size, self.test_size)
         if name == "train" and self.augments:
             prepare = WholeImage(self.cache_side)
-            seed = self.seed or 0
-            transforms = self.train_transforms
-            augmentation = RandomResizedCrop(self.size, seed) if transforms is None else Transforms(transforms, seed)
+            if self.train_transforms is None:
+                augmentation = RandomResizedCrop(self.size, self.seed)
+            else:
+                augmentation = Transforms(self.train_transforms, self.seed)
         files = self._files(name)
-        cache = None
-        if self.cache_side is not None:
-            cache = ImageCache(self.cache_dir or default_folder(), files, prepare)
+        cache = None if self.cache_side is None else ImageCache(self.cache_dir, files, prepare)
         return ImageDataset(files, prepare, augmentation, cache)
-
-    def _loader(self, name: str) -> FileLoader:
-        # kept, and with it its workers, from epoch to epoch
-        if name not in self.loaders:
-            data = self._dataset(name)
-            count = len(data)
-
-            epoch, seed = epoch_of(self) if name == "train" else (lambda: 0), self.seed or 0
-
-            def order() -> Tensor:
-                return shuffled(count, seed, epoch()) if name == "train" else torch.arange(count)
-
-            batches = BatchOrder(count, self.batch_size, order, even=name == "train")
-            self.loaders[name] = FileLoader(
-                data,
-                batches,
-                self.num_workers,
-                self.on_error,
-                self.skipped,
-                epoch,
-            )
-        return self.loaders[name]
-
-    def train_dataloader(self) -> FileLoader:
-        """Returns the training batches."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> FileLoader:
-        """Returns the validation batches, in order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> list[FileLoader]:
-        """Returns the test batches, in order."""
-        return [self._loader("test")]
-
-    def predict_dataloader(self) -> list[FileLoader]:
-        """Returns what `test_dataloader` returns."""
-        return self.test_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the network's input of a batch of bytes, on the device it is on: (N, 3, H, W) float32."""
         return batch._replace(image=normalise(batch.image, self.mean, self.std).permute(0, 3, 1, 2))
-
-    def teardown(self, stage: str) -> None:
-        """Ends the workers, and tells all processes which files were skipped by any."""
-        self.loaders.clear()
-        if rank_and_ranks()[1] > 1:
-            everywhere: list[set[str]] = [set()] * rank_and_ranks()[1]
-            torch.distributed.all_gather_object(everywhere, self.skipped)
-            self.skipped.update(*everywhere)
 
 
 def read_class_list(name: str) -> list[str]:

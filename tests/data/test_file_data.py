@@ -1,0 +1,33 @@
+import pytest
+
+from tinv.data import HMDB51, UCF101, ImageNet
+from tinv.errors import TinvError
+
+MODULES = [ImageNet, UCF101, HMDB51]
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("batch_size", 0, "batch_size=0 must be at least 1"),
+        ("num_workers", -1, "num_workers=-1 must be at least 0"),
+        ("on_error", "ignore", "ignore"),
+    ],
+)
+def test_values_out_of_range_are_named(module, key, value, message):
+    with pytest.raises(TinvError, match=message):
+        module(**{key: value})
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_seed_is_the_runs_unless_one_is_given(module, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert module().seed == 7
+    assert module(seed=3).seed == 3
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_cache_folder_may_begin_with_the_home(module, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert module(cache_dir="~/caches").cache_dir == tmp_path / "caches"
