@@ -1,4 +1,6 @@
 import itertools
+from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -185,3 +187,54 @@ def test_the_same_door_leads_to_timm_and_torchvision(source, channels):
 def test_torchvision_refuses_other_than_three_channels():
     with pytest.raises(TinvError, match="takes 3 channels, the images have 1; use source timm"):
         create_backbone("resnet18", "torchvision", num_classes=7, in_channels=1)
+
+
+@pytest.mark.parametrize("source", ["timm", "torchvision"])
+def test_options_that_a_source_does_not_take_are_named(source):
+    with pytest.raises(TinvError, match=f"{source}'s resnet18 cannot be built with .*'depht': 3.*unexpected keyword"):
+        create_backbone("resnet18", source, num_classes=2, depht=3)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """torch.hub's folder of downloads, and nothing to download from."""
+
+    def out_of_reach(*args, **kwargs):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", out_of_reach)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", out_of_reach)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("timm", "resnet18"), ("torchvision", "resnet18"), ("tinv", "resnet"), ("tinv", "densenet121")]
+)
+def test_weights_out_of_reach_are_one_line(hub, source, name):
+    message = (
+        rf"the pretrained weights of .*{name} cannot be fetched \(.*Name or service not known.*in a file \(weights\)"
+    )
+    with pytest.raises(TinvError, match=message):
+        create_backbone(name, source, num_classes=2, pretrained=True, input_size=(64, 64))
+
+
+def test_torchvision_weights_at_hand_are_loaded(hub):
+    other = create_backbone("squeezenet1_0", "torchvision", num_classes=1000)
+    torch.save(other.state_dict(), hub / "squeezenet1_0-b66bff10.pth")
+    network = create_backbone("squeezenet1_0", "torchvision", num_classes=1000, pretrained=True)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[key], rtol=0, atol=0)
+
+
+def test_no_code_in_downloaded_weights_is_run(hub, tmp_path):
+    class Code:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "was run",)
+
+    torch.save({"features.0.weight": Code()}, hub / "squeezenet1_0-b66bff10.pth")
+    with pytest.raises(TinvError, match="torchvision's squeezenet1_0 cannot be fetched"):
+        create_backbone("squeezenet1_0", "torchvision", num_classes=1000, pretrained=True)
+    assert not (tmp_path / "was run").exists()

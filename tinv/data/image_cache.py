@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tinv.data.cache_folder import ABOUT, is_made, make_once
 from tinv.data.image_files import ImageFiles
 from tinv.errors import TinvError
+from tinv.progress import progress
 
 DAMAGED = -1
 
@@ -77,20 +78,10 @@ class ImageCache:
         (folder / ABOUT).write_text(json.dumps({**about, "damaged": damaged}, indent=2) + "\n")
 
     def _write_pixels(self, pixels: BinaryIO, workers: int) -> tuple[np.ndarray, dict[str, str]]:
-        from rich.console import Console
-        from rich.progress import track
-
         where = np.empty((len(self.files), 3), dtype=np.int64)  # offset, height, width
         damaged, end = {}, 0
-        console = Console(stderr=True)
-        images = track(
-            enumerate(_prepared(self.files, self.prepare, workers)),
-            f"caching {self.files.folder}",
-            len(self.files),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        for number, image in images:
+        images = progress(_prepared(self.files, self.prepare, workers), f"caching {self.files.folder}", len(self.files))
+        for number, image in enumerate(images):
             if isinstance(image, str):
                 damaged[os.fsdecode(self.files.names[number])] = image
                 where[number] = DAMAGED

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tinv.data.cache_folder import ABOUT, make_once
 from tinv.errors import TinvError
+from tinv.progress import progress
 
 SIDE = 64
 """Of a patch, in pixels."""
@@ -89,8 +90,6 @@ def _sheets(folder: Path) -> list[Path]:
 
 
 def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) -> None:
-    from rich.console import Console
-    from rich.progress import track
 
     points = _integers(info, 1)[:, 0]
     rows, columns = _size(sheets[0])
@@ -100,7 +99,6 @@ def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) ->
             f"{info} lists {len(points)} patches, the {len(sheets)} sheets beside it hold "
             f"{each * (len(sheets) - 1) + 1} to {each * len(sheets)}; get the set again"
         )
-    console = Console(stderr=True)
     with (temporary / "patches.bin").open("wb") as file, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
 
         def parse(number: int) -> None:
@@ -109,9 +107,7 @@ def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) ->
             os.pwrite(file.fileno(), patches.data, number * each * SIDE**2)
 
         done = pool.map(parse, range(len(sheets)))
-        for _ in track(
-            done, f"reading {folder}", len(sheets), console=console, disable=not console.is_terminal, transient=True
-        ):
+        for _ in progress(done, f"reading {folder}", len(sheets)):
             pass
     np.save(temporary / "points.npy", points)
     (temporary / ABOUT).write_text(json.dumps({"folder": str(folder), "patches": len(points)}, indent=2) + "\n")

@@ -27,6 +27,7 @@ from tinv.data.image_files import (
 from tinv.data.patch_pairs import all_pairs
 from tinv.data.patch_set import SIDE, write_patch_set
 from tinv.errors import TinvError
+from tinv.progress import progress
 
 if TYPE_CHECKING:
     from cv2 import KeyPoint
@@ -122,10 +123,6 @@ class PhotoPatches(PatchData):
         return {name: self._place / name for name in SETS}
 
     def _make(self, files: ImageFiles, temporary: Path) -> None:
-        from rich.console import Console
-        from rich.progress import track
-
-        console = Console(stderr=True)
         begin = 0
         for name, count in zip(SETS, self.counts, strict=True):
             numbers = range(begin, begin + count)
@@ -133,9 +130,7 @@ class PhotoPatches(PatchData):
             find = partial(find_points, copies=self.copies, most=self.points, seed=self.patch_seed)
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 found = pool.map(lambda number, find=find: find(files.path(number), number), numbers)
-                groups = list(
-                    track(found, f"finding points for {name}", count, console=console, disable=not console.is_terminal)
-                )
+                groups = list(progress(found, f"finding points for {name}", count))
             write_found(temporary / name, groups, self.test_pairs, (self.patch_seed, begin))
         about = {"photographs": self.counts, "copies": self.copies, "points": self.points, "seed": self.patch_seed}
         (temporary / ABOUT).write_text(json.dumps(about, indent=2) + "\n")

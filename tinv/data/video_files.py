@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tinv.data.cache_folder import ABOUT, make_once
 from tinv.data.image_files import SUFFIXES, ImageFiles, read_pixels
 from tinv.errors import TinvError
+from tinv.progress import progress
 
 CUT_SHORT = 0.9
 """A video whose file holds less than this part of the frames that its header names is damaged."""
@@ -72,16 +73,9 @@ def index_videos(files: VideoFiles, cache: Path, workers: int = 0) -> VideoIndex
 
 
 def _write_index(files: VideoFiles, temporary: Path, workers: int) -> None:
-    from rich.console import Console
-    from rich.progress import track
-
     loader: DataLoader[Any] = DataLoader(_Scanned(files), batch_size=None, num_workers=workers)
-    console = Console(stderr=True)
     times, keys, damaged = [], [], {}
-    found = track(
-        enumerate(loader), f"indexing {files.folder}", len(files), console=console, disable=not console.is_terminal
-    )
-    for number, scanned in found:
+    for number, scanned in enumerate(progress(loader, f"indexing {files.folder}", len(files))):
         if isinstance(scanned, str):
             damaged[number] = scanned
             scanned = (np.empty(0, np.int64), np.empty(0, np.bool_))

@@ -22,6 +22,7 @@ from tinv.measure.networks import (
     prepare,
 )
 from tinv.policies.cards import PADDINGS
+from tinv.progress import progress
 from tinv.runs.folder import versions, write_atomically
 
 if TYPE_CHECKING:
@@ -165,8 +166,6 @@ def _measure(
     args: argparse.Namespace, plain: nn.Module, network: nn.Module, photographs: Photographs
 ) -> dict[str, Any]:
     import torch
-    from rich.console import Console
-    from rich.progress import track
 
     from tinv.measure.attribution import explanation, variants
     from tinv.metrics import Accuracy, ShiftConsistency
@@ -193,12 +192,9 @@ def _measure(
             part.consistency.to(device)
     layers = LayerEquivariance(network, example, shift, args.motion) if "layers" in args.metrics else None
     batches = -(-len(files) // args.batch_size)
-    console = Console(stderr=True)
     seen = 0
     with torch.no_grad(), autocast(args.precision, device):
-        for images, targets, index in track(
-            photographs.batches(device), "measuring", batches, console=console, disable=not console.is_terminal
-        ):
+        for images, targets, index in progress(photographs.batches(device), "measuring batches", batches):
             if not labelled:
                 targets = torch.full_like(targets, UNLABELLED)
             logits = network(centre_view(images, shift, args.motion))

@@ -107,12 +107,14 @@ def with_policies(
     plain: nn.Module, args: argparse.Namespace, size: tuple[int, int], padding: str, pool: str
 ) -> nn.Module:
     """Returns the network under policies, with the weights of the plain one, which it is itself if all are `keep`."""
-    from tinv.models import create_backbone
+    from tinv.models import create_backbone, under_policies
 
     policies: dict[str, Any] = {"padding": padding, "subsampling": args.subsampling, "pool": pool, "stem": args.stem}
     if all(value == "keep" for value in policies.values()):
         return plain
-    network = create_backbone(args.backbone, args.source, num_classes=args.num_classes, input_size=size, **policies)
+    if args.source != "tinv":
+        return under_policies(plain, f"{args.source}'s {args.backbone}", 3, size, policies)
+    network = create_backbone(args.backbone, num_classes=args.num_classes, input_size=size, **policies)
     network.load_state_dict(plain.state_dict())
     return network
 

@@ -22,6 +22,7 @@ from tinv.measure.networks import (
     with_policies,
 )
 from tinv.policies.cards import PADDINGS
+from tinv.progress import progress
 from tinv.runs.folder import versions, write_atomically
 
 if TYPE_CHECKING:
@@ -95,8 +96,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _probe(args: argparse.Namespace, photographs: Any) -> dict[str, list[Readout]]:
     import torch
-    from rich.console import Console
-    from rich.progress import Progress
 
     from tinv.measure.location_probe import APART, LocationProbe
 
@@ -105,17 +104,15 @@ def _probe(args: argparse.Namespace, photographs: Any) -> dict[str, list[Readout
     plain = plain_network(args, size)
     images = torch.cat([part for part, _, _ in photographs.batches(device)])
     found: dict[str, list[Readout]] = {}
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress, autocast(args.precision, device):
-        task = progress.add_task("probing", total=len(args.padding) * len(args.distances))
+    with autocast(args.precision, device):
         for padding in args.padding:
             pool = args.pool or ("full" if padding.startswith("full") else "keep")
             network = with_policies(plain, args, size, padding, pool).to(device)
             reader = LocationProbe(network.to(memory_format=torch.channels_last), images, args.seed, args.batch_size)
-            found[padding] = []
-            for distance in sorted(set(args.distances)):
-                found[padding].append(reader.read(distance))
-                progress.advance(task)
+            distances = sorted(set(args.distances))
+            found[padding] = [
+                reader.read(distance) for distance in progress(distances, f"probing {padding}", len(distances))
+            ]
     return found
 
 

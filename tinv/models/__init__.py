@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -91,7 +93,7 @@ def create_backbone(
         build = _timm if source == "timm" else _torchvision
         network = build(name, num_classes, in_channels, pretrained, backbone_args)
     if source != "tinv" or not {"padding", "subsampling"} & _own_options(name):
-        network = _under_policies(network, f"{source}'s {name}", in_channels, tuple(input_size), axes, policies)
+        network = under_policies(network, f"{source}'s {name}", in_channels, tuple(input_size), policies, axes)
     if weights is not None:
         from tinv.models.weights import load_file
 
@@ -103,9 +105,27 @@ def create_backbone(
     return network
 
 
-def _under_policies(
-    original: nn.Module, name: str, in_channels: int, size: tuple[int, ...], axes: Axes, policies: dict[str, Any]
+def under_policies(
+    original: nn.Module,
+    name: str,
+    in_channels: int,
+    size: tuple[int, ...],
+    policies: dict[str, Any],
+    axes: Axes = "space",
 ) -> nn.Module:
+    """Returns a network under policies, by `tinv.convert`, or itself if they change nothing.
+
+    Args:
+        original: maps (N, in_channels, *size); left as it is.
+        name: of it, for messages.
+        in_channels: of the image.
+        size: (H, W) in pixels, or (T, H, W).
+        policies: `padding`, `subsampling`, `pool` and `stem`.
+        axes: what they treat in clips.
+
+    Raises:
+        TinvError: if the network cannot take them.
+    """
     from tinv.policies.convert import convert_if_needed
 
     try:
@@ -137,13 +157,16 @@ def _own(
             f"there are no pretrained weights of {name} to fetch; set pretrained: false, name a file of them with "
             "weights, or use source timm"
         )
+    from tinv.models.weights import fetching
+
     given = {**common, "input_size": size, **policies}
     for key in args:
         if key not in options - set(given):
             raise unknown(f"key backbone_args.{key} of {name}:", key, sorted(options - set(given)))
     builder = getattr(importlib.import_module(f"tinv.models.{name}"), name)
     try:
-        network: nn.Module = builder(**{key: value for key, value in given.items() if key in options}, **args)
+        with fetching(name, common["pretrained"]):
+            network: nn.Module = builder(**{key: value for key, value in given.items() if key in options}, **args)
         # a map that is too small is found now, before any training
         with torch.no_grad():
             training = network.training
@@ -154,28 +177,48 @@ def _own(
     return network
 
 
+@contextmanager
+def _options_checked(name: str, args: dict[str, Any]) -> Iterator[None]:
+    """Says in one line that the source's own builder could not take the options given."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not args:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise TinvError(f"{name} cannot be built with backbone_args {args} ({reason})") from error
+
+
 def _timm(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
     import timm
 
+    from tinv.models.weights import fetching
+
     if not timm.is_model(name):
         raise unknown("backbone of source timm", name, timm.list_models())
-    network: nn.Module = timm.create_model(
-        name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **args
-    )
+    with _options_checked(f"timm's {name}", args), fetching(f"timm's {name}", pretrained):
+        network: nn.Module = timm.create_model(
+            name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **args
+        )
     return network
 
 
 def _torchvision(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
     from torchvision import models
 
+    from tinv.models.weights import fetching
+
     if name not in models.list_models():
         raise unknown("backbone of source torchvision", name, models.list_models())
     if in_channels != 3:
         raise TinvError(f"torchvision's {name} takes 3 channels, the images have {in_channels}; use source timm")
-    if not pretrained:
-        network: nn.Module = models.get_model(name, num_classes=num_classes, **args)
-        return network
-    network = models.get_model(name, weights="DEFAULT", **args)
+    with _options_checked(f"torchvision's {name}", args), fetching(f"torchvision's {name}", pretrained):
+        if not pretrained:
+            network: nn.Module = models.get_model(name, num_classes=num_classes, **args)
+            return network
+        # its builder unpickles whatever lies in torch.hub's folder: read once before as plain tensors, or not at all
+        models.get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        network = models.get_model(name, weights="DEFAULT", **args)
     _replace_head(network, num_classes)
     return network
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,29 @@ from tinv.models.features import classifier_name
 HOLDERS = ("state_dict", "model", "model_state_dict")
 PREFIXES = ("module.", "network.", "_orig_mod.")
 """Of networks that were wrapped when they were saved: by DDP, by tinv's task, by torch.compile."""
+
+
+@contextmanager
+def fetching(network: str, pretrained: bool) -> Iterator[None]:
+    """Around what builds a network: says in one line why its pretrained weights could not be had.
+
+    Args:
+        network: whose weights they are.
+        pretrained: whether any are fetched; without, nothing is done.
+
+    Raises:
+        TinvError: if the source has no weights of this network, is out of reach, or sends a damaged file.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        if not pretrained:
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise TinvError(
+            f"the pretrained weights of {network} cannot be fetched ({reason}); give them in a file (weights), or set "
+            "pretrained: false"
+        ) from error
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,36 @@
+"""How far long work is: a bar at a terminal, a line a minute in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PAUSE = 60.0
+"""Seconds between two lines where there is no terminal; shorter work stays silent."""
+
+
+def progress(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """Passes items on, and says on stderr how many have been.
+
+    Args:
+        items: to pass on.
+        what: is done to them, such as "measuring".
+        total: how many there are.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        yield from track(items, what, total, console=console)
+        return
+    told = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - told >= PAUSE:
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            told = time.monotonic()
+        yield item
