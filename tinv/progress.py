@@ -13,6 +13,19 @@ PAUSE = 60.0
 """Seconds between two lines where there is no terminal; shorter work stays silent."""
 
 
+class MinuteLines:
+    """Says on stderr how far work is, at most once in `PAUSE` seconds."""
+
+    def __init__(self) -> None:
+        self.told = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: float) -> None:
+        """Says that `done` of `total` are done, if the last line is long enough ago."""
+        if time.monotonic() - self.told >= PAUSE:
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            self.told = time.monotonic()
+
+
 def progress(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     """Passes items on, and says on stderr how many have been.
 
@@ -28,9 +41,7 @@ def progress(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     if console.is_terminal:
         yield from track(items, what, total, console=console)
         return
-    told = time.monotonic()
+    lines = MinuteLines()
     for done, item in enumerate(items):
-        if time.monotonic() - told >= PAUSE:
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
-            told = time.monotonic()
+        lines(what, done, total)
         yield item

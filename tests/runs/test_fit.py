@@ -49,6 +49,18 @@ def test_the_same_configuration_and_seed_give_the_same_run():
     assert (one / "metrics.csv").read_bytes() != (other / "metrics.csv").read_bytes()
 
 
+def test_a_log_file_is_told_how_far_long_epochs_are(monkeypatch, capsys):
+    fit()
+    assert "batches:" not in capsys.readouterr().err  # under a minute: the line of each epoch is enough
+    monkeypatch.setattr("tinv.progress.PAUSE", 0.0)
+    fit()
+    lines = capsys.readouterr().err.splitlines()
+    for what in ("epoch 1, training batches", "epoch 3, training batches", "validation batches", "test batches"):
+        told = [line for line in lines if line.startswith(f"{what}: ")]
+        assert told, what
+        assert told[0].startswith(f"{what}: 1 of ")
+
+
 def test_the_best_checkpoint_is_the_one_tested():
     folder = fit()
     weights = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)

@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from tinv.errors import TinvError
+from tinv.progress import MinuteLines
 from tinv.runs.folder import RunFolder, write_atomically
 
 
@@ -109,6 +110,48 @@ def table_csv(rows: list[dict[str, float]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+class ProgressLines(Callback):
+    """Stands in for the progress bar in a log file: a line a minute within long epochs and tests."""
+
+    def __init__(self) -> None:
+        self.lines = MinuteLines()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts the batches of an epoch."""
+        what = f"epoch {trainer.current_epoch + 1}, training batches"
+        self._tell(trainer, what, batch_idx, trainer.num_training_batches)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Counts the batches of a validation."""
+        self._tell(trainer, "validation batches", batch_idx, trainer.num_val_batches[dataloader_idx])
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Counts the batches of a test set."""
+        self._tell(trainer, "test batches", batch_idx, trainer.num_test_batches[dataloader_idx])
+
+    def _tell(self, trainer: Trainer, what: str, batch_idx: int, total: float) -> None:
+        if trainer.is_global_zero:
+            self.lines(what, batch_idx + 1, total)
 
 
 class SeedEachEpoch(Callback):

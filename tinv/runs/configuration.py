@@ -23,6 +23,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from tinv.errors import TinvError, nearest, unknown
 from tinv.nested import lay_over
+from tinv.runs.callbacks import ProgressLines
 from tinv.runs.options import TOP_LEVEL, find_config, option_pairs, read_yaml
 from tinv.runs.wandb_run import WandbMode, wandb_logger
 
@@ -137,11 +138,11 @@ class Configuration(LightningCLI):
             folder: where Lightning writes what it writes unasked.
         """
         options = dict(self.config_init["trainer"])
-        # a bar where it can be seen; elsewhere LastCheckpoint prints a line an epoch
+        # a bar where it can be seen; elsewhere a line a minute, and LastCheckpoint prints a line an epoch
         bar = sys.stderr.isatty() and options["enable_progress_bar"] is not False
         options["enable_progress_bar"] = bar
-        bars = [RichProgressBar(refresh_rate=5)] if bar else []
-        options["callbacks"] = [*callbacks, *bars, *_as_list(options.get("callbacks"))]
+        progress = RichProgressBar(refresh_rate=5) if bar else ProgressLines()
+        options["callbacks"] = [*callbacks, progress, *_as_list(options.get("callbacks"))]
         if (logger := wandb_logger(self.values["wandb"], self.values, folder)) is not None:
             options["logger"] = [logger, *(_as_list(options["logger"]) if options["logger"] is not False else [])]
         options["default_root_dir"] = options.get("default_root_dir") or str(folder)
