@@ -8,14 +8,11 @@ import pytest
 import torch
 from PIL import Image
 from tiny_run import fit
-from torch import nn
 
 from tinv.cli import main
 from tinv.errors import TinvError
-from tinv.metrics.layer_equivariance import LayerEquivariance
 from tinv.models import create_backbone
 from tinv.models.weights import load_file
-from tinv.policies.convert import convert
 
 MODES = ["RGB", "L", "P", "RGBA", "CMYK", "LA", "1"]
 
@@ -177,61 +174,3 @@ def test_bad_input_is_one_line(capsys):
         captured = capsys.readouterr()
         assert message in captured.err
         assert captured.err.count("\n") == 1
-
-
-def network_with_statistics() -> nn.Module:
-    torch.manual_seed(0)
-    network = create_backbone("resnet18", "torchvision", num_classes=4).double().eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.normal_(module.bias, std=0.1)
-    return network
-
-
-@pytest.mark.parametrize(
-    ("padding", "motion", "exact"),
-    [
-        ("keep", "circular", False),
-        ("same_circular", "circular", True),
-        ("keep", "zero", False),
-        ("full_zero", "zero", False),
-        ("full_background", "zero", True),
-        ("keep", "crop", False),
-    ],
-)
-def test_layer_errors_are_zero_where_the_policy_is_exact(padding, motion, exact):
-    network, example = network_with_statistics(), torch.zeros(1, 3, 64, 64, dtype=torch.float64)
-    if padding != "keep":
-        network = convert(network, padding, pool="full" if "full" in padding else "keep", example_input=example)
-    layers = LayerEquivariance(network, example, 32, motion)
-    assert layers.shift == 32
-    side = 96 if motion == "crop" else 64
-    images = torch.randn(2, 3, side, side, dtype=torch.float64)
-    if motion == "zero":
-        inside = torch.zeros_like(images)
-        inside[:, :, 16:-16, 16:-16] = images[:, :, 16:-16, 16:-16]
-        images = inside
-    layers.update(images)
-    errors = layers.results()
-    assert {error.stride for error in errors} == {2, 4, 8, 16, 32}
-    assert errors[0].layer == "conv1"
-    largest = max(error.error for error in errors)
-    assert largest < 1e-9 if exact else largest > 0.05
-
-
-def test_layer_errors_equal_a_slow_reference():
-    """The first convolution, by hand."""
-    network, example = network_with_statistics(), torch.zeros(1, 3, 32, 32, dtype=torch.float64)
-    layers = LayerEquivariance(network, example, 8, "circular")
-    assert layers.shift == 8
-    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    layers.update(images)
-    with torch.no_grad():
-        still = network.conv1(images.roll((-4, -4), (2, 3)))
-        moved = network.conv1(images.roll((4, 4), (2, 3)))
-        expected = still.roll((4, 4), (2, 3))
-        errors = [float((e - m).norm() / e.norm()) for e, m in zip(expected, moved, strict=True)]
-    assert layers.results()[0].error == pytest.approx(sum(errors) / 2, rel=1e-9)
-    with pytest.raises(TinvError, match="no map of the network has a stride of at most max_shift=1"):
-        LayerEquivariance(network, example, 1, "circular")

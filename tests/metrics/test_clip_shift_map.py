@@ -70,10 +70,17 @@ def test_only_the_first_clips_are_used_if_so_told(network, clips):
     torch.testing.assert_close(few.maps(), all_of_few.maps())
 
 
-def test_images_are_refused(network):
-    image = torch.zeros(1, 2, 5, 7)
-    with pytest.raises(TinvError, match=r"clip_map is for clips \(N, C, T, H, W\); use TranslationMap"):
-        ClipShiftMap().update(network, image, torch.zeros(1, 3), torch.zeros(1), torch.zeros(1))
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((3, 32, 32), "clip_map is for clips; use TranslationMap"),
+        ((3, 4, 32, 32), "clip_map: max_frames=4 moves clips of 4 out of sight"),
+        ((3, 16, 32, 8), "clip_map: max_shift=8 moves clips of 8 out of sight"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_any_training(network, shape, message):
+    with pytest.raises(TinvError, match=message):
+        ClipShiftMap().check(network, shape)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ model:
       - {class_path: tinv.metrics.ShiftConsistency, init_args: {max_shift: 8}}
       - {class_path: tinv.metrics.DiagonalAccuracy, init_args: {max_shift: 8, step: 4}}
       - {class_path: tinv.metrics.WorstCaseAccuracy, init_args: {max_shift: 8, step: 8}}
+      - {class_path: tinv.metrics.LayerEquivariance, init_args: {max_shift: 8, max_images: 1}}
 """
 
 

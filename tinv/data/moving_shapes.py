@@ -27,11 +27,11 @@ Cue = Literal["place", "moment"]
 class MovingShapes(InMemoryData):
     """Clips of one shape that jumps to the right (class 0) or to the left (class 1): Red-Green in time.
 
-    16 frames of 32x32 pixels, a square, disc or cross of a random colour on black, seen in every fourth frame, each
-    time 9 pixels further. The direction decides; by accident,
-    and only in training, so does where (`place`: class 0 at the upper border, class 1 at the lower) or when (`moment`:
-    class 0 in the first eight frames, class 1 in the last) it moves. Two test sets: `similar` has the same accident;
-    `dissimilar` holds the same clips moved by 24 rows to the other border, or by 8 frames to the other moment.
+    16 frames of 32x32 pixels, a square, disc or cross of a random colour on black, seen in every second frame for two
+    or three times, each time 9 pixels further. The direction decides; by accident, and only in training, so does where
+    (`place`: class 0 at the upper border, class 1 at the lower) or when (`moment`: class 0 in the first four frames,
+    class 1 in the last) it moves. Two test sets: `similar` has the same accident; `dissimilar` holds the same clips
+    moved by 24 rows to the other border, or by 12 frames to the other moment.
 
     Args:
         cue: `place` or `moment`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from tinv.progress import progress
 from tinv.runs.folder import versions, write_atomically
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from tinv.measure.images import Photographs
@@ -168,8 +166,7 @@ def _measure(
     import torch
 
     from tinv.measure.attribution import explanation, variants
-    from tinv.metrics import Accuracy, ShiftConsistency
-    from tinv.metrics.layer_equivariance import LayerEquivariance
+    from tinv.metrics import Accuracy, LayerEquivariance, ShiftConsistency
     from tinv.metrics.views import UNLABELLED, centre_view
 
     device = device_of(args.device)
@@ -190,7 +187,8 @@ def _measure(
         parts = variants(plain, example.to(device), args.motion, consistency)
         for part in parts:
             part.consistency.to(device)
-    layers = LayerEquivariance(network, example, shift, args.motion) if "layers" in args.metrics else None
+    for metric in metrics.values():
+        metric.check(network, example.shape[1:])
     batches = -(-len(files) // args.batch_size)
     seen = 0
     with torch.no_grad(), autocast(args.precision, device):
@@ -205,8 +203,6 @@ def _measure(
             for part in parts:
                 if part.network is not None and len(images[some]):
                     part.consistency.update(part.network, images[some], logits[some], targets[some], index[some])
-            if layers is not None and layers.count < LAYER_IMAGES:
-                _update_layers(layers, images[: LAYER_IMAGES - layers.count], shift)
             seen += len(images)
     if not seen:
         raise TinvError(f"no image of {args.images} could be read")
@@ -228,14 +224,21 @@ def _measure(
             "refused": {part.name: part.refusal for part in parts if part.network is None},
             "explanation": explanation(parts, args.motion),
         }
-    if layers is not None:
-        report["layers"] = {"shift": layers.shift, "errors": [vars(error) for error in layers.results()]}
-    _save(args, report, metrics, layers)
+    layers = metrics.get("layers")
+    if isinstance(layers, LayerEquivariance) and layers.layers is not None:
+        report["layers"] = {"shift": layers.layers.shift, "errors": [vars(error) for error in layers.errors()]}
+    _save(args, report, metrics)
     return report
 
 
 def _metrics(args: argparse.Namespace) -> dict[str, InvarianceMetric]:
-    from tinv.metrics import DiagonalAccuracy, ShiftConsistency, TranslationMap, WorstCaseAccuracy
+    from tinv.metrics import (
+        DiagonalAccuracy,
+        LayerEquivariance,
+        ShiftConsistency,
+        TranslationMap,
+        WorstCaseAccuracy,
+    )
 
     shift, motion = args.max_shift, args.motion
     every: dict[str, InvarianceMetric] = {
@@ -243,30 +246,15 @@ def _metrics(args: argparse.Namespace) -> dict[str, InvarianceMetric]:
         "diagonal": DiagonalAccuracy(shift, motion, step=shift // 4, seed=args.seed),
         "worst_case": WorstCaseAccuracy(shift, motion, step=shift // 4, seed=args.seed),
         "map": TranslationMap(shift // 2, shift // 4, motion, max_images=MAP_IMAGES),
+        "layers": LayerEquivariance(shift, motion, max_images=LAYER_IMAGES, seed=args.seed),
     }
     return {name: metric for name, metric in every.items() if name in args.metrics}
 
 
-def _update_layers(layers: Any, images: torch.Tensor, max_shift: int) -> None:
-    # maps of all layers are held at once: few images at a time
-    if layers.motion == "crop":
-        spare = (max_shift - layers.shift) // 2
-        height, width = (size - (max_shift - layers.shift) for size in images.shape[2:])
-        images = images[:, :, spare : spare + height, spare : spare + width]
-    for start in range(0, len(images), 4):
-        layers.update(images[start : start + 4])
-
-
-def _save(args: argparse.Namespace, report: dict[str, Any], metrics: dict[str, Any], layers: Any) -> None:
-    from tinv.measure.pictures import layer_profile
-
+def _save(args: argparse.Namespace, report: dict[str, Any], metrics: dict[str, InvarianceMetric]) -> None:
     try:
-        if "map" in metrics:
-            metrics["map"].save(args.out, "map")
-        if layers is not None:
-            temporary = args.out / ".layers.tmp.png"
-            layer_profile(layers.results(), layers.shift, args.backbone).savefig(temporary, dpi=130)
-            os.replace(temporary, args.out / "layers.png")
+        for name, metric in metrics.items():
+            metric.save(args.out, name)
         write_atomically(args.out / "measure.json", json.dumps(report, indent=2) + "\n")
     except OSError as error:
         raise TinvError(f"cannot write to {args.out} ({error.strerror}); choose another --out") from error
@@ -288,7 +276,7 @@ def _print(report: dict[str, Any]) -> None:
     for key, value in numbers.items():
         if key.endswith(("_low", "_high")):
             continue
-        digits = 3 if key.endswith(("cosine", "mcs")) else 1
+        digits = 3 if key.endswith(("cosine", "mcs", "error_last")) else 1
         ends = [numbers.get(f"{key}_{end}") for end in ("low", "high")]
         interval = " .. ".join(f"{end:.{digits}f}" for end in ends if end is not None)
         table.add_row(key, f"{value:.{digits}f}", interval)

@@ -4,6 +4,7 @@ from tinv.metrics.accuracy import Accuracy
 from tinv.metrics.base import InvarianceMetric
 from tinv.metrics.clip_shift_map import ClipShiftMap
 from tinv.metrics.descriptor_shift import DescriptorShift
+from tinv.metrics.layer_equivariance import LayerEquivariance
 from tinv.metrics.mean_cosine_similarity import MeanCosineSimilarity
 from tinv.metrics.patch_matching import PatchMatching
 from tinv.metrics.shift_accuracy import DiagonalAccuracy, WorstCaseAccuracy
@@ -17,6 +18,7 @@ __all__ = [
     "ClipShiftMap",
     "DescriptorShift",
     "DiagonalAccuracy",
+    "LayerEquivariance",
     "MeanCosineSimilarity",
     "PatchMatching",
     "ShiftConsistency",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torchmetrics import Metric
+
+from tinv.errors import TinvError
 
 
 class InvarianceMetric(Metric):
@@ -27,6 +30,19 @@ class InvarianceMetric(Metric):
     max_shift: int
     margin: int
     room: int = 0
+
+    def check(self, network: nn.Module, shape: Sequence[int]) -> None:
+        """Says before any training whether this can be measured.
+
+        Args:
+            network: that will be measured.
+            shape: (C, H, W) of the images that it sees, (C, T, H, W) of clips.
+
+        Raises:
+            TinvError: if it cannot.
+        """
+        if len(shape) != 3:
+            raise TinvError(f"metric {self.name} is for images; use ClipShiftMap for clips")
 
     @abstractmethod
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:

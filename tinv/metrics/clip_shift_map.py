@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -67,14 +68,18 @@ class ClipShiftMap(InvarianceMetric):
         self.cosine: Tensor
         self.count: Tensor
 
-    def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
-        """Adds a batch of clips (N, C, T, H, W), see InvarianceMetric.update.
+    def check(self, network: nn.Module, shape: Sequence[int]) -> None:
+        """Refuses images, and shifts as large as the clips."""
+        if len(shape) != 4:
+            raise TinvError(f"metric {self.name} is for clips; use TranslationMap for images")
+        for key, most, size in (("max_frames", self.frames[-1], shape[1]), ("max_shift", self.max_shift, shape[3])):
+            if most >= size:
+                raise TinvError(
+                    f"metric {self.name}: {key}={most} moves clips of {size} out of sight; use a smaller one"
+                )
 
-        Raises:
-            TinvError: if they are images.
-        """
-        if images.dim() != 5:
-            raise TinvError(f"metric {self.name} is for clips (N, C, T, H, W); use TranslationMap for images")
+    def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
+        """Adds a batch of clips (N, C, T, H, W), see InvarianceMetric.update."""
         if self.max_clips is not None:
             kept = index < self.max_clips
             images, logits, targets = images[kept], logits[kept], targets[kept]

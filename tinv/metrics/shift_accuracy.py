@@ -35,6 +35,8 @@ class DiagonalAccuracy(ViewMetric):
         known = targets >= 0
         images, targets, index = images[known], targets[known], index[known]
         if not len(images):
+            # no rows, but as wide as those of other processes
+            self.keep(index, *index.new_zeros(2, 0))
             return
         places = range(0, self.max_shift + 1, self.step)
         sums = torch.zeros(2, len(images), dtype=torch.float64, device=images.device)
@@ -47,7 +49,7 @@ class DiagonalAccuracy(ViewMetric):
 
     def results(self) -> dict[str, Tensor]:
         """Returns the percentages; nothing if no image had a label."""
-        if isinstance(self.index, list) and not self.index:
+        if not len(self.table()):
             return {}
         return self.with_intervals(
             {self.name: lambda row: float(100 * row[0]), f"{self.name}_probability": lambda row: float(100 * row[1])}

@@ -117,7 +117,8 @@ class Classification(LightningModule):
         """Builds the network for the data at hand; called by the trainer before each stage, acts once.
 
         Raises:
-            TinvError: if the network cannot be built, or the data leaves less margin than a metric's largest shift.
+            TinvError: if the network cannot be built, a metric cannot measure it, or the data leaves less margin than a
+                metric's largest shift.
         """
         data = getattr(self._trainer, "datamodule", None)
         shape = self.input_shape or getattr(data, "input_shape", None)
@@ -140,6 +141,8 @@ class Classification(LightningModule):
                 rank_zero_info(f"{self.backbone_options['name']} under {conversion.settings}: {conversion.price}")
         margin = getattr(data, "margin", None)
         for metric in self.metrics:
+            if shape is not None:
+                metric.check(self.network, shape)
             if margin is not None and metric.margin > margin:
                 raise TinvError(
                     f"metric {metric.name}: max_shift={metric.max_shift} would push images off the canvas, which "
