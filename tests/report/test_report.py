@@ -15,6 +15,7 @@ from tinv.report.collect import collect
 from tinv.report.pictures import curves, pictures
 from tinv.report.published import Value, published_for, tables
 from tinv.report.shapes import shapes
+from tinv.report.tables import print_results
 
 PAPER = {"valid": (100.0, 0.2), "same_zero": (99.8, 8.4), "same_circular": (73.7, 73.7), "full_zero": (89.7, 89.7)}
 
@@ -280,7 +281,7 @@ def test_curves_of_several_keys_and_of_all_images():
             "model": {"init_args": {"padding": padding, "backbone_args": {"depth": depth}}},
             "data": {"init_args": {"images_per_class": images}},
         }
-        metrics = {"test/acc": 50.0 + number, "test/acc_low": 1.0}
+        metrics = {"test/acc": 50.0 + number, "test/acc_low": 1.0, "test/acc_high": 99.0}
         write_results(Path(f"runs/{number}"), config, metrics)
     [cells] = collect([Path("runs")]).values()
     figure = pictures(cells, "x")["curves"]
@@ -289,6 +290,36 @@ def test_curves_of_several_keys_and_of_all_images():
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sorted(labels) == [f"depth {d}, padding {p}" for d in (18, 50) for p in ("full_zero", "same_zero")]
     assert any(list(line.get_ydata()) == [50, 54, 58] for line in axes.lines)
+
+
+def test_ends_of_intervals_stand_beside_their_number(capsys):
+    metrics = {"test/acc": 60.0, "test/acc_low": 51.5, "test/acc_high": 68.5, "test/hue_low": 7.0}
+    metrics |= {"test/mcs/similar": 0.5, "test/mcs_low/similar": 0.25, "test/mcs_high/similar": 0.75}
+    for seed in (0, 1):
+        config = {"experiment": "one" if seed == 0 else "two", "published": None}
+        for copy in range(seed + 1):
+            write_results(Path(f"runs/{seed}{copy}"), {**config, "seed_everything": copy}, metrics)
+    assert main(["report", "runs", "--format", "md"]) == 0
+    one, two = capsys.readouterr().out.split("## ")[1:]
+    assert one.splitlines()[2] == "| metric | n | mean ± std | 95% interval |"
+    assert "| test/acc | 1 | 60.0 | 51.5 .. 68.5 |" in one
+    assert "| test/mcs/similar | 1 | 0.500 | 0.250 .. 0.750 |" in one
+    # a number of that name without the other end is a number
+    assert "| test/hue_low | 1 | 7.000 |  |" in one
+    assert len(one.strip().splitlines()) == 4 + 3
+    # of several runs the spread over seeds tells more
+    assert two.splitlines()[2] == "| metric | n | mean ± std |"
+    assert len(two.strip().splitlines()) == 4 + 3
+    assert main(["report", "runs", "--format", "csv"]) == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(line["low"], line["high"]) for line in lines if line["metric"] == "test/acc"] == [
+        ("51.5", "68.5"),
+        ("", ""),
+    ]
+    print_results(metrics, None, "here")
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["test/acc", "60.0", "51.5", "..", "68.5"] in printed
+    assert ["test/hue_low", "7.000"] in printed
 
 
 def test_the_page_refers_to_nothing_outside_and_escapes_what_it_shows(capsys):

@@ -265,6 +265,8 @@ def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tinv.report.intervals import interval, without_ends
+
     numbers = report["metrics"]
     options = report["options"]
     network = f"{options['backbone']} ({options['source']}), {options['padding']}, {options['subsampling']}"
@@ -273,13 +275,10 @@ def _print(report: dict[str, Any]) -> None:
     table.add_column("measure")
     table.add_column("value", justify="right")
     table.add_column("95% interval", justify="right")
-    for key, value in numbers.items():
-        if key.endswith(("_low", "_high")):
-            continue
+    for key in without_ends(numbers):
         digits = 3 if key.endswith(("cosine", "mcs", "error_last")) else 1
-        ends = [numbers.get(f"{key}_{end}") for end in ("low", "high")]
-        interval = " .. ".join(f"{end:.{digits}f}" for end in ends if end is not None)
-        table.add_row(key, f"{value:.{digits}f}", interval)
+        ends = " .. ".join(f"{end:.{digits}f}" for end in interval(key, numbers) or ())
+        table.add_row(key, f"{numbers[key]:.{digits}f}", ends)
     Console().print(table)
     for line in report.get("attribution", {}).get("explanation", []):
         print(line)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinv.nested import flatten
 from tinv.report.collect import Cell, Run
+from tinv.report.intervals import without_ends
 from tinv.report.published import written
 from tinv.report.tables import COLUMNS, Row, columns, headings, rows
 
@@ -107,7 +108,8 @@ def _table(cells: Sequence[Cell]) -> str:
 def _row(row: Row, names: Sequence[str]) -> str:
     settings = "".join(_cell(str(value), value) for value in row.cell.setting.values())
     known = row.published.mean if row.published else None
-    values = dict(zip(COLUMNS, [row.metric, row.n, row.mean, known, row.difference, row.cell.note], strict=True))
+    low = row.interval[0] if row.interval else None
+    values = dict(zip(COLUMNS, [row.metric, row.n, row.mean, low, known, row.difference, row.cell.note], strict=True))
     texts = dict(zip(COLUMNS, [*row.texts(), row.cell.note], strict=True))
     return f"<tr>{settings}{''.join(_cell(texts[name], values[name], name) for name in names)}</tr>"
 
@@ -123,7 +125,8 @@ def _right(column: str) -> str:
 
 def _run(cell: Cell, run: Run) -> str:
     settings = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in cell.setting.items())
-    short = [f"{key.removeprefix('test/')} {written(key, v)}" for key, v in run.metrics.items() if "test/" in key]
+    tested = without_ends([key for key in run.metrics if key.startswith("test/")])
+    short = [f"{key.removeprefix('test/')} {written(key, run.metrics[key])}" for key in tested]
     tail = "  ".join(short) if run.status == "finished" else f"{run.status}: {run.error}"
     mark = "" if run.status == "finished" else ' class="bad"'
     config = "\n".join(f"{key}: {json.dumps(value)}" for key, value in flatten(run.config))

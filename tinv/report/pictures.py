@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinv.report.collect import Cell, order
+from tinv.report.intervals import without_ends
 from tinv.report.published import written
 from tinv.report.training_curves import training_curves
 
@@ -177,9 +178,7 @@ def curves(cells: Sequence[Cell], title: str) -> Figure | None:
     common = set.intersection(*(set(cell.values) for cell in cells))
     shown = [name for name in cells[0].values if name.startswith("test/") and name in common]
     # neither bounds, nor single test sets where their mean is there
-    shown = [name for name in shown if not name.endswith(("_low", "_high")) and name.rpartition("/")[0] not in shown][
-        :4
-    ]
+    shown = [name for name in without_ends(shown) if name.rpartition("/")[0] not in shown][:4]
     if len(points) < 2 or len(lines) > 10 or not shown:
         return None
     figure = Figure(figsize=(4.8 * len(shown) + 1.5 * (len(others) > 1), 3.8), layout="constrained")

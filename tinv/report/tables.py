@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tinv.report.collect import Cell
+from tinv.report.intervals import interval, without_ends
 from tinv.report.published import Value, written
 
 
@@ -48,28 +49,40 @@ class Row:
         return self.cell.std(self.metric) if self.metric else None
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """The bootstrap interval over images; none for several runs, whose spread over seeds says more."""
+        if self.n != 1:
+            return None
+        return interval(self.metric, {name: values[0] for name, values in self.cell.values.items()})
+
+    @property
     def difference(self) -> float | None:
         """From the published mean."""
         return self.mean - self.published.mean if self.mean is not None and self.published else None
 
     def texts(self) -> list[str]:
-        """Returns metric, n, mean ± std, published, difference as people write them."""
+        """Returns metric, n, mean ± std, interval, published, difference as people write them."""
         if self.mean is None:
             known = written(self.metric, self.published.mean, self.published.std) if self.published else ""
-            return [self.metric, "0", self.cell.status, known, ""]
-        texts = [self.metric, str(self.n), written(self.metric, self.mean, self.std)]
+            return [self.metric, "0", self.cell.status, "", known, ""]
+        texts = [self.metric, str(self.n), written(self.metric, self.mean, self.std), ends(self.metric, self.interval)]
         if self.published is None or self.difference is None:
             return [*texts, "", ""]
         known = written(self.metric, self.published.mean, self.published.std)
         return [*texts, known, written(self.metric, self.difference, sign="+")]
 
 
+def ends(metric: str, both: tuple[float, float] | None) -> str:
+    """Returns the ends of an interval as people write them; nothing for none."""
+    return "" if both is None else " .. ".join(written(metric, end) for end in both)
+
+
 def rows(cells: Sequence[Cell]) -> list[Row]:
-    """Returns a row for every test metric of every cell, and one for a cell without numbers."""
+    """Returns a row for every test metric of every cell but ends of intervals, and one for a cell without numbers."""
     found = []
     for cell in cells:
         known = cell.published
-        metrics = [name for name in cell.values if name.startswith("test/")]
+        metrics = without_ends([name for name in cell.values if name.startswith("test/")])
         found += [Row(cell, metric, known.get(metric)) for metric in metrics] or [Row(cell, "", None)]
     return found
 
@@ -81,15 +94,20 @@ def headings(cells: Sequence[Cell]) -> list[str]:
     return [name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
 
 
-COLUMNS = ("metric", "n", "mean ± std", "published", "difference", "note")
-NUMBERS = COLUMNS[1:5]
+COLUMNS = ("metric", "n", "mean ± std", "95% interval", "published", "difference", "note")
+NUMBERS = COLUMNS[1:6]
 
 
 def columns(cells: Sequence[Cell]) -> list[str]:
-    """Returns the columns that follow the settings: those of published numbers and of notes where there are any."""
-    published = any(row.published for row in rows(cells))
-    noted = any(cell.note for cell in cells)
-    needless = {*(() if published else ("published", "difference")), *(() if noted else ("note",))}
+    """Returns the columns that follow the settings: intervals, published numbers and notes where there are any."""
+    every = rows(cells)
+    needless = set()
+    if not any(row.interval for row in every):
+        needless |= {"95% interval"}
+    if not any(row.published for row in every):
+        needless |= {"published", "difference"}
+    if not any(cell.note for cell in cells):
+        needless |= {"note"}
     return [name for name in COLUMNS if name not in needless]
 
 
@@ -114,11 +132,16 @@ def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] |
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric")
     table.add_column("this run", justify="right")
+    metrics_shown = without_ends(shown)
+    intervals = {key: both for key in metrics_shown if (both := interval(key, shown))}
+    if intervals:
+        table.add_column("95% interval", justify="right")
     if published:
         table.add_column("published", justify="right")
         table.add_column("difference", justify="right")
-    for key, value in shown.items():
-        row = [key, written(key, value)]
+    for key in metrics_shown:
+        value = shown[key]
+        row = [key, written(key, value), *([ends(key, intervals.get(key))] if intervals else [])]
         if published:
             known = published.get(key)
             row += (
@@ -138,7 +161,7 @@ def print_cells(title: str, cells: Sequence[Cell]) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in head:
         right = name in NUMBERS
-        table.add_column(name, justify="right" if right else "left", no_wrap=name in COLUMNS[:5], overflow="fold")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name in COLUMNS[:6], overflow="fold")
     for line in lines:
         table.add_row(*map(escape, line))
     # a file or another program has room; rich would take it for 80 columns
@@ -191,7 +214,7 @@ def comma_separated(experiments: Mapping[str, Sequence[Cell]]) -> str:
     Settings are the columns of all keys in which the cells of any experiment differ.
     """
     keys = list(dict.fromkeys(key for cells in experiments.values() for key in cells[0].setting))
-    numbers = ("n", "mean", "std", "published", "published_std", "difference", "status", "note")
+    numbers = ("n", "mean", "std", "low", "high", "published", "published_std", "difference", "status", "note")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["experiment", *keys, "metric", *numbers])
@@ -200,6 +223,7 @@ def comma_separated(experiments: Mapping[str, Sequence[Cell]]) -> str:
             known = row.published or Value(float("nan"))
             published: list[Any] = [known.mean, known.std] if row.published else ["", ""]
             settings = [row.cell.setting.get(key, "") for key in keys]
-            values = [row.n, row.mean, row.std, *published, row.difference, row.cell.status, row.cell.note]
+            both: Sequence[Any] = row.interval or ["", ""]
+            values = [row.n, row.mean, row.std, *both, *published, row.difference, row.cell.status, row.cell.note]
             writer.writerow([name, *settings, row.metric, *values])
     return text.getvalue()
