@@ -36,7 +36,7 @@ SMALL = {
         "num_workers=0",
     ],
     "FourQuadrant": ["images=6"],
-    "UCF101": ["frames=4", "size=32", "batch_size=4", "num_workers=0"],
+    "UCF101": ["frames=6", "size=32", "batch_size=4", "num_workers=0"],
     "MovingShapes": ["train_size=40", "val_size=20", "test_size=20"],
     "Brown": ["n_pairs=64", "test_pairs=40", "batch_size=32"],
     "PhotoPatches": [

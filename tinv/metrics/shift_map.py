@@ -1,0 +1,131 @@
+"""What maps over a window of shifts have in common: what is counted, reported, written and drawn."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tinv.metrics.base import InvarianceMetric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLES = {"acc": "accuracy (%)", "consistency": "same answer as unmoved (%)", "mcs": "mean cosine similarity"}
+
+
+@dataclass(frozen=True)
+class ShiftAxis:
+    """One axis of a map.
+
+    Attributes:
+        symbol: of the shift, such as dx.
+        unit: it is counted in.
+        shifts: that are tried, rising, 0 among them.
+        key: under which they are written.
+    """
+
+    symbol: str
+    unit: str
+    shifts: list[int]
+    key: str
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """Where the cells of the first and of the last shift end."""
+        half = (self.shifts[1] - self.shifts[0]) / 2 if len(self.shifts) > 1 else 0.5
+        return self.shifts[0] - half, self.shifts[-1] + half
+
+    @property
+    def ticks(self) -> list[int]:
+        """The shifts, or every so many of them, 0 among them."""
+        middle = self.shifts.index(0)
+        step = -(-len(self.shifts) // 9)
+        return self.shifts[middle % step :: step]
+
+
+class ShiftMap(InvarianceMetric):
+    """Base of the maps over a window of shifts.
+
+    Maps have the shape (rows, columns), from the most negative shift on: `acc` and `consistency` (with the answer to
+    what is not moved) in percent, `mcs`, the mean cosine similarity of the output vectors, in -1..1.
+
+    Args:
+        rows: shifts along the first axis.
+        columns: along the second.
+        what: is moved, for titles.
+    """
+
+    def __init__(self, rows: ShiftAxis, columns: ShiftAxis, what: str) -> None:
+        super().__init__()
+        self.rows, self.columns, self.what = rows, columns, what
+        shape = (len(rows.shifts), len(columns.shifts))
+        for state in ("correct", "agree"):
+            self.add_state(state, torch.zeros(shape, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("cosine", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.correct: Tensor
+        self.agree: Tensor
+        self.cosine: Tensor
+        self.count: Tensor
+
+    def add(self, cells: list[tuple[int, int]], moved: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Adds some cells of the map.
+
+        Args:
+            cells: (row, column) of each.
+            moved: (cells, N, classes), the answers to what was moved.
+            logits: (N, classes), those to the same not moved.
+            targets: (N,) classes.
+        """
+        rows, columns = (torch.tensor(axis, device=moved.device) for axis in zip(*cells, strict=True))
+        answers = moved.argmax(dim=2)
+        self.correct[rows, columns] += (answers == targets).sum(dim=1)
+        self.agree[rows, columns] += (answers == logits.argmax(dim=1)).sum(dim=1)
+        self.cosine[rows, columns] += F.cosine_similarity(moved.double(), logits.double().unsqueeze(0), dim=2).sum(
+            dim=1
+        )
+
+    def maps(self) -> dict[str, Tensor]:
+        """Returns `acc`, `consistency` and `mcs`, each (rows, columns)."""
+        return {
+            "acc": 100 * self.correct.double() / self.count,
+            "consistency": 100 * self.agree.double() / self.count,
+            "mcs": self.cosine / self.count,
+        }
+
+    def save(self, folder: Path, stem: str) -> list[Path]:
+        """Writes `STEM.npz` (the maps, the shifts and the count) and `STEM.png` (heat maps) to `folder`."""
+        maps = {key: values.cpu().numpy() for key, values in self.maps().items()}
+        arrays, picture = folder / f"{stem}.npz", folder / f"{stem}.png"
+        temporary = folder / f".{stem}.tmp.npz"
+        shifts: dict[str, Any] = {axis.key: np.array(axis.shifts) for axis in (self.rows, self.columns)}
+        np.savez(temporary, **maps, **shifts, count=np.array(int(self.count)))  # type: ignore[arg-type]
+        os.replace(temporary, arrays)
+        temporary = folder / f".{stem}.tmp.png"
+        self._draw(maps).savefig(temporary, dpi=120)
+        os.replace(temporary, picture)
+        return [arrays, picture]
+
+    def _draw(self, maps: dict[str, np.ndarray]) -> Figure:
+        """Draws the maps side by side, one colour scale each."""
+        from matplotlib.figure import Figure
+
+        rows, columns = self.rows, self.columns
+        figure = Figure(figsize=(4.4 * len(maps), 4), layout="constrained")
+        # downwards is positive: a map over two axes of space lies as the images do
+        extent = (*columns.edges, *reversed(rows.edges))
+        aspect = "equal" if rows.unit == columns.unit else "auto"
+        for axes, (key, values) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
+            image = axes.imshow(values, extent=extent, cmap="viridis", aspect=aspect)
+            axes.set(title=TITLES[key], xticks=columns.ticks, yticks=rows.ticks)
+            axes.set(xlabel=f"{columns.symbol} ({columns.unit})", ylabel=f"{rows.symbol} ({rows.unit})")
+            figure.colorbar(image, ax=axes, shrink=0.85)
+        figure.suptitle(f"{int(self.count)} {self.what} moved by ({columns.symbol}, {rows.symbol})")
+        return figure
