@@ -11,6 +11,7 @@ from tiny_run import fit
 
 from tinv.cli import main
 from tinv.errors import TinvError
+from tinv.metrics import ShiftConsistency
 from tinv.models import create_backbone
 from tinv.models.weights import load_file
 
@@ -70,6 +71,16 @@ def test_class_folders_are_labels(capsys):
     assert measure("--num-classes=4", "--metrics", "consistency") == 0
     assert "3 class folders, the network 4 classes: measured without labels" in capsys.readouterr().out
     assert "acc" not in report()["metrics"]
+
+
+def test_what_is_not_defined_is_left_out(monkeypatch):
+    """Such as agreement among right answers where none is right; JSON has no NaN."""
+    write_images(Path("photos"))
+    numbers = {"consistency": torch.tensor(50.0), "consistency_of_correct": torch.tensor(float("nan"))}
+    monkeypatch.setattr(ShiftConsistency, "results", lambda self: numbers)
+    assert measure("--metrics", "consistency") == 0
+    assert "NaN" not in Path("out/measure.json").read_text()
+    assert report()["metrics"] == {"consistency": 50.0}
 
 
 @pytest.mark.slow

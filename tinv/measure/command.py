@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,7 +207,9 @@ def _measure(
             seen += len(images)
     if not seen:
         raise TinvError(f"no image of {args.images} could be read")
-    numbers = {key: float(value) for metric in metrics.values() for key, value in metric.results().items()}
+    results = {key: float(value) for metric in metrics.values() for key, value in metric.results().items()}
+    # what is not defined is left out: agreement among right answers where none is right; JSON knows no NaN
+    numbers = {key: value for key, value in results.items() if not math.isnan(value)}
     if labelled:
         numbers = {"acc": float(accuracy.compute()), **numbers}
     report: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import math
 import shutil
 import signal
 import sys
@@ -157,7 +158,9 @@ def _lightning_errors() -> Iterator[None]:
 
 
 def _metrics(trainer: Trainer) -> dict[str, float]:
-    return {key: float(value) for key, value in trainer.callback_metrics.items()}
+    numbers = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    # what is not defined is left out: agreement among right answers where none is right; JSON knows no NaN
+    return {key: value for key, value in numbers.items() if not math.isnan(value)}
 
 
 def _finish(
