@@ -1,6 +1,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,20 +64,28 @@ def test_what_is_written_is_read(tmp_path):
     assert torch.equal(phototour.read_image_file(str(tmp_path / "mine"), "bmp", 300), found.patches)
 
 
-def test_palette_sheets_are_read_as_grey(folder):
-    before = read(folder).patches.clone()
-    sheet = Image.open(folder / "patches0000.bmp").convert("RGB")
-    sheet.save(folder / "patches0000.bmp")
-    assert torch.equal(read(folder).patches, before)
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_sheets_of_one_set_may_be_written_in_different_ways(folder, number, mode):
+    """Only sheets that begin as an official first one are read without Pillow."""
+    official = read(folder).patches.clone()
+    sheet = folder / f"patches{number:04d}.bmp"
+    with Image.open(sheet) as image:
+        other = image.convert(mode)
+    if mode == "P":
+        # entries of the palette in another order than the greys
+        other = other.remap_palette([*range(255, -1, -1)])
+    other.save(sheet)
+    assert torch.equal(read(folder).patches, official)
 
 
 def test_an_interrupted_build_leaves_no_cache(folder, monkeypatch):
     cut = patch_set._cut
 
-    def interrupted(sheet: Path, rows: int, columns: int) -> np.ndarray:
+    def interrupted(sheet: Path, *layout: Any) -> np.ndarray:
         if sheet.name == "patches0001.bmp":
             raise KeyboardInterrupt
-        return cut(sheet, rows, columns)
+        return cut(sheet, *layout)
 
     with monkeypatch.context() as patched:
         patched.setattr(patch_set, "_cut", interrupted)
