@@ -73,14 +73,6 @@ def _dispatch(words: list[str]) -> int:
         from tinv.inspection import inspect
 
         return inspect(rest)
-    if command == "measure":
-        from tinv.measure.command import measure
-
-        return measure(rest)
-    if command == "probe":
-        from tinv.measure.probe_command import probe
-
-        return probe(rest)
     if command == "sweep":
         from tinv.sweeps.command import sweep
 
@@ -89,6 +81,18 @@ def _dispatch(words: list[str]) -> int:
         from tinv.report.command import report
 
         return report(rest)
+    if command in (*RUN_COMMANDS, "measure", "probe"):
+        from tinv.memory import keep_freed_memory
+
+        keep_freed_memory()
+    if command == "measure":
+        from tinv.measure.command import measure
+
+        return measure(rest)
+    if command == "probe":
+        from tinv.measure.probe_command import probe
+
+        return probe(rest)
     if command in RUN_COMMANDS:
         from tinv.runs import options
 
