@@ -35,6 +35,18 @@ CASES = {
         [MODEL + "metrics=[{class_path: tinv.metrics.MeanCosineSimilarity, init_args: {max_shift: 3}}]"],
         "metric mcs: max_shift=3 would push images off the canvas, which leaves 0 pixels a side",
     ),
+    "metric of clips": (
+        [MODEL + "metrics=[{class_path: tinv.metrics.ClipShiftMap}]"],
+        "metric clip_map is for clips; use TranslationMap for images",
+    ),
+    "metric of images": (
+        [
+            "--config=configs/moving_shapes.yaml",
+            "--data.init_args.train_size=4",
+            MODEL + "metrics=[{class_path: tinv.metrics.LayerEquivariance}]",
+        ],
+        "metric layer_error is for images; use ClipShiftMap for clips",
+    ),
     "kernel": (
         [
             "--config=configs/digits_grid.yaml",

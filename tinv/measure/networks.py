@@ -41,7 +41,10 @@ def add_running_options(parser: argparse.ArgumentParser, batch_size: int, writte
     run.add_argument("--workers", type=int, default=0, help="processes that read images; default 0: this one")
     run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; a GPU if there is one")
     run.add_argument(
-        "--precision", choices=("32", "bf16"), default="32", help="bf16: faster on GPUs and on CPUs with AMX; 32 shows exactness"
+        "--precision",
+        choices=("32", "bf16"),
+        default="32",
+        help="bf16: faster on GPUs and on CPUs with AMX; 32 shows exactness",
     )
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"folder for {written}")
 
