@@ -51,7 +51,10 @@ def test_a_flat_folder_is_measured_without_labels(capsys):
     assert (found["images"], found["labelled"], found["skipped"]) == (6, False, [])
     names = {key for key in found["metrics"] if not key.endswith(("_low", "_high"))}
     assert {"consistency", "consistency_cosine", "worst_case_consistency"} <= names
-    assert not {"acc", "diagonal_acc", "consistency_corrected", "worst_case_acc"} & names
+    assert {name for name in names if "acc" in name or "correct" in name} == set()
+    with np.load("out/map.npz") as arrays:
+        assert {"consistency", "mcs"} <= set(arrays.files)
+        assert "acc" not in arrays.files
     assert Path("out/map.png").exists()
     assert Path("out/layers.png").exists()
     assert len(found["layers"]["errors"]) > 10

@@ -75,7 +75,7 @@ class ClipShiftMap(ShiftMap):
             for column, dx in enumerate(self.columns.shifts):
                 window = padded[:, :, later - dt : later - dt + length, :, right - dx : right - dx + width]
                 self.add([(row, column)], network(window)[None], logits, targets)
-        self.count += len(images)
+        self.finish(targets)
 
     def results(self) -> dict[str, Tensor]:
         """Returns the means over the window, over shifts in time alone and in space alone."""

@@ -69,11 +69,18 @@ class ShiftMap(InvarianceMetric):
         for state in ("correct", "agree"):
             self.add_state(state, torch.zeros(shape, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("cosine", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        for state in ("count", "labelled"):
+            self.add_state(state, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.correct: Tensor
         self.agree: Tensor
         self.cosine: Tensor
         self.count: Tensor
+        self.labelled: Tensor
+
+    def finish(self, targets: Tensor) -> None:
+        """Counts images whose cells have all been added, by their classes (N,)."""
+        self.count += len(targets)
+        self.labelled += (targets >= 0).sum()
 
     def add(self, cells: list[tuple[int, int]], moved: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Adds some cells of the map.
@@ -82,23 +89,19 @@ class ShiftMap(InvarianceMetric):
             cells: (row, column) of each.
             moved: (cells, N, classes), the answers to what was moved.
             logits: (N, classes), those to the same not moved.
-            targets: (N,) classes.
+            targets: (N,) classes, -1 for those that are not known.
         """
         rows, columns = (torch.tensor(axis, device=moved.device) for axis in zip(*cells, strict=True))
         answers = moved.argmax(dim=2)
         self.correct[rows, columns] += (answers == targets).sum(dim=1)
         self.agree[rows, columns] += (answers == logits.argmax(dim=1)).sum(dim=1)
-        self.cosine[rows, columns] += F.cosine_similarity(moved.double(), logits.double().unsqueeze(0), dim=2).sum(
-            dim=1
-        )
+        cosine = F.cosine_similarity(moved.double(), logits.double().unsqueeze(0), dim=2)
+        self.cosine[rows, columns] += cosine.sum(dim=1)
 
     def maps(self) -> dict[str, Tensor]:
-        """Returns `acc`, `consistency` and `mcs`, each (rows, columns)."""
-        return {
-            "acc": 100 * self.correct.double() / self.count,
-            "consistency": 100 * self.agree.double() / self.count,
-            "mcs": self.cosine / self.count,
-        }
+        """Returns `acc` (of the images that have a class, if any), `consistency` and `mcs`, each (rows, columns)."""
+        found = {"consistency": 100 * self.agree.double() / self.count, "mcs": self.cosine / self.count}
+        return {"acc": 100 * self.correct.double() / self.labelled, **found} if self.labelled else found
 
     def save(self, folder: Path, stem: str) -> list[Path]:
         """Writes `STEM.npz` (the maps, the shifts and the count) and `STEM.png` (heat maps) to `folder`."""

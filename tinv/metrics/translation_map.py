@@ -63,7 +63,7 @@ class TranslationMap(ShiftMap):
         batches = (torch.split(each, per_pass) for each in (images, logits, targets))
         for some, before, classes in zip(*batches, strict=True):
             self._add(network, some, before, classes, together=max(1, per_pass // len(some)))
-        self.count += len(images)
+        self.finish(targets)
 
     def _add(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, together: int) -> None:
         """Runs one pass for every `together` shifts of the window."""
@@ -86,4 +86,4 @@ class TranslationMap(ShiftMap):
         """Returns the mean of each map over the window, and the accuracy at the worst shift."""
         maps = self.maps()
         means = {f"{self.name}/{key}": values.mean() for key, values in maps.items()}
-        return {**means, f"{self.name}/acc_min": maps["acc"].min()}
+        return means if "acc" not in maps else {**means, f"{self.name}/acc_min": maps["acc"].min()}
