@@ -154,7 +154,12 @@ def test_signals_leave_a_checkpoint_and_no_results(sent, code):
     command.remove("--trainer.max_epochs=3")
     callback = "--trainer.callbacks=null"  # never early
     process = subprocess.Popen(
-        [*command, callback], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [*command, callback],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # background jobs of a shell inherit that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     folder = RunFolder(Path("run"))
     deadline = time.monotonic() + 120
