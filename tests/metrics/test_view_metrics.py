@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from tinv.errors import TinvError
-from tinv.metrics import DiagonalAccuracy, ShiftConsistency, WorstCaseAccuracy
+from tinv.metrics import DiagonalAccuracy, ShiftConsistency, UnmovedAccuracy, WorstCaseAccuracy
 from tinv.metrics.views import UNLABELLED, take_views
 from tinv.translation import draw_offsets
 
@@ -179,6 +179,21 @@ def test_without_labels_what_needs_them_is_left_out(network, images):
         "worst_case_consistency_high",
     }
     assert run(DiagonalAccuracy(REACH), network, images[0], unknown) == {}
+    assert run(UnmovedAccuracy(), network, images[0], unknown) == {}
+
+
+def test_unmoved_accuracy_is_of_the_labelled_images_in_any_batches():
+    logits = torch.eye(CLASSES)[torch.tensor([0, 1, 2, 3, 4, 0, 1])]
+    targets, index = torch.tensor([0, 1, 2, 0, 0, UNLABELLED, 1]), torch.arange(7)
+    found = []
+    for size in (7, 2):
+        metric = UnmovedAccuracy()
+        for part in index.split(size):
+            metric.update(nn.Identity(), logits[part], logits[part], targets[part], part)
+        found.append({key: float(value) for key, value in metric.compute().items()})
+    assert found[0] == found[1]
+    assert found[0]["acc"] == pytest.approx(100 * 4 / 6)
+    assert 0 < found[0]["acc_low"] < found[0]["acc"] < found[0]["acc_high"] <= 100
 
 
 def test_a_perfect_and_a_guessing_network(images):

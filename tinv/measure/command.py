@@ -167,7 +167,7 @@ def _measure(
     import torch
 
     from tinv.measure.attribution import explanation, variants
-    from tinv.metrics import Accuracy, LayerEquivariance, ShiftConsistency
+    from tinv.metrics import LayerEquivariance, ShiftConsistency
     from tinv.metrics.views import UNLABELLED, centre_view
 
     device = device_of(args.device)
@@ -179,7 +179,6 @@ def _measure(
     for net in (network, plain):
         net.eval().to(device).to(memory_format=torch.channels_last)
     metrics = {name: metric.to(device) for name, metric in _metrics(args).items()}
-    accuracy = Accuracy().to(device)
     example = torch.zeros(1, len(photographs.room.mean), *photographs.room.size)
     shift = args.max_shift
     parts = []
@@ -197,7 +196,6 @@ def _measure(
             if not labelled:
                 targets = torch.full_like(targets, UNLABELLED)
             logits = network(centre_view(images, shift, args.motion))
-            accuracy.update(logits, targets)
             for metric in metrics.values():
                 metric.update(network, images, logits, targets, index)
             some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
@@ -210,8 +208,6 @@ def _measure(
     results = {key: float(value) for metric in metrics.values() for key, value in metric.results().items()}
     # what is not defined is left out: agreement among right answers where none is right; JSON knows no NaN
     numbers = {key: value for key, value in results.items() if not math.isnan(value)}
-    if labelled:
-        numbers = {"acc": float(accuracy.compute()), **numbers}
     report: dict[str, Any] = {
         "command": "measure",
         "options": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
@@ -240,6 +236,7 @@ def _metrics(args: argparse.Namespace) -> dict[str, InvarianceMetric]:
         LayerEquivariance,
         ShiftConsistency,
         TranslationMap,
+        UnmovedAccuracy,
         WorstCaseAccuracy,
     )
 
@@ -251,7 +248,8 @@ def _metrics(args: argparse.Namespace) -> dict[str, InvarianceMetric]:
         "map": TranslationMap(shift // 2, shift // 4, motion, max_images=MAP_IMAGES),
         "layers": LayerEquivariance(shift, motion, max_images=LAYER_IMAGES, seed=args.seed),
     }
-    return {name: metric for name, metric in every.items() if name in args.metrics}
+    wanted = {name: metric for name, metric in every.items() if name in args.metrics}
+    return {"acc": UnmovedAccuracy(args.seed), **wanted}
 
 
 def _save(args: argparse.Namespace, report: dict[str, Any], metrics: dict[str, InvarianceMetric]) -> None:

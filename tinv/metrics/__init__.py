@@ -7,7 +7,7 @@ from tinv.metrics.descriptor_shift import DescriptorShift
 from tinv.metrics.layer_equivariance import LayerEquivariance
 from tinv.metrics.mean_cosine_similarity import MeanCosineSimilarity
 from tinv.metrics.patch_matching import PatchMatching
-from tinv.metrics.shift_accuracy import DiagonalAccuracy, WorstCaseAccuracy
+from tinv.metrics.shift_accuracy import DiagonalAccuracy, UnmovedAccuracy, WorstCaseAccuracy
 from tinv.metrics.shift_consistency import ShiftConsistency
 from tinv.metrics.translation_map import TranslationMap
 from tinv.metrics.video_accuracy import VideoAccuracy
@@ -23,6 +23,7 @@ __all__ = [
     "PatchMatching",
     "ShiftConsistency",
     "TranslationMap",
+    "UnmovedAccuracy",
     "VideoAccuracy",
     "WorstCaseAccuracy",
 ]

@@ -1,4 +1,4 @@
-"""How often a network is right at many shifts of an image: on average along the diagonal, and at the worst."""
+"""How often a network is right: where an image is, along the diagonal of its shifts, and at the worst of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ from torch import Tensor, nn
 
 from tinv.errors import TinvError
 from tinv.metrics.views import Motion, ViewMetric, take_views
+
+
+class UnmovedAccuracy(ViewMetric):
+    """Percentage of images that are classified rightly where they are: what the accuracies under shifts compare with.
+
+    Reported with its bootstrap interval over images: NAME. Images without label (class -1) are left out.
+
+    Args:
+        seed: of the bootstrap.
+        name: under which the result is reported.
+    """
+
+    def __init__(self, seed: int = 0, name: str = "acc") -> None:
+        super().__init__(0, "circular", seed, name, ("right",))
+
+    def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
+        """Adds a batch, see InvarianceMetric.update; the network is not run again."""
+        known = targets >= 0
+        self.keep(index[known], (logits.argmax(dim=1) == targets)[known])
+
+    def results(self) -> dict[str, Tensor]:
+        """Returns the percentage; nothing if no image had a label."""
+        return self.with_intervals({self.name: lambda row: float(100 * row[0])}) if len(self.table()) else {}
 
 
 class DiagonalAccuracy(ViewMetric):
