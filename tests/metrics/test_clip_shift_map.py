@@ -62,6 +62,18 @@ def test_maps_are_those_of_one_clip_at_a_time(network, clips, canvas, batch, tmp
         assert np.allclose(arrays["mcs"], found["mcs"])
 
 
+def test_accuracy_is_of_the_clips_that_have_a_class(network, clips):
+    """Of none it is left out, and not 0."""
+    index, logits = torch.arange(9), network(clips)
+    right = logits.argmax(dim=1)
+    some, none = ClipShiftMap(1, 2), ClipShiftMap(1, 2)
+    some.update(network, clips, logits, torch.where(index < 4, right, -1), index)
+    none.update(network, clips, logits, torch.full((9,), -1), index)
+    assert some.maps()["acc"][1, 1] == 100
+    assert set(none.maps()) == {"consistency", "mcs"}
+    assert not any("/acc" in name for name in none.results())
+
+
 def test_only_the_first_clips_are_used_if_so_told(network, clips):
     few, all_of_few = ClipShiftMap(1, 2, max_clips=4), ClipShiftMap(1, 2)
     targets, index = torch.zeros(9, dtype=torch.long), torch.arange(9)

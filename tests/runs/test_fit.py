@@ -12,6 +12,7 @@ from lightning.pytorch import Callback
 from tiny_run import TINY, fit, results
 
 from tinv.cli import main
+from tinv.metrics import InvarianceMetric
 from tinv.runs.folder import RunFolder
 
 
@@ -148,6 +149,26 @@ def test_a_run_killed_while_it_was_tested_goes_on_with_the_test(monkeypatch):
 
 
 @pytest.mark.slow
+class NotDefined(InvarianceMetric):
+    """A number and one that is not defined."""
+
+    name, max_shift, margin = "odd", 0, 0
+
+    def update(self, network, images, logits, targets, index):
+        pass
+
+    def results(self):
+        return {"odd": torch.tensor(7.0), "odd_of_correct": torch.tensor(float("nan"))}
+
+
+def test_what_is_not_defined_is_left_out_of_results():
+    """JSON knows no NaN."""
+    found = fit("--model.init_args.metrics=[{class_path: test_fit.NotDefined}]")
+    assert "NaN" not in (found / "results.json").read_text()
+    assert results(found)["metrics"]["test/odd/similar"] == 7
+    assert "test/odd_of_correct/similar" not in results(found)["metrics"]
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_leave_a_checkpoint_and_no_results(sent, code):
     command = [sys.executable, "-m", "tinv", "fit", *TINY, "--trainer.max_epochs=100000", "--run_dir=run"]
