@@ -113,6 +113,11 @@ def no_image(folder: Path) -> None:
     (folder / "patches0001.bmp").write_bytes(b"nothing")
 
 
+def no_file(folder: Path) -> None:
+    (folder / "patches0001.bmp").unlink()
+    (folder / "patches0001.bmp").mkdir()
+
+
 def gap(folder: Path) -> None:
     shutil.move(folder / "patches0001.bmp", folder / "patches0002.bmp")
 
@@ -153,6 +158,7 @@ def no_sheets(folder: Path) -> None:
     [
         (break_sheet, r"patches0001\.bmp is damaged or short"),
         (no_image, r"patches0001\.bmp cannot be read as an image"),
+        (no_file, r"patches0001\.bmp cannot be read as an image"),
         (gap, r"patches0001\.bmp is missing: sheets are numbered without gaps, 2 are there"),
         (odd_sheet, r"patches0000\.bmp has 100x64 pixels, which are no sheet of 64x64 patches"),
         (small_sheet, r"patches0001\.bmp has 512x1024 pixels, the first sheet 1024x1024"),

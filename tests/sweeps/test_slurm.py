@@ -89,7 +89,7 @@ def test_without_slurm_the_launcher_says_so(monkeypatch, tmp_path):
 def slurm(monkeypatch):
     # a cluster cannot be made by a test: it needs root, daemons and munge; the tests above run submitit without one
     if shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode:
-        pytest.skip("no Slurm answers")
+        pytest.skip("no Slurm answers: needs a running cluster, which pip cannot bring")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield
     subprocess.run(["scancel", "--name=tinv"])

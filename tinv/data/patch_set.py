@@ -143,7 +143,10 @@ def _cut(sheet: Path, rows: int, columns: int, header: bytes | None) -> NDArray[
     height, width = rows * SIDE, columns * SIDE
     pixels = None
     if header is not None:
-        content = np.fromfile(sheet, dtype=np.uint8, count=len(header) + height * width)
+        try:
+            content = np.fromfile(sheet, dtype=np.uint8, count=len(header) + height * width)
+        except OSError:
+            content = np.empty(0, dtype=np.uint8)  # Pillow, below, says what is wrong with the file
         if content[: len(header)].tobytes() == header and len(content) == len(header) + height * width:
             pixels = content[len(header) :].reshape(height, width)[::-1]
     if pixels is None:
