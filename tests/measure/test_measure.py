@@ -11,7 +11,7 @@ from tiny_run import fit
 
 from tinv.cli import main
 from tinv.errors import TinvError
-from tinv.metrics import ShiftConsistency
+from tinv.metrics import ShiftConsistency, UnmovedAccuracy
 from tinv.models import create_backbone
 from tinv.models.weights import load_file
 
@@ -74,6 +74,27 @@ def test_class_folders_are_labels(capsys):
     assert measure("--num-classes=4", "--metrics", "consistency") == 0
     assert "3 class folders, the network 4 classes: measured without labels" in capsys.readouterr().out
     assert "acc" not in report()["metrics"]
+
+
+def test_some_classes_of_imagenet_are_labels_for_a_network_of_all_of_them(monkeypatch, capsys):
+    """Such as Imagenette, or ImageNet-A: n02102040 is class 217 of the 1,000, and 0 of the folder."""
+    folders = {"n01440764": 0, "n02102040": 217, "n03417042": 569}
+    for name in folders:
+        write_images(Path("photos") / name, 2)
+    seen = []
+    update = UnmovedAccuracy.update
+
+    def spy(self, network, images, logits, targets, index):
+        seen.extend(targets.tolist())
+        update(self, network, images, logits, targets, index)
+
+    monkeypatch.setattr(UnmovedAccuracy, "update", spy)
+    assert measure("--num-classes=1000", "--metrics", "consistency") == 0
+    assert seen == [number for number in folders.values() for _ in range(2)]
+    assert report()["labelled"]
+    Path("photos/n02102040").rename("photos/spaniel")
+    assert measure("--num-classes=1000", "--metrics", "consistency") == 0
+    assert "3 class folders, the network 1000 classes: measured without labels" in capsys.readouterr().out
 
 
 def test_what_is_not_defined_is_left_out(monkeypatch):

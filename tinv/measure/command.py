@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         "tinv measure",
         description="Measures how invariant a network is to shifts, on a folder of images, and what in it is to blame.",
         epilog="Class folders count as labels if they are as many as the network's classes (sorted names = class "
-        "numbers); otherwise, and in a flat folder, only what needs no labels is measured.",
+        "numbers), or some of ImageNet's (n01440764 ...) for a network of its 1,000; otherwise, and in a flat folder, "
+        "only what needs no labels is measured.",
     )
     network = add_network_options(parser)
     network.add_argument("--padding", choices=PADDINGS, default="keep", metavar="POLICY", help="tinv list padding")
@@ -167,13 +168,14 @@ def _measure(
     import torch
 
     from tinv.measure.attribution import explanation, variants
+    from tinv.measure.images import class_numbers
     from tinv.metrics import LayerEquivariance, ShiftConsistency
     from tinv.metrics.views import UNLABELLED, centre_view
 
     device = device_of(args.device)
     files = photographs.files
-    labelled = len(files.classes) == args.num_classes
-    if files.classes and not labelled:
+    numbers_of = class_numbers(files.classes, args.num_classes)
+    if files.classes and numbers_of is None:
         print(f"note: {args.images} has {len(files.classes)} class folders, the network {args.num_classes} classes: "
               "measured without labels")  # fmt: skip
     for net in (network, plain):
@@ -193,8 +195,7 @@ def _measure(
     seen = 0
     with torch.no_grad(), autocast(args.precision, device):
         for images, targets, index in progress(photographs.batches(device), "measuring batches", batches):
-            if not labelled:
-                targets = torch.full_like(targets, UNLABELLED)
+            targets = torch.full_like(targets, UNLABELLED) if numbers_of is None else numbers_of.to(device)[targets]
             logits = network(centre_view(images, shift, args.motion))
             for metric in metrics.values():
                 metric.update(network, images, logits, targets, index)
@@ -213,7 +214,7 @@ def _measure(
         "options": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
         "images": seen,
         "skipped": sorted(photographs.skipped),
-        "labelled": labelled,
+        "labelled": numbers_of is not None,
         "metrics": numbers,
         "versions": versions(),
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files as package_files
 from pathlib import Path
 
 import torch
@@ -15,6 +16,22 @@ from tinv.data.file_batches import FileLoader, ImageDataset
 from tinv.data.image_files import ImageFiles, OnError, centre, read_pixels, resize_shorter
 from tinv.data.in_memory import BatchOrder
 from tinv.metrics.views import Motion
+
+
+def class_numbers(folders: Sequence[str], classes: int) -> Tensor | None:
+    """Returns the number that a network gives the class of each folder: (folders,), None if it cannot be told.
+
+    Args:
+        folders: names of the class folders, sorted. As many as the network has classes: they are those, in this order.
+            Fewer, but all synsets of ImageNet (`n01440764`), for a network of 1,000 classes: their places among them.
+        classes: of the network.
+    """
+    if len(folders) == classes:
+        return torch.arange(classes)
+    synsets = package_files("timm.data._info").joinpath("imagenet_synsets.txt").read_text().split()
+    if classes != len(synsets) or not folders or not set(folders) <= set(synsets):
+        return None
+    return torch.tensor([synsets.index(name) for name in folders])
 
 
 @dataclass
