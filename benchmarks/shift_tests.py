@@ -4,8 +4,8 @@ The peer runs one batch for each set of offsets, in float32 and contiguous memor
 offsets for each image, channels last, freed memory kept, and bfloat16 where the processor has matrix units for it
 (AMX; without them bfloat16 is slower than float32). Each runs in a process of its own.
 Claims, for processors with AMX: at least 2 and 2.5 times as many views/s. Without it float32 convolutions themselves
-are the limit: 92 views/s on two cores if all of them were as fast as the fastest, against 71 to 75 of tinv and 37 to 44
-of the loop, which makes 1.6 and 1.9.
+are the limit: 92 views/s on two cores if all of them were as fast as the fastest, against 71 to 77 of tinv and 37 to 44
+of the loop, which makes 1.6 to 1.9.
 Run: python benchmarks/shift_tests.py
 """
 
