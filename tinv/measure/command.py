@@ -174,8 +174,8 @@ def _measure(
 
     device = device_of(args.device)
     files = photographs.files
-    numbers_of = class_numbers(files.classes, args.num_classes)
-    if files.classes and numbers_of is None:
+    classes = class_numbers(files.classes, args.num_classes)
+    if files.classes and classes is None:
         print(f"note: {args.images} has {len(files.classes)} class folders, the network {args.num_classes} classes: "
               "measured without labels")  # fmt: skip
     for net in (network, plain):
@@ -195,7 +195,7 @@ def _measure(
     seen = 0
     with torch.no_grad(), autocast(args.precision, device):
         for images, targets, index in progress(photographs.batches(device), "measuring batches", batches):
-            targets = torch.full_like(targets, UNLABELLED) if numbers_of is None else numbers_of.to(device)[targets]
+            targets = torch.full_like(targets, UNLABELLED) if classes is None else classes.to(device)[targets]
             logits = network(centre_view(images, shift, args.motion))
             for metric in metrics.values():
                 metric.update(network, images, logits, targets, index)
@@ -214,7 +214,7 @@ def _measure(
         "options": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
         "images": seen,
         "skipped": sorted(photographs.skipped),
-        "labelled": numbers_of is not None,
+        "labelled": classes is not None,
         "metrics": numbers,
         "versions": versions(),
     }
