@@ -179,18 +179,32 @@ def test_the_verdict_sees_the_weights():
     assert "full_background mends it" in standing.reason
 
 
+@pytest.mark.parametrize("subsampling", ["blur2", "blur3", "aps_blur3"])
+def test_full_convolution_with_blur_is_exact_on_a_zero_canvas(subsampling):
+    original = build("resnet18", statistics=True)
+    canvas = torch.zeros(1, 3, 96, 96, dtype=torch.double)
+    policies = {"subsampling": subsampling, "pool": "full", "stem": "convert"}
+    network = convert(original, "full_background", **policies, example_input=canvas)
+    content = torch.randn(1, 3, 32, 32, dtype=torch.double)
+    unit = analyse(network, canvas).verdict.zero_canvas[0].unit
+    assert unit == (1 if subsampling.startswith("aps") else 32)
+    start = on_canvas(content, 96, 0, 0)
+    # flush with the opposite corner, too
+    assert max(change(network, start, on_canvas(content, 96, *to)) for to in ((unit, 0), (64, 64))) < EXACT
+
+
 # networks written out by hand from the description of Kayhan & van Gemert (protocols of section 4.3)
 
 
-def blur(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Zhang's BlurPool: normalised binomial filter, zero padding (m-1)/2, stride 2."""
+def blur(images: torch.Tensor, size: int, full: bool = False) -> torch.Tensor:
+    """Zhang's BlurPool: normalised binomial filter, zero padding (m-1)/2, stride 2; m-1 in F+BlurPool networks."""
     row = torch.ones(1, dtype=images.dtype)
     for _ in range(size - 1):
         row = F.pad(row, (0, 1)) + F.pad(row, (1, 0))
     kernel = torch.outer(row, row) / row.sum() ** 2
     channels = images.shape[1]
     weight = kernel.expand(channels, 1, size, size)
-    return F.conv2d(images, weight, stride=2, padding=(size - 1) // 2, groups=channels)
+    return F.conv2d(images, weight, stride=2, padding=size - 1 if full else (size - 1) // 2, groups=channels)
 
 
 def by_hand(network: nn.Module, images: torch.Tensor, full: bool, blur_size: int | None) -> torch.Tensor:
@@ -209,22 +223,22 @@ def by_hand(network: nn.Module, images: torch.Tensor, full: bool, blur_size: int
         if bottleneck:
             y = F.relu(b.bn1(conv(b.conv1, x, 1)))
             y = F.relu(b.bn2(conv(b.conv2, y, step)))
-            y = blur(y, blur_size) if thin else y
+            y = blur(y, blur_size, full) if thin else y
             y = b.bn3(conv(b.conv3, y, 1))
             grown = 1
         else:
             y = F.relu(b.bn1(conv(b.conv1, x, step)))
-            y = blur(y, blur_size) if thin else y
+            y = blur(y, blur_size, full) if thin else y
             y = b.bn2(conv(b.conv2, y, 1))
             grown = 1 + stride
         side = F.pad(x, (grown,) * 4) if full else x
         if b.downsample is not None:
-            side = blur(side, blur_size) if thin else side
+            side = blur(side, blur_size, full) if thin else side
             side = b.downsample[1](conv(b.downsample[0], side, step))
         return F.relu(y + side)
 
     x = F.relu(network.bn1(conv(network.conv1, images, 2)))
-    x = blur(F.max_pool2d(x, 2, 1), blur_size) if blur_size is not None else F.max_pool2d(x, 2, 2)
+    x = blur(F.max_pool2d(x, 2, 1), blur_size, full) if blur_size is not None else F.max_pool2d(x, 2, 2)
     for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
         for b in stage:
             x = block(b, x)

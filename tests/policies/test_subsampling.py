@@ -3,6 +3,7 @@ from math import comb
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from tinv.errors import TinvError
 from tinv.policies.cards import SUBSAMPLING_CARDS, SUBSAMPLINGS
@@ -121,3 +122,20 @@ def test_a_blur_takes_every_memory_format():
     expected = blur(images)
     moved = blur.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(moved, expected)
+
+
+@pytest.mark.parametrize("content", ["zero", "circular"])
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("pixels", [9, 12])
+def test_a_full_blur_meets_every_pixel_with_every_filter_value(content, size, stride, pixels):
+    images = torch.randn(2, 3, pixels, pixels + 1, dtype=torch.double)
+    layer = BlurPool(size, stride, content, full=True).double()
+    padded = F.pad(images, (size - 1,) * 4, mode="constant" if content == "zero" else content)
+    row = torch.tensor([comb(size - 1, i) for i in range(size)], dtype=torch.double) / 2 ** (size - 1)
+    kernel = torch.outer(row, row).expand(3, 1, size, size)
+    expected = F.conv2d(padded, kernel, stride=stride, groups=3)
+    torch.testing.assert_close(layer(images), expected, rtol=0, atol=1e-12)
+    if stride == 1 and content == "zero":
+        # nothing of the image is lost
+        torch.testing.assert_close(layer(images).sum(), images.sum())

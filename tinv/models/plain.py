@@ -70,6 +70,7 @@ class PlainBuilder:
     def __init__(self, in_channels: int, padding: Padding, subsampling: Subsampling) -> None:
         self.channels = in_channels
         self.padding: Padding = "same_zero" if padding == "keep" else padding
+        self.full = self.padding.startswith("full_")
         self.subsampling = subsampling
         self.dilation = 1
         self.layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -102,14 +103,14 @@ class PlainBuilder:
         plain = self.subsampling == "keep" and antialias is None
         self.layers[name] = Pool(kind, kernel_size, stride if plain else 1, padding, self.dilation)
         if antialias is not None:
-            self.layers[f"{name}_blur"] = BlurPool(antialias, stride, padding_content(self.padding))
+            self.layers[f"{name}_blur"] = BlurPool(antialias, stride, padding_content(self.padding), self.full)
         else:
             self._subsample(name, stride)
 
     def _subsample(self, name: str, stride: int) -> None:
         if stride == 1:
             return
-        layer = subsampler(self.subsampling, stride, padding_content(self.padding))
+        layer = subsampler(self.subsampling, stride, padding_content(self.padding), self.full)
         if layer is not None:
             self.layers[f"{name}_subsample"] = layer
         elif self.subsampling == "dense":

@@ -106,7 +106,8 @@ SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
             + ("plain sampling" if size == 1 else f"a {size}x{size} binomial filter")
             + " with the stride",
             ZHANG,
-            "multiples of the total stride at best, less lost between them",
+            "multiples of the total stride at best, less lost between them; under full_* padding the filter is padded "
+            "fully too, which keeps full_background exact on a zero canvas",
             "s*s times the strided layer",
         )
         for size in range(1, 8)

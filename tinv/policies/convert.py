@@ -235,7 +235,8 @@ def convert(
     (add, multiply, concatenate) are padded or cropped so that they show the same pixels.
 
     Subsampling changes every convolution and pool with a stride. Blur and adaptive layers come after the norm and
-    activation that follow the strided layer, and before a strided 1x1 convolution (Zhang, ICML 2019). Pools keep their
+    activation that follow the strided layer, and before a strided 1x1 convolution (Zhang, ICML 2019). Under `full_*`
+    padding they are padded fully too, as in Kayhan & van Gemert's F+BlurPool networks. Pools keep their
     kernel at stride 1. Adaptive layers of one resolution share one choice a sample.
 
     Args:
@@ -245,7 +246,8 @@ def convert(
         pool: padding of pools: `keep`, `valid`, `same` ((k-1)/2 a side) or `full` (k-1 a side).
         stem: `keep` leaves the stride of the first convolution, as the BlurPool networks of Kayhan & van Gemert do.
         axes: of clips (N, C, T, H, W): `space` leaves time as it is.
-        blur_padding: what the border of blurs holds; `as_padding` follows `padding`, zeros for `keep`.
+        blur_padding: what the border of blurs holds; `as_padding` follows `padding`, zeros for `keep`. That border
+            is full, size - 1 pixels a side, under `full_*`.
         example_input: images of any values; the converted network takes other sizes and batches too.
 
     Returns:
@@ -426,6 +428,7 @@ class _GraphBuilder:
         self.walk = Walk(self.graph, self.twin, example)
         self.axes = _policy_axes(self.settings, self.walk.axes)
         self.content: Content = padding_content(self.settings.padding)
+        self.full = self.settings.padding.startswith("full_")
         self.origins: dict[fx.Node, dict[int, Place]] = {}
         self.leaders: dict[tuple[Any, ...], fx.Node] = {}
         self.concatenations: dict[tuple[Any, ...], fx.Node] = {}
@@ -677,7 +680,7 @@ class _GraphBuilder:
         content: Content = self.content
         if self.settings.blur_padding != "as_padding":
             content = cast(Content, self.settings.blur_padding)
-        added = subsampler(self.settings.subsampling, stride, content)
+        added = subsampler(self.settings.subsampling, stride, content, self.full)
         self.builder.changed(layer, f"stride {_sizes(stride)} by {self.settings.subsampling}", "strides replaced")
         if added is None:
             return None
@@ -748,11 +751,12 @@ class _GraphBuilder:
         content = self.content if self.settings.padding != "keep" else window.content
         new: nn.Module | None = None
         if policy.startswith("aps"):
-            new = AdaptivePolyphase(list(window.stride), max(kernel[0], blur_size(policy)), content)
+            new = AdaptivePolyphase(list(window.stride), max(kernel[0], blur_size(policy)), content, self.full)
             self.builder.changed(layer, f"blur {_sizes(window.kernel)} -> {policy}", "strides replaced")
-        elif content != window.content:
-            new = BlurPool(kernel, list(window.stride), content)
-            self.builder.changed(layer, f"padding {window.content} -> {content}", "windows changed")
+        elif content != window.content or self.full:
+            new = BlurPool(kernel, list(window.stride), content, self.full)
+            said = f"{'full ' if self.full else ''}{content}"
+            self.builder.changed(layer, f"padding {window.content} -> {said}", "windows changed")
         if policy.startswith("blur"):
             self.builder.leave(layer, "it blurs already")
         if new is not None:

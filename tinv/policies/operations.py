@@ -180,7 +180,7 @@ def _of_module(module: nn.Module, axes: int) -> tuple[Kind, Window | None]:
     if isinstance(module, (BlurPool, AdaptivePolyphase)):
         blur = module if isinstance(module, BlurPool) else module.blur
         kernel, stride = tuple(each_axis(blur.size, axes)), tuple(each_axis(module.stride, axes))
-        amounts = tuple(((k - 1) // 2, k // 2) for k in kernel)
+        amounts = tuple(blur.padding_amounts(axes))
         kind: Kind = "blur" if isinstance(module, BlurPool) else "polyphase"
         return kind, Window(kernel, stride, (1,) * axes, amounts, module.padding_content)
     if name == "BlurPool2d":

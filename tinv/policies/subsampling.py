@@ -22,7 +22,7 @@ def check_subsampling(policy: str) -> Subsampling:
 
 
 def subsampler(
-    policy: Subsampling, stride: int | Sequence[int], content: Content = "zero"
+    policy: Subsampling, stride: int | Sequence[int], content: Content = "zero", full: bool = False
 ) -> BlurPool | AdaptivePolyphase | None:
     """Returns the layer that carries a stride under a policy, after a layer whose own stride is now 1.
 
@@ -30,6 +30,7 @@ def subsampler(
         policy: of subsampling.
         stride: pixels.
         content: of the border that the layer's blur sees.
+        full: whether that border is as wide as `full_*` padding makes it, see BlurPool.
 
     Returns:
         None for `keep` and `dense`, which need no layer.
@@ -38,9 +39,9 @@ def subsampler(
     # an axis that keeps its resolution is not blurred
     size = filter_size if isinstance(stride, int) else [filter_size if s > 1 else 1 for s in stride]
     if policy.startswith("blur"):
-        return BlurPool(size, stride, content)
+        return BlurPool(size, stride, content, full)
     if policy.startswith("aps"):
-        return AdaptivePolyphase(stride, size, content)
+        return AdaptivePolyphase(stride, size, content, full)
     return None
 
 
@@ -52,28 +53,37 @@ def blur_size(policy: Subsampling) -> int:
 class BlurPool(nn.Module):
     """Low-pass filter, then stride: the anti-aliased subsampling of Zhang (ICML 2019).
 
-    The filter is the outer product of the binomial row of `size` numbers ([1, 2, 1] / 4 for 3). Every stride and every
-    map size gives ceil(size / stride) pixels. Even filters look half a pixel to the right (their extra padding pixel
-    goes right), so 32 pixels become 16, never 17.
+    The filter is the outer product of the binomial row of `size` numbers ([1, 2, 1] / 4 for 3). With the padding of
+    Zhang, (size - 1) / 2 a side, every stride and every map size gives ceil(size / stride) pixels. Even filters look
+    half a pixel to the right (their extra padding pixel goes right), so 32 pixels become 16, never 17. With full
+    padding, size - 1 a side, every filter value meets every pixel, as in the F+BlurPool networks of Kayhan & van Gemert
+    (CVPR 2020): n pixels become floor((n + size - 2) / stride) + 1.
 
     Args:
         size: of the filter, 1 to 7, one number for all axes or one for each; 1 is plain sampling.
         stride: pixels, one number for all axes or one for each.
-        content: of the (size - 1) padding pixels an axis; `background` takes it from a PolicySequential.
+        content: of the padding pixels; `background` takes it from a PolicySequential.
+        full: whether size - 1 pixels are added a side, not (size - 1) / 2.
 
     Shape:
-        (N, C, *spatial) -> (N, C, *ceil(spatial / stride)), one to three spatial axes.
+        (N, C, *spatial) -> (N, C, *spatial'), one to three spatial axes; spatial' = ceil(spatial / stride) unless full.
 
     Raises:
         TinvError: if the size is not 1 to 7.
     """
 
-    def __init__(self, size: int | Sequence[int], stride: int | Sequence[int] = 2, content: Content = "zero") -> None:
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        stride: int | Sequence[int] = 2,
+        content: Content = "zero",
+        full: bool = False,
+    ) -> None:
         super().__init__()
         sizes = [size] if isinstance(size, int) else list(size)
         if not all(1 <= s <= 7 for s in sizes):
             raise TinvError(f"blur filter size must be 1 to 7, not {size}")
-        self.size, self.stride, self.padding_content = size, stride, content
+        self.size, self.stride, self.padding_content, self.full = size, stride, content, full
         # constants, not part of the state dict: published weights must still load. One filter for inputs of any number
         # of axes, or the one filter there is
         for axes in (1, 2, 3) if isinstance(size, int) else (len(sizes),):
@@ -89,13 +99,13 @@ class BlurPool(nn.Module):
         size, stride = each_axis(self.size, axes), each_axis(self.stride, axes)
         if all(s == 1 for s in size):
             return images[(slice(None), slice(None), *(slice(None, None, s) for s in stride))]
-        amounts = [((s - 1) // 2, s // 2) for s in size]
+        amounts = self.padding_amounts(axes)
         # symmetric zeros are left to the convolution itself, which needs no copy of the map
         inside = self.padding_content == "zero" and all(left == right for left, right in amounts)
         if not inside:
             # of the padding after the map only what the last window reads
             amounts = [
-                (left, max(0, min(right, (-(-n // by) - 1) * by + s - left - n)))
+                (left, max(0, right - (n + left + right - s) % by))
                 for (left, right), n, by, s in zip(amounts, images.shape[2:], stride, size, strict=True)
             ]
             images = pad(images, amounts, self.padding_content, background)
@@ -107,12 +117,18 @@ class BlurPool(nn.Module):
         conv = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
         return conv(images, kernel, stride=stride, padding=padding, groups=channels)
 
+    def padding_amounts(self, axes: int) -> list[tuple[int, int]]:
+        """Returns the pixels (left, right) that are added to each of `axes` spatial axes."""
+        sizes = each_axis(self.size, axes)
+        return [(s - 1, s - 1) if self.full else ((s - 1) // 2, s // 2) for s in sizes]
+
     def blank_response(self, background: Tensor) -> Tensor:
         """Returns this layer's output for an image that is `background` everywhere: the filter sums to one."""
         return background
 
     def extra_repr(self) -> str:
-        return f"size={self.size}, stride={self.stride}, {self.padding_content}"
+        full = ", full" if self.full else ""
+        return f"size={self.size}, stride={self.stride}, {self.padding_content}{full}"
 
 
 class AdaptivePolyphase(nn.Module):
@@ -127,24 +143,30 @@ class AdaptivePolyphase(nn.Module):
         stride: pixels, one number for all axes or one for each.
         blur: size (1 to 7) of a binomial filter before the choice, one number or one for each axis; 1 for none.
         content: of the border that the filter sees, and of the pixels added where the stride does not divide the size.
+        full: whether the filter's padding is full, see BlurPool.
 
     Shape:
-        (N, C, *spatial) -> (N, C, *ceil(spatial / stride)), one to three spatial axes.
+        (N, C, *spatial) -> (N, C, *ceil(spatial' / stride)), one to three spatial axes; spatial' is spatial, or
+        spatial + blur - 1 with a full blur.
     """
 
     def __init__(
-        self, stride: int | Sequence[int] = 2, blur: int | Sequence[int] = 1, content: Content = "zero"
+        self,
+        stride: int | Sequence[int] = 2,
+        blur: int | Sequence[int] = 1,
+        content: Content = "zero",
+        full: bool = False,
     ) -> None:
         super().__init__()
         self.stride, self.padding_content = stride, content
-        self.blur = BlurPool(blur, 1, content)
+        self.blur = BlurPool(blur, 1, content, full)
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         components = self.components(images, background)
         return self.select(components, self.choose(components))
 
     def components(self, images: Tensor, background: Tensor | None = None) -> Tensor:
-        """Returns the components of the blurred map: (N, P, C, *ceil(spatial / stride)), P the product of strides."""
+        """Returns the components of the blurred map: (N, P, C, *ceil(spatial' / stride)), P the product of strides."""
         images = self.blur(images, background)
         axes = images.dim() - 2
         stride = each_axis(self.stride, axes)
