@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -89,6 +92,34 @@ def read_text(path: Path, errors: Literal["strict", "surrogateescape"] = "strict
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
     raise TinvError(f"{path}, line {line}: not text in UTF-8; save the file in that encoding")
+
+
+def read_lines(path: Path, errors: Literal["strict", "surrogateescape"] = "strict") -> list[tuple[int, str]]:
+    """Returns the lines of a text file that are not blank, each with its number from 1 on; see `read_text`."""
+    # not str.splitlines, which also cuts at characters that file names may hold
+    lines = enumerate(re.split(r"\r\n|\n|\r", read_text(path, errors)), 1)
+    return [(number, line) for number, line in lines if line.strip()]
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turns whatever a library raises over a file into one error that names it, so that it can be skipped.
+
+    Args:
+        path: Path of the file.
+        what: What it is read as, such as "an image".
+
+    Raises:
+        TinvError: For every error within but TinvError itself and a lack of memory, which is no fault of the file.
+    """
+    try:
+        yield
+    except (TinvError, MemoryError):
+        raise
+    except Exception as error:  # the libraries' errors have no common class
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        reason = re.split(r"[:,]? [<'/]", reason)[0]  # Pillow and PyAV repeat the path
+        raise TinvError(f"{path} cannot be read as {what} ({reason})") from error
 
 
 def unreadable(path: Path, error: Exception) -> TinvError:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tinv.data.image_cache import ImageCache
-from tinv.data.image_files import ImageFiles, OnError, centre, read_pixels, resize, resize_shorter
+from tinv.data.image_files import ImageFiles, OnError, read_pixels, resize, resize_and_centre, resize_shorter
 from tinv.data.in_memory import Batch, BatchOrder
 from tinv.errors import TinvError
 from tinv.translation import uniform
@@ -70,7 +70,7 @@ class Middle:
 
     def __call__(self, path: Path) -> Tensor:
         """Returns (3, height, width) uint8."""
-        return centre(resize_shorter(read_pixels(path, self.shorter_side), self.shorter_side), self.height, self.width)
+        return resize_and_centre(read_pixels(path, self.shorter_side), self.shorter_side, self.height, self.width)
 
 
 class Augmentation(Protocol):
