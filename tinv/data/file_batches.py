@@ -45,7 +45,7 @@ class WholeImage:
 
     def __init__(self, shorter_side: int | None = None) -> None:
         self.shorter_side = shorter_side
-        self.name = f"whole, shorter side at most {shorter_side}"
+        self.name = f"upright, whole, shorter side at most {shorter_side}"
 
     def __call__(self, path: Path) -> Tensor:
         """Returns (3, H, W) uint8."""
@@ -66,7 +66,7 @@ class Middle:
 
     def __init__(self, shorter_side: int, height: int, width: int) -> None:
         self.shorter_side, self.height, self.width = shorter_side, height, width
-        self.name = f"shorter side {shorter_side}, middle {height}x{width}"
+        self.name = f"upright, shorter side {shorter_side}, middle {height}x{width}"
 
     def __call__(self, path: Path) -> Tensor:
         """Returns (3, height, width) uint8."""

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as T
@@ -112,8 +112,8 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
     if classes is None:
         if flat and (full := next((name for name in there if _images_below(folder, name)), None)) is not None:
             raise TinvError(
-                f"{folder} holds images ({flat[0]}) and folders of images ({full}): it is not clear whether the folders "
-                "are classes; move the images into folders, or elsewhere"
+                f"{folder} holds images ({flat[0]}) and folders of images ({full}): it is not clear whether the "
+                "folders are classes; move the images into folders, or elsewhere"
             )
         if flat or not there:
             if not flat:
@@ -226,6 +226,20 @@ def read_pixels(path: Path, shorter_side: int | None = None) -> Tensor:
             on_black = Image.new("RGBA", image.size, (0, 0, 0, 255))
             image = Image.alpha_composite(on_black, image.convert("RGBA"))
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Returns the height and width in pixels that `read_pixels` gives a file, from its header alone.
+
+    Raises:
+        TinvError: if it is no image, or is no regular file.
+    """
+    with reading(path, "an image"), Image.open(regular(path)) as file:
+        width, height = file.size
+        orientation = 1
+        with contextlib.suppress(Exception):
+            orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
 def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
