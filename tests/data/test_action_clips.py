@@ -163,7 +163,7 @@ def test_clips_reach_the_network_less_the_mean_and_in_0_to_255(folder):
 def test_a_damaged_video_is_named_or_skipped_and_counted(folder):
     bad = folder / "Punch/v_Punch_train_1.avi"
     bad.write_bytes(b"")
-    with pytest.raises(TinvError, match=r"v_Punch_train_1\.avi cannot be decoded .* on_error: skip"):
+    with pytest.raises(TinvError, match=r"v_Punch_train_1\.avi cannot be read .* on_error: skip"):
         ucf101(folder).setup()
     data = ucf101(folder, on_error="skip")
     assert sum(len(batch.image) for batch in data.train_dataloader()) == 5
@@ -312,3 +312,16 @@ def test_frames_of_the_video_are_what_pyav_says(folder):
     data.setup()
     with av.open(str(folder / "Archery/v_Archery_train_0.avi")) as container:
         assert data.found["train"][1].frames[0] == sum(1 for _ in container.decode(container.streams.video[0]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1 Archery\n2\n", "Archery\n", "one Archery\n", "1 Archery\n1 Punch\n", "1 Archery\n2 Archery\n", "\n", "\0"],
+)
+def test_a_broken_class_index_is_named(text):
+    lists = Path("data/ucf101/ucfTrainTestlist")
+    Path("data/ucf101/UCF-101/Archery").mkdir(parents=True)
+    lists.mkdir()
+    (lists / "classInd.txt").write_text(text)
+    with pytest.raises(TinvError, match=r"classInd\.txt"):
+        UCF101(root="data").read_split()

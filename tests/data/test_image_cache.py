@@ -89,6 +89,12 @@ def test_a_folder_that_cannot_be_written_is_named(files):
     Path("file").write_text("")
     with pytest.raises(TinvError, match="cannot write an image cache to file"):
         ImageCache(Path("file"), files, WholeImage()).build()
+
+
+def test_a_file_that_is_not_there_is_an_error_when_it_is_read(files):
     files.path(0).unlink()
-    with pytest.raises(TinvError, match="cannot be read"):
-        ImageCache(Path("cache"), files, WholeImage())
+    cache = ImageCache(Path("cache"), files, WholeImage())
+    cache.build()
+    assert cache.read(1).shape[0] == 3
+    with pytest.raises(TinvError, match="there is no file"):
+        cache.read(0)

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -231,3 +232,24 @@ def test_draws_need_enough_images(classes):
     files = data()._files("train")
     with pytest.raises(TinvError, match="holds 5; use that many or fewer"):
         draw_per_class(files, 6, 0)
+
+
+def test_classes_of_several_words_and_names_that_are_no_utf8():
+    names = [b"golden retriever", b"golden", b"caf\xe9", b"wren"]
+    for part in (b"train", b"val"):
+        for name in names:
+            folder = b"photos/" + part + b"/" + name
+            os.makedirs(folder)
+            for number in range(3):
+                Image.new("RGB", (8, 8)).save(os.fsdecode(folder + b"/%d.png" % number))
+    Path("few.txt").write_bytes(b"\xef\xbb\xbfgolden retriever\r\n\r\n# all\r\nwren a small bird\r\ncaf\xe9\nwren\n")
+    chosen = ImageNet(root="photos", classes="few.txt", size=8, images_per_class=2, num_workers=0)
+    chosen.setup()
+    assert [os.fsencode(name) for name in chosen.found["train"].classes] == sorted(
+        [b"golden retriever", b"wren", b"caf\xe9"], key=os.fsdecode
+    )
+    assert len(chosen.found["train"]) == 6
+    assert len(chosen.facts["train_sha256"]) == 64
+    [path] = chosen.save_artifacts(Path())
+    again = ImageNet(root="photos", train_list=str(path), classes="few.txt", size=8, num_workers=0)
+    assert again.facts["train_sha256"] == chosen.facts["train_sha256"]

@@ -1,5 +1,7 @@
+import os
 import shutil
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -120,8 +122,8 @@ def no_frames(path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (empty, r"bad\.avi cannot be decoded as a video \(Invalid data"),
-        (text, r"bad\.avi cannot be decoded as a video \(Invalid data"),
+        (empty, r"bad\.avi cannot be read as a video \(Invalid data"),
+        (text, r"bad\.avi cannot be read as a video \(Invalid data"),
         (truncated, r"bad\.avi is cut short: its header names 40 frames, \d+ are there"),
         (no_frames, r"bad\.avi holds no frames"),
     ],
@@ -190,3 +192,106 @@ def test_without_pyav_videos_are_not_taken_for_damaged_once_it_is_there(tmp_path
         with pytest.raises(TinvError, match=r"pip install 'tinv\[video\]'"):
             index_videos(videos(tmp_path, "a.avi"), tmp_path / "caches")
     assert index_videos(videos(tmp_path, "a.avi"), tmp_path / "caches").frames.tolist() == [3]
+
+
+def encode(path: str, frames, codec: str = "libx264", rate: int = 10, begin: int = 0, **options) -> Path:
+    """Writes frames (T, H, W, 3)."""
+    with av.open(path, "w", **options) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = begin + number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return Path(path)
+
+
+def greys(count: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Returns frames (count, H, W, 3) that become brighter."""
+    return np.stack([np.full((height, width, 3), 10 + 200 * n // count, np.uint8) for n in range(count)])
+
+
+@pytest.mark.parametrize("name", ["{}.png", "img_{}.png", "frame-{:02d}.png", "shot 2 {}.png"])
+def test_frames_of_a_folder_come_in_the_order_of_their_numbers(name):
+    Path("video").mkdir()
+    for number, pixels in enumerate(greys(120, 8, 8)):
+        Image.fromarray(pixels).save(f"video/{name.format(number)}")
+    assert (read_frames(Path("video"), range(120), *scan(Path("video"))) == greys(120, 8, 8)).all()
+
+
+def test_a_change_of_size_is_damage():
+    one, two = (encode(f"{size}.ts", greys(8, size), "mpeg2video", begin=begin) for size, begin in ((48, 0), (64, 8)))
+    Path("both.ts").write_bytes(one.read_bytes() + two.read_bytes())
+    with pytest.raises(TinvError, match=r"both.ts changes its size from 64x48 to 64x64 pixels at frame \d"):
+        scan(Path("both.ts"))
+    Path("video").mkdir()
+    for number, size in enumerate((8, 8, 9)):
+        Image.new("RGB", (size, 8)).save(f"video/{number}.png")
+    with pytest.raises(TinvError, match="video changes its size from 8x8 to 9x8 pixels at frame 2"):
+        scan(Path("video"))
+    with pytest.raises(TinvError, match="video cannot be read as a folder of frames"):
+        read_frames(Path("video"), range(3), np.full(3, -1), np.ones(3, np.bool_))
+
+
+def test_a_video_that_cannot_be_sought_is_read_from_its_beginning():
+    frames = greys(12)
+    path = encode("raw.h264", frames)
+    read = read_frames(path, [0, 5, 11], *scan(path))
+    assert np.abs(read.astype(int) - frames[[0, 5, 11]]).max() <= 4
+
+
+def test_frames_that_an_edit_list_hides_are_not_missed():
+    with av.open("cut.mp4", "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 4
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, pixels in enumerate(greys(24)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = 100 * number - 450, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    times, keys = scan(Path("cut.mp4"))
+    assert len(times) == 19
+    assert len(read_frames(Path("cut.mp4"), range(19), times, keys)) == 19
+
+
+def test_a_video_that_breaks_off_is_named_wherever_it_ends():
+    noise = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
+    whole = encode("whole.mp4", noise, options={"movflags": "faststart"}).read_bytes()
+    for length in [*range(0, 1200, 75), *range(1200, len(whole) - 8000, len(whole) // 5)]:
+        Path("cut.mp4").write_bytes(whole[:length])
+        with pytest.raises(TinvError, match=r"cut\.mp4"):
+            scan(Path("cut.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turned"),
+    [
+        ((0, 1, -1, 0), lambda frame: np.rot90(frame, -1)),
+        ((0, -1, 1, 0), np.rot90),
+        ((-1, 0, 0, -1), lambda frame: np.rot90(frame, 2)),
+        ((-1, 0, 0, 1), np.fliplr),
+    ],
+)
+def test_videos_are_read_upright(matrix, turned):
+    def words(a: int, b: int, c: int, d: int) -> bytes:
+        values = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+        return b"".join(value.to_bytes(4, "big", signed=True) for value in values)
+
+    frames = greys(3)
+    frames[:, :, :32] = 240
+    frames[:, :16] = 120
+    path = encode("phone.mp4", frames)
+    plain = read_frames(path, range(3), *scan(path))
+    data = path.read_bytes()
+    track = data.index(words(1, 0, 0, 1), data.index(words(1, 0, 0, 1)) + 1)  # the first one is the whole film's
+    path.write_bytes(data[:track] + words(*matrix) + data[track + 36 :])
+    read = read_frames(path, range(3), *scan(path))
+    assert (read == np.stack([turned(frame) for frame in plain])).all()
+
+
+def test_a_pipe_is_no_video():
+    os.mkfifo("pipe.avi")
+    with pytest.raises(TinvError, match="is a named pipe, not a regular file"):
+        scan(Path("pipe.avi"))

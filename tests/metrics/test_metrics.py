@@ -43,18 +43,18 @@ def test_accuracy_is_a_count_weighted_percentage():
     assert accuracy.compute().item() == 50
 
 
-@pytest.mark.parametrize("on", ["logits", "softmax", "features"])
+@pytest.mark.parametrize("output", ["logits", "softmax", "relu", "features"])
 @pytest.mark.parametrize("kind", ["zero", "circular"])
-def test_mean_cosine_similarity_equals_a_slow_reference(network, canvas, on, kind):
+def test_mean_cosine_similarity_equals_a_slow_reference(network, canvas, output, kind):
     images, targets = canvas
-    got = run(MeanCosineSimilarity(4, on, kind, seed=5), network, images, targets, 6)["mcs"]
+    got = run(MeanCosineSimilarity(4, output, kind, seed=5), network, images, targets, 6)["mcs"]
 
     def answer(image: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            if on == "features":
+            if output == "features":
                 return network.reduce(network.features(image[None]))[0]
             logits = network(image[None])[0]
-        return logits.softmax(0) if on == "softmax" else logits
+        return {"softmax": logits.softmax(0), "relu": logits.relu(), "logits": logits}[output]
 
     total = 0.0
     for number, image in enumerate(images):
@@ -146,7 +146,7 @@ def test_translation_map_is_saved_as_arrays_and_picture(network, canvas, tmp_pat
     ("build", "message"),
     [
         (lambda: MeanCosineSimilarity(-1), "max_shift must be 0 pixels or more"),
-        (lambda: MeanCosineSimilarity(on="logit"), "did you mean logits"),
+        (lambda: MeanCosineSimilarity(output="logit"), "did you mean logits"),
         (lambda: MeanCosineSimilarity(canvas="circle"), "did you mean circular"),
         (lambda: TranslationMap(8, 3), "step=3 pixels must be 1 or more and divide max_shift=8"),
         (lambda: TranslationMap(canvas="zeros"), "did you mean zero"),

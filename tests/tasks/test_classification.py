@@ -81,7 +81,7 @@ def test_any_source_and_schedule_can_be_trained():
         "resnet18",
         source="timm",
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1),
-        metrics=[MeanCosineSimilarity(8, on="features")],
+        metrics=[MeanCosineSimilarity(8, output="features")],
     )
     data = Digits(train_size=20, val_size=10, test_size=10)
     run = trainer(max_epochs=2)

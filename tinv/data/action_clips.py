@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, get_args
@@ -14,10 +13,11 @@ from torch import Tensor
 from tinv.data.clip_batches import ClipDataset, Clips, WholeVideo, one_after_the_other, one_each
 from tinv.data.file_data import FileData
 from tinv.data.image_cache import ImageCache
-from tinv.data.image_files import OnError, image_files
+from tinv.data.image_files import OnError, class_folders, image_files
 from tinv.data.in_memory import Batch, data_root
 from tinv.data.video_files import VideoFiles, VideoIndex, index_videos
 from tinv.errors import TinvError, unknown
+from tinv.files import read_lines
 
 MEAN = (114.7748, 107.7354, 99.4750)
 """Of red, green and blue, 0 to 255; taken off, and nothing else (Hara et al., 2018)."""
@@ -128,7 +128,7 @@ class ActionClips(FileData):
             self.skipped.update(str(files.path(number)) for number in index.damaged)
             good = np.flatnonzero(index.frames > 0).tolist()
             if not good:
-                raise TinvError(f"none of the {len(files)} videos of the {name} list can be decoded")
+                raise TinvError(f"none of the {len(files)} videos of the {name} list can be decoded; all were skipped")
             self.found[name] = files, index, good
             if (cache := self._cache(files)) is not None:
                 cache.build(self.num_workers)
@@ -165,8 +165,8 @@ class ActionClips(FileData):
 
 def _place(folder: Path, video: str) -> str | None:
     """Returns where a video is, relative to its folder: the file, or a folder of its frames without the suffix."""
-    if (folder / video).is_file():
-        return video
+    if (folder / video).exists() and not (folder / video).is_dir():
+        return video  # what is no regular file is refused where it is read
     frames = video.rpartition(".")[0]
     return frames if (folder / frames).is_dir() else None
 
@@ -184,9 +184,23 @@ def _check_names(sets: dict[str, list[tuple[str, int]]]) -> None:
 
 
 def _lines(path: Path) -> list[list[str]]:
-    if not path.is_file():
+    if not path.exists():
         raise TinvError(f"no split file {path}; get it with the data set")
-    return [line.split() for line in path.read_text().splitlines() if line.strip()]
+    return [line.split() for _, line in read_lines(path, "surrogateescape")]
+
+
+def _class_index(path: Path) -> list[str]:
+    """Returns the classes that a file names, a number and a name on each line, in the order of the numbers."""
+    named: dict[int, str] = {}
+    for words in _lines(path):
+        if len(words) != 2 or not words[0].isdecimal():
+            raise TinvError(f"{path}: {' '.join(words)!r} is not a number and the name of a class")
+        if int(words[0]) in named or words[1] in named.values():
+            raise TinvError(f"{path}: the number or the name of {' '.join(words)!r} is there twice")
+        named[int(words[0])] = words[1]
+    if not named:
+        raise TinvError(f"{path} names no classes")
+    return [named[number] for number in sorted(named)]
 
 
 class UCF101(ActionClips):
@@ -200,9 +214,9 @@ class UCF101(ActionClips):
     def read_split(self) -> tuple[Path, dict[str, list[tuple[str, int]]], list[str]]:
         """Reads `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`."""
         folder, lists = _folder(self.root, "ucf101", "UCF-101"), _folder(self.root, "ucf101", "ucfTrainTestlist")
-        classes = [words[1] for words in sorted(_lines(lists / "classInd.txt"), key=lambda words: int(words[0]))]
+        classes = _class_index(lists / "classInd.txt")
         number = {name: place for place, name in enumerate(classes)}
-        strange = sorted({entry.name for entry in os.scandir(folder) if entry.is_dir()} - set(classes))
+        strange = sorted(set(class_folders(folder)) - set(classes))
         if strange:
             raise TinvError(f"{folder / strange[0]} is a class that {lists / 'classInd.txt'} does not name")
         sets: dict[str, list[tuple[str, int]]] = {}
@@ -210,6 +224,8 @@ class UCF101(ActionClips):
             path = lists / f"{name}list0{self.split}.txt"
             sets[name] = []
             for words in _lines(path):
+                if len(words) > 2:
+                    raise TinvError(f"{path}: {' '.join(words)!r} is not a video and at most the number of its class")
                 if (of := words[0].partition("/")[0]) not in number:
                     raise TinvError(f"{path} names {words[0]}, a class that {lists / 'classInd.txt'} does not")
                 sets[name].append((words[0], number[of]))
@@ -233,7 +249,7 @@ class HMDB51(ActionClips):
         classes = sorted(path.name.removesuffix(end) for path in lists.glob(f"*{end}"))
         if not classes:
             raise TinvError(f"{lists} holds no CLASS{end}; get the splits with the data set")
-        strange = sorted({entry.name for entry in os.scandir(folder) if entry.is_dir()} - set(classes))
+        strange = sorted(set(class_folders(folder)) - set(classes))
         if strange:
             raise TinvError(f"{folder / strange[0]} is a class without {lists / (strange[0] + end)}")
         sets: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}

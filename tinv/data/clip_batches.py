@@ -62,7 +62,7 @@ class WholeVideo:
 
     def __init__(self, shorter_side: int) -> None:
         self.shorter_side = shorter_side
-        self.name = f"all frames of a video, shorter side {shorter_side}"
+        self.name = f"all frames of a video, upright, shorter side {shorter_side}"
 
     def __call__(self, path: Path) -> Tensor:
         """Returns (3, T * height, width) uint8."""

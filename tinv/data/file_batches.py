@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tinv.data.image_cache import ImageCache
-from tinv.data.image_files import ImageFiles, OnError, centre, read_pixels, resize, resize_shorter
+from tinv.data.image_files import ImageFiles, OnError, read_pixels, resize, resize_and_centre, resize_shorter
 from tinv.data.in_memory import Batch, BatchOrder
 from tinv.errors import TinvError
 from tinv.translation import uniform
@@ -45,7 +45,7 @@ class WholeImage:
 
     def __init__(self, shorter_side: int | None = None) -> None:
         self.shorter_side = shorter_side
-        self.name = f"whole, shorter side at most {shorter_side}"
+        self.name = f"upright, whole, shorter side at most {shorter_side}"
 
     def __call__(self, path: Path) -> Tensor:
         """Returns (3, H, W) uint8."""
@@ -66,11 +66,11 @@ class Middle:
 
     def __init__(self, shorter_side: int, height: int, width: int) -> None:
         self.shorter_side, self.height, self.width = shorter_side, height, width
-        self.name = f"shorter side {shorter_side}, middle {height}x{width}"
+        self.name = f"upright, shorter side {shorter_side}, middle {height}x{width}"
 
     def __call__(self, path: Path) -> Tensor:
         """Returns (3, height, width) uint8."""
-        return centre(resize_shorter(read_pixels(path, self.shorter_side), self.shorter_side), self.height, self.width)
+        return resize_and_centre(read_pixels(path, self.shorter_side), self.shorter_side, self.height, self.width)
 
 
 class Augmentation(Protocol):

@@ -14,11 +14,10 @@ from tinv.data.image_files import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     OnError,
-    centre,
     find_images,
     photographs_folder,
     read_pixels,
-    resize_shorter,
+    resize_and_centre,
     spread,
 )
 from tinv.data.in_memory import Batch, ImageSet, InMemoryData, Splits
@@ -108,7 +107,7 @@ class FourQuadrant(InMemoryData):
 
     def _shrink(self, path: Path) -> Tensor:
         """Returns the middle of a photograph, made small: (side, side, 3) uint8."""
-        middle = centre(resize_shorter(read_pixels(path, READ_SIDE), READ_SIDE), READ_CROP, READ_CROP)[None].float()
+        middle = resize_and_centre(read_pixels(path, READ_SIDE), READ_SIDE, READ_CROP, READ_CROP)[None].float()
         # bilinear without averaging, as torch's own at the time of the paper
         small = F.interpolate(middle, size=(self.side, self.side), mode="bilinear", align_corners=False)
         return small[0].round().clamp(0, 255).byte().permute(1, 2, 0)

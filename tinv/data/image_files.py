@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +14,27 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as T
 
 from tinv.data.in_memory import data_root
 from tinv.errors import TinvError
+from tinv.files import reading, regular
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
+NO_DATA = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"}
+"""Folders that other programs leave behind; like hidden ones they hold no data."""
+
+# what is wrong with a file is said by an error that names it
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 OnError = Literal["raise", "skip"]
+
+MOST_ENLARGED = 4
+"""An image whose longer side would become more than so many times what is kept of it is cut before it is enlarged."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue channel of ImageNet's training images, in 0..1: what its networks are trained with."""
@@ -62,21 +74,18 @@ class ImageFiles:
 
     def sha256(self) -> str:
         """Returns the checksum of that list: which images these are."""
-        return hashlib.sha256(self.listed().encode("utf-8", "surrogateescape")).hexdigest()
+        return hashlib.sha256(os.fsencode(self.listed())).hexdigest()
 
     def fingerprint(self) -> str:
-        """Returns a checksum of the folder and of the files' names, sizes and times of change.
-
-        Raises:
-            TinvError: if a file is not there.
-        """
-        key = hashlib.sha256(f"{self.folder.resolve()}\n".encode())
+        """Returns a checksum of the folder and of the files' names, sizes and times of change."""
+        key = hashlib.sha256(os.fsencode(f"{self.folder.resolve()}\n"))
         for number, name in enumerate(self.names):
             try:
                 facts = self.path(number).stat()
-            except OSError as error:
-                raise TinvError(f"{self.path(number)} cannot be read ({error.strerror})") from error
-            key.update(bytes(name) + f" {facts.st_size} {facts.st_mtime_ns}\n".encode())
+                about = f"{facts.st_size} {facts.st_mtime_ns}"
+            except OSError:
+                about = "unreadable"  # an error, or left out, where it is read
+            key.update(bytes(name) + f" {about}\n".encode())
         return key.hexdigest()
 
 
@@ -89,20 +98,23 @@ def image_files(folder: Path, names: Sequence[str], targets: Sequence[int], clas
 def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFiles:
     """Finds the images of a folder of class folders, or of a flat one, whose images have no class.
 
+    Hidden files and folders, and those that other programs leave behind, hold no data.
+
     Args:
         folder: to look through.
         classes: names of the class folders to take, in order of class numbers; None for all there are, sorted.
 
     Raises:
-        TinvError: if the folder or a class is not there, it holds no image, or a class folder is empty.
+        TinvError: if the folder or a class is not there or cannot be read, it holds no image, a class folder is empty,
+            or images lie beside class folders that hold images too.
     """
-    if not folder.is_dir():
-        raise TinvError(f"no folder of images {folder}")
-    with os.scandir(folder) as entries:
-        inside = sorted(entries, key=lambda entry: entry.name)
-    there = [entry.name for entry in inside if entry.is_dir() and not entry.name.startswith(".")]
+    there, flat = _entries(folder)
     if classes is None:
-        flat = [entry.name for entry in inside if _is_image(entry.name)]
+        if flat and (full := next((name for name in there if _images_below(folder, name)), None)) is not None:
+            raise TinvError(
+                f"{folder} holds images ({flat[0]}) and folders of images ({full}): it is not clear whether the "
+                "folders are classes; move the images into folders, or elsewhere"
+            )
         if flat or not there:
             if not flat:
                 raise TinvError(f"{folder} holds no images ({', '.join(SUFFIXES)}) and no class folders")
@@ -120,6 +132,28 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
         names += found
         targets += [number] * len(found)
     return image_files(folder, names, targets, classes)
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Returns the names of the class folders of a folder, sorted.
+
+    Raises:
+        TinvError: if the folder is not there or cannot be read.
+    """
+    return _entries(folder)[0]
+
+
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the names of the folders and of the images in a folder, each sorted."""
+    if not folder.is_dir():
+        raise TinvError(f"no folder of images {folder}")
+    with reading(folder, "a folder of images"):
+        # links that lead nowhere are no folders
+        inside = [(name, (folder / name).is_dir()) for name in sorted(os.listdir(folder))]
+    return (
+        [name for name, is_folder in inside if is_folder and _holds_data(name)],
+        [name for name, is_folder in inside if not is_folder and _is_image(name)],
+    )
 
 
 def photographs_folder(root: str) -> Path:
@@ -141,9 +175,17 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
+def _holds_data(name: str) -> bool:
+    return not name.startswith(".") and name not in NO_DATA
+
+
 def _images_below(folder: Path, name: str) -> list[str]:
+    def refuse(error: OSError) -> None:
+        raise TinvError(f"{error.filename} cannot be read ({error.strerror})") from error
+
     found = []
-    for place, _, files in os.walk(folder / name):
+    for place, folders, files in os.walk(folder / name, onerror=refuse):
+        folders[:] = [inner for inner in folders if _holds_data(inner)]
         inside = os.path.relpath(place, folder)
         found += [f"{inside}/{file}" for file in files if _is_image(file)]
     return sorted(found)
@@ -156,7 +198,10 @@ def spread(files: ImageFiles, count: int) -> ImageFiles:
 
 
 def read_pixels(path: Path, shorter_side: int | None = None) -> Tensor:
-    """Reads a file as red, green and blue: greyscale, palette, CMYK and transparent images are converted.
+    """Reads a file as red, green and blue, upright: greyscale, palette, CMYK and transparent images are converted.
+
+    The orientation that a camera notes in EXIF is applied, so that networks see what people see (torchvision's
+    ImageFolder ignores it). Of 16 bits a channel the upper 8 are kept; floats are taken to lie in 0..1.
 
     Args:
         path: of the file.
@@ -166,22 +211,54 @@ def read_pixels(path: Path, shorter_side: int | None = None) -> Tensor:
         (3, H, W) uint8, channels last in memory.
 
     Raises:
-        TinvError: if it is no image, or damaged.
+        TinvError: if it is no image, is damaged, is no regular file, or holds numbers whose range is not known.
     """
-    try:
-        with Image.open(path) as file:
-            if shorter_side is not None:
-                # never below twice what is wanted, so that the resizing that follows still averages
-                file.draft("RGB", (2 * shorter_side, 2 * shorter_side))
-            if file.mode in ("RGBA", "LA", "PA") or "transparency" in file.info:
-                on_black = Image.new("RGBA", file.size, (0, 0, 0, 255))
-                image = Image.alpha_composite(on_black, file.convert("RGBA")).convert("RGB")
-            else:
-                image = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" '")[0]
-        raise TinvError(f"{path} cannot be read as an image ({reason})") from error
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    with reading(path, "an image"), Image.open(regular(path)) as file:
+        if shorter_side is not None:
+            # never below twice what is wanted, so that the resizing that follows still averages
+            file.draft("RGB", (2 * shorter_side, 2 * shorter_side))
+        file.load()
+        # damaged EXIF is no damage of the pixels
+        with contextlib.suppress(Exception):
+            ImageOps.exif_transpose(file, in_place=True)
+        image: Image.Image = _eight_bits(path, file)
+        if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
+            on_black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+            image = Image.alpha_composite(on_black, image.convert("RGBA"))
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Returns the height and width in pixels that `read_pixels` gives a file, from its header alone.
+
+    Raises:
+        TinvError: if it is no image, or is no regular file.
+    """
+    with reading(path, "an image"), Image.open(regular(path)) as file:
+        width, height = file.size
+        orientation = 1
+        with contextlib.suppress(Exception):
+            orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
+    """Returns an image of more than 8 bits a pixel and one channel as grey (Pillow would clip at 255), others as is."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F":
+        if not ((values >= 0) & (values <= 1)).all():
+            raise TinvError(f"{path} holds floats outside of 0..1, whose range is not known; save it with 8 or 16 bits")
+        grey = values * 255.0
+    elif image.mode == "I" and image.format not in ("PNG", "PPM"):
+        raise TinvError(f"{path} holds 32-bit integers, whose range is not known; save it with 8 or 16 bits")
+    else:
+        grey = values / 257
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey = np.where(values == transparent, 0, grey)
+    return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -194,10 +271,38 @@ def resize(pixels: Tensor, height: int, width: int) -> Tensor:
 
 def resize_shorter(pixels: Tensor, side: int) -> Tensor:
     """Returns (3, H, W) bytes resized to a shorter side of so many pixels."""
+    return resize(pixels, *_with_shorter(pixels, side))
+
+
+def _with_shorter(pixels: Tensor, side: int) -> tuple[int, int]:
     height, width = pixels.shape[1:]
-    if height <= width:
-        return resize(pixels, side, int(side * width / height))
-    return resize(pixels, int(side * height / width), side)
+    return (side, int(side * width / height)) if height <= width else (int(side * height / width), side)
+
+
+def resize_and_centre(pixels: Tensor, side: int, height: int, width: int) -> Tensor:
+    """Returns the middle (3, height, width) of an image (3, H, W) resized to a shorter side of so many pixels.
+
+    Of very long images only the middle is enlarged, which gives the same pixels, to rounding, in much less memory.
+    """
+    resized = _with_shorter(pixels, side)
+    if min(pixels.shape[1:]) < side and max(resized) > MOST_ENLARGED * max(side, height, width):
+        pixels = _enlarged_middle(pixels.float(), 1, resized[0], height)
+        pixels = _enlarged_middle(pixels, 2, resized[1], width).round().byte()
+        return centre(pixels.permute(1, 2, 0).contiguous().permute(2, 0, 1), height, width)
+    return centre(resize(pixels, *resized), height, width)
+
+
+def _enlarged_middle(pixels: Tensor, axis: int, size: int, kept: int) -> Tensor:
+    """Returns the middle `kept` pixels of an axis that is enlarged to `size`, bilinear; all if there are no more."""
+    kept = min(kept, size)
+    # where torchvision's center_crop begins
+    places = torch.arange(kept, dtype=torch.float64) + round((size - kept) / 2)
+    length = pixels.shape[axis]
+    places = ((places + 0.5) * length / size - 0.5).clamp(0, length - 1)
+    before = places.long()
+    share = (places - before).float().view(-1, *[1] * (2 - axis))
+    after = (before + 1).clamp(max=length - 1)
+    return torch.lerp(pixels.index_select(axis, before), pixels.index_select(axis, after), share)
 
 
 def centre(pixels: Tensor, height: int, width: int) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,9 +22,18 @@ from tinv.data.file_batches import (
 )
 from tinv.data.file_data import FileData
 from tinv.data.image_cache import ImageCache, Prepare
-from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, ImageFiles, OnError, find_images, image_files
+from tinv.data.image_files import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageFiles,
+    OnError,
+    class_folders,
+    find_images,
+    image_files,
+)
 from tinv.data.in_memory import Batch, data_root, normalise
 from tinv.errors import TinvError, nearest, unknown
+from tinv.files import read_lines
 
 Augment = Literal["random_resized_crop", "none"]
 
@@ -129,7 +141,9 @@ class ImageNet(FileData):
                 f"no folder {self.root}: looked in the working folder and in TINV_DATA ({data_root(None)!r}); name the "
                 "one that holds train and val with --data.init_args.root=DIR"
             )
-        wanted = None if self.class_list is None else read_class_list(self.class_list)
+        wanted = None
+        if self.class_list is not None:
+            wanted = read_class_list(self.class_list, class_folders(root / self.folders["val"]))
         val = find_images(root / self.folders["val"], wanted)
         if self.train_list is not None:
             train = read_image_list(Path(self.train_list), root / self.folders["train"], wanted)
@@ -178,7 +192,7 @@ class ImageNet(FileData):
         if self.images_per_class is None:
             return []
         path = folder / "train_list.txt"
-        path.write_text(self._files("train").listed(), errors="surrogateescape")
+        path.write_bytes(os.fsencode(self._files("train").listed()))
         return [path]
 
     def _files(self, name: str) -> ImageFiles:
@@ -206,25 +220,38 @@ class ImageNet(FileData):
         return batch._replace(image=normalise(batch.image, self.mean, self.std).permute(0, 3, 1, 2))
 
 
-def read_class_list(name: str) -> list[str]:
-    """Returns class names, sorted: of a named list, or of a file with one a line (what follows a space is a comment).
+def read_class_list(name: str, folders: Sequence[str] = ()) -> list[str]:
+    """Returns class names, sorted, each once: of a named list, or of a file with one a line.
+
+    What follows a space is a comment, unless a class folder has a longer part of the line as its name.
+
+    Args:
+        name: Name of a list, or path of a file.
+        folders: Names of the class folders there are.
 
     Raises:
         TinvError: if there is neither.
     """
     if name in CLASS_LISTS:
-        text = package_files("timm.data._info").joinpath(CLASS_LISTS[name]).read_text()
-    elif Path(name).expanduser().is_file():
-        text = Path(name).expanduser().read_text()
+        lines = package_files("timm.data._info").joinpath(CLASS_LISTS[name]).read_text(encoding="utf-8").split("\n")
+    elif Path(name).expanduser().exists():
+        lines = [line for _, line in read_lines(Path(name).expanduser(), "surrogateescape")]
     else:
         raise TinvError(
             f"classes={name} is neither a file of class names nor a known list ({', '.join(CLASS_LISTS)})"
             f"{nearest(name, list(CLASS_LISTS))}"
         )
-    names = sorted({line.split()[0] for line in text.splitlines() if line.strip() and not line.startswith("#")})
+    known = set(folders)
+    names = sorted({_class_of(line.strip(), known) for line in lines if line.strip() and not line.startswith("#")})
     if not names:
         raise TinvError(f"{name} names no classes")
     return names
+
+
+def _class_of(line: str, known: set[str]) -> str:
+    """Returns the longest beginning of a line, cut at spaces, that is a class folder; else its first word."""
+    beginnings = [line, *(line[: space.start()] for space in reversed(list(re.finditer(r"\s+", line))))]
+    return next((beginning for beginning in beginnings if beginning in known), beginnings[-1])
 
 
 def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> ImageFiles:
@@ -236,11 +263,12 @@ def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> Imag
         classes: that may be named, in order of class numbers; None for those that are.
 
     Raises:
-        TinvError: if the list is not there, is empty, or names images or classes that are not.
+        TinvError: if the list is not there, is empty, or names images or classes that are not. An image that is named
+            twice counts once.
     """
-    if not path.is_file():
+    if not path.exists():
         raise TinvError(f"no list of images {path}")
-    names = sorted({line.strip() for line in path.read_text().splitlines() if line.strip()})
+    names = sorted({line.strip() for _, line in read_lines(path, "surrogateescape")})
     if not names:
         raise TinvError(f"the list {path} names no images")
     if absent := [name for name in names if not (folder / name).is_file()]:
@@ -270,7 +298,7 @@ def draw_per_class(files: ImageFiles, count: int, seed: int) -> ImageFiles:
         own = np.flatnonzero(files.targets == number)
         if len(own) < count:
             raise TinvError(f"images_per_class={count}: {files.folder / name} holds {len(own)}; use that many or fewer")
-        drawn = np.random.default_rng([seed, *name.encode()]).permutation(len(own))[:count]
+        drawn = np.random.default_rng([seed, *os.fsencode(name)]).permutation(len(own))[:count]
         kept.append(np.sort(own[drawn]))
     return files.take(np.concatenate(kept))
 

@@ -21,7 +21,7 @@ from tinv.data.image_files import (
     find_images,
     photographs_folder,
     read_pixels,
-    resize_shorter,
+    resize_and_centre,
     spread,
 )
 from tinv.data.patch_pairs import all_pairs
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from cv2 import KeyPoint
 
 SETS = ("train", "test_a", "test_b")
-SHORTER_SIDE = 288
-"""Photographs are resized to this, in pixels, before key points are looked for."""
+SHORTER_SIDE, LONGER_SIDE = 288, 8 * 288
+"""Photographs are resized to the one, in pixels, and cut to the other, before key points are looked for."""
 
 FOOTPRINT = 6.0
 """Side of a patch over the size (diameter) of its key point."""
@@ -178,7 +178,10 @@ def find_points(path: Path, number: int, copies: int, most: int, seed: int) -> l
         seed: of the warps.
     """
     cv2 = _opencv()
-    pixels = resize_shorter(read_pixels(path, SHORTER_SIDE), SHORTER_SIDE).permute(1, 2, 0).numpy()
+    whole = read_pixels(path, SHORTER_SIDE)
+    # the whole photograph but of those that are longer than any camera makes
+    height, width = (min(int(SHORTER_SIDE * size / min(whole.shape[1:])), LONGER_SIDE) for size in whole.shape[1:])
+    pixels = resize_and_centre(whole, SHORTER_SIDE, height, width).permute(1, 2, 0).numpy()
     photograph = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
     random = np.random.default_rng((seed, 1, number))
     chosen = _apart(_detect(photograph), 4 * most)

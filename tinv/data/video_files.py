@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from tinv.data.cache_folder import ABOUT, make_once
-from tinv.data.image_files import SUFFIXES, ImageFiles, read_pixels
+from tinv.data.image_files import SUFFIXES, ImageFiles, image_size, read_pixels
 from tinv.errors import TinvError
+from tinv.files import reading, regular
 from tinv.progress import progress
 
 CUT_SHORT = 0.9
@@ -24,7 +27,7 @@ CUT_SHORT = 0.9
 
 @dataclass(frozen=True)
 class VideoFiles(ImageFiles):
-    """Videos of a folder: files, or folders of numbered images. See ImageFiles for the attributes."""
+    """Videos of a folder: files, or folders of images in the order of their numbers. See ImageFiles."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def index_videos(files: VideoFiles, cache: Path, workers: int = 0) -> VideoIndex
     """
     if any(not files.path(number).is_dir() for number in range(len(files))):
         _import_av()
-    place = cache / f"videos-{files.fingerprint()[:24]}"
+    place = cache / f"upright-videos-{files.fingerprint()[:24]}"
     make_once(place, "an index of videos", lambda temporary: _write_index(files, temporary, workers))
     with np.load(place / "index.npz") as arrays:
         parts = {name: arrays[name] for name in ("frames", "begins", "times", "keys")}
@@ -111,27 +114,40 @@ def scan(path: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Returns the time stamps of all frames of a video, -1 where there is none, and which are key frames.
 
     Raises:
-        TinvError: if it is no video, is cut short, or has no frames.
+        TinvError: if it is no video, is cut short, has no frames, or frames of several sizes.
     """
     if path.is_dir():
-        count = len(_images_of(path))
-        if not count:
+        images = _images_of(path)
+        if not images:
             raise TinvError(f"{path} holds no frames ({', '.join(SUFFIXES)})")
-        return np.full(count, -1), np.ones(count, dtype=np.bool_)
-    times, keys = [], []
-    with _Opened(path) as (container, stream):
-        try:
-            for frame in container.decode(stream):
-                times.append(-1 if frame.pts is None else frame.pts)
-                keys.append(bool(frame.key_frame))
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
+        _check_sizes(path, [image_size(image) for image in images])
+        return np.full(len(images), -1), np.ones(len(images), dtype=np.bool_)
+    times, keys, sizes = [], [], []
+    with reading(path, "a video"), _opened(path) as (container, stream):
+        for frame in container.decode(stream):
+            times.append(-1 if frame.pts is None else frame.pts)
+            keys.append(bool(frame.key_frame))
+            sizes.append((frame.width, frame.height) if _turn(frame)[0] else (frame.height, frame.width))
         stated = stream.frames
     if not times:
         raise TinvError(f"{path} holds no frames")
-    if len(times) < CUT_SHORT * stated:
-        raise TinvError(f"{path} is cut short: its header names {stated} frames, {len(times)} are there")
+    _check_sizes(path, sizes)
+    if len(times) < CUT_SHORT * stated and (there := _packets(path)) < CUT_SHORT * stated:
+        raise TinvError(f"{path} is cut short: its header names {stated} frames, {min(there, len(times))} are there")
     return np.array(times, dtype=np.int64), np.array(keys, dtype=np.bool_)
+
+
+def _check_sizes(path: Path, sizes: Sequence[tuple[int, int]]) -> None:
+    for number, size in enumerate(sizes):
+        if size != sizes[0]:
+            before, after = (f"{width}x{height}" for height, width in (sizes[0], size))
+            raise TinvError(f"{path} changes its size from {before} to {after} pixels at frame {number}")
+
+
+def _packets(path: Path) -> int:
+    """Returns how many frames a file holds, those that an edit list hides among them."""
+    with reading(path, "a video"), _opened(path, ignore_editlist="1") as (container, stream):
+        return sum(packet.size > 0 for packet in container.demux(stream))
 
 
 def read_frames(
@@ -140,7 +156,7 @@ def read_frames(
     """Returns frames of a video, exactly those of the given numbers, however its key frames lie.
 
     Decoding begins at the last key frame before the first one asked for, and only frames that are asked for are turned
-    into colours, which costs more than decoding.
+    into colours, which costs more than decoding. Frames stand upright, as players show them.
 
     Args:
         path: of the video, or of a folder of frames.
@@ -156,21 +172,23 @@ def read_frames(
     """
     if path.is_dir():
         images = _images_of(path)
-        return np.stack([read_pixels(images[number]).permute(1, 2, 0).numpy() for number in numbers])
+        with reading(path, "a folder of frames"):
+            return np.stack([read_pixels(images[number]).permute(1, 2, 0).numpy() for number in numbers])
     begin = int(np.flatnonzero(keys[: numbers[0] + 1])[-1]) if keys[: numbers[0] + 1].any() else 0
     # time stamps can only be gone by where each is later than the one before
     seekable = begin > 0 and bool((np.diff(times) > 0).all()) and times[0] >= 0
-    with _Opened(path) as (container, stream):
-        try:
-            found = _decode(container, stream, numbers, times, begin) if seekable else None
-            if found is None:
-                container.seek(0, stream=stream)
-                found = _decode(container, stream, numbers, times, 0)
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
-    if found is None:
-        raise TinvError(f"{path} ends before frame {numbers[-1]}, it has changed since it was indexed")
-    return np.stack(found)
+    found = None
+    if seekable:
+        # where it cannot be sought, it is read from its beginning
+        with contextlib.suppress(TinvError), reading(path, "a video"), _opened(path) as opened:
+            found = _decode(*opened, numbers, times, begin)
+    with reading(path, "a video"):
+        if found is None:
+            with _opened(path) as opened:
+                found = _decode(*opened, numbers, times, 0)
+        if found is None:
+            raise TinvError(f"{path} ends before frame {numbers[-1]}, it has changed since it was indexed")
+        return np.stack(found)
 
 
 def _decode(
@@ -194,7 +212,7 @@ def _decode(
             number += 1
         if number in wanted:
             colours = reformatter.reformat(frame, format="rgb24").to_ndarray()
-            found.append(np.asarray(colours, dtype=np.uint8))
+            found.append(_upright(np.asarray(colours, dtype=np.uint8), *_turn(frame)))
             if number == numbers[-1]:
                 return found
     return None
@@ -208,34 +226,40 @@ def _import_av() -> Any:
     return av
 
 
-class _Opened:
-    """A container and its first stream of pictures; decodes in one thread, since workers decode side by side."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> tuple[Any, Any]:
-        av = _import_av()
-        try:
-            self.container = av.open(str(self.path), metadata_errors="replace")
-        except (OSError, ValueError) as error:
-            raise _damaged(self.path, error) from error
-        if not self.container.streams.video:
-            self.container.close()
-            raise TinvError(f"{self.path} holds no pictures")
-        stream = self.container.streams.video[0]
+@contextlib.contextmanager
+def _opened(path: Path, **options: str) -> Iterator[tuple[Any, Any]]:
+    """Opens a container and its first video stream; decodes in one thread, since workers decode side by side."""
+    with _import_av().open(str(regular(path)), metadata_errors="replace", options=options) as container:
+        if not container.streams.video:
+            raise TinvError(f"{path} holds no pictures")
+        stream = container.streams.video[0]
         stream.thread_type = "NONE"
-        return self.container, stream
-
-    def __exit__(self, *_: object) -> None:
-        self.container.close()
+        yield container, stream
 
 
-def _damaged(path: Path, error: Exception) -> TinvError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return TinvError(f"{path} cannot be decoded as a video ({reason})")
+def _turn(frame: Any) -> tuple[bool, bool, bool]:
+    """Returns what stands a frame upright, to quarter turns: whether to transpose it, flip its rows, its columns."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False, False, False
+    # x and y of the upright frame are (a x + c y) and (b x + d y) of the coded one
+    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
+    return (True, b < 0, c < 0) if abs(b) > abs(a) else (False, d < 0, a < 0)
+
+
+def _upright(pixels: NDArray[np.uint8], transpose: bool, rows: bool, columns: bool) -> NDArray[np.uint8]:
+    pixels = pixels.swapaxes(0, 1) if transpose else pixels
+    return pixels[:: -1 if rows else 1, :: -1 if columns else 1]
 
 
 def _images_of(folder: Path) -> list[Path]:
-    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES) and not name.startswith("."))
-    return [folder / name for name in names]
+    """Returns the images of a folder of frames in the order of the numbers in their names."""
+    with reading(folder, "a folder of frames"):
+        names = [name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+
+    def by_numbers(name: str) -> tuple[list[str | int], str]:
+        # texts and numbers take turns, so that each is compared with its like
+        parts = re.split(r"([0-9]+)", name)
+        return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+
+    return [folder / name for name in sorted(names, key=by_numbers)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +171,7 @@ def _measure(
     from tinv.measure.attribution import explanation, variants
     from tinv.measure.images import class_numbers
     from tinv.metrics import LayerEquivariance, ShiftConsistency
+    from tinv.metrics.answers import undefined_message
     from tinv.metrics.views import UNLABELLED, centre_view
 
     device = device_of(args.device)
@@ -209,6 +211,8 @@ def _measure(
     results = {key: float(value) for metric in metrics.values() for key, value in metric.results().items()}
     # what is not defined is left out: agreement among right answers where none is right; JSON knows no NaN
     numbers = {key: value for key, value in results.items() if not math.isnan(value)}
+    if (message := undefined_message(results)) is not None:
+        print(f"note: {message}", file=sys.stderr)
     report: dict[str, Any] = {
         "command": "measure",
         "options": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
@@ -226,7 +230,10 @@ def _measure(
         }
     layers = metrics.get("layers")
     if isinstance(layers, LayerEquivariance) and layers.layers is not None:
-        report["layers"] = {"shift": layers.layers.shift, "errors": [vars(error) for error in layers.errors()]}
+        report["layers"] = {
+            "shift": layers.layers.shift,
+            "errors": [vars(e) for e in layers.errors() if not math.isnan(e.error)],
+        }
     _save(args, report, metrics)
     return report
 

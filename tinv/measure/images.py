@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as T
 
 from tinv.data.file_batches import FileLoader, ImageDataset
-from tinv.data.image_files import ImageFiles, OnError, centre, read_pixels, resize_shorter
+from tinv.data.image_files import ImageFiles, OnError, read_pixels, resize_and_centre
 from tinv.data.in_memory import BatchOrder
 from tinv.metrics.views import Motion
 
@@ -61,7 +61,7 @@ class Room:
     def lay_out(self, path: Path) -> Tensor:
         """Returns the middle of a photograph, its shorter side as long as what is kept: (C, h, w) uint8."""
         side = max(self.kept)
-        pixels = centre(resize_shorter(read_pixels(path, side), side), *self.kept)
+        pixels = resize_and_centre(read_pixels(path, side), side, *self.kept)
         return T.rgb_to_grayscale(pixels) if len(self.mean) == 1 else pixels
 
     def normalise(self, images: Tensor) -> Tensor:

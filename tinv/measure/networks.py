@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +82,10 @@ def normalisation(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[fl
         try:
             values = tuple(float(part) for part in text.split(",")) if text else tuple(own.get(name, default))
         except ValueError as error:
-            raise TinvError(f"--{name} {text} is not three numbers such as 0.485,0.456,0.406") from error
-        if len(values) != 3 or (name == "std" and min(values) <= 0):
-            raise TinvError(f"--{name} {text} is not three numbers such as 0.485,0.456,0.406")
+            raise TinvError(f"--{name} {text} is not three finite numbers such as 0.485,0.456,0.406") from error
+        if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+            above = " above 0" if name == "std" else ""
+            raise TinvError(f"--{name} {text} is not three finite numbers{above} such as 0.485,0.456,0.406")
         found.append(values)
     return found[0], found[1]
 

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from tinv.metrics.answers import undefined_unless_finite
+
 
 class Accuracy(Metric):
     """Percentage of images whose largest logit is that of their class: 0 to 100, count-weighted.
+
+    NaN if logits of any image are not finite.
 
     Example:
         >>> accuracy = Accuracy()
@@ -22,16 +26,16 @@ class Accuracy(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("correct", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.correct: Tensor
         self.count: Tensor
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch: logits (N, classes), targets (N,)."""
-        self.correct += (logits.argmax(dim=1) == targets).sum()
+        self.correct += undefined_unless_finite(logits.argmax(dim=1) == targets, logits).sum()
         self.count += targets.numel()
 
     def compute(self) -> Tensor:
         """Returns the percentage."""
-        return 100 * self.correct.double() / self.count
+        return 100 * self.correct / self.count

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from tinv.errors import TinvError
+from tinv.metrics.answers import MetricName
 
 
 class InvarianceMetric(Metric):
@@ -19,14 +20,14 @@ class InvarianceMetric(Metric):
     States are sums over images, so results depend neither on batch size nor on the number of processes.
 
     Attributes:
-        name: under which results are reported, after `test/`.
+        name: under which results are reported, after `test/`, and files written; with `/` and such it is refused.
         max_shift: largest shift in pixels.
         margin: blank pixels a side that images need so that no content is lost.
         room: pixels an axis that images must have beyond what the network sees, for crops of them.
     """
 
     full_state_update = False
-    name: str
+    name = MetricName()
     max_shift: int
     margin: int
     room: int = 0

@@ -8,6 +8,7 @@ from typing import get_args
 from torch import Tensor, nn
 
 from tinv.errors import TinvError, unknown
+from tinv.metrics.answers import check_at_least
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap
 from tinv.policies.padding import pad
 from tinv.translation import Canvas
@@ -45,6 +46,7 @@ class ClipShiftMap(ShiftMap):
                 raise TinvError(f"{key}={most} must be 0 or more, and a multiple of its step, {each}")
         if canvas not in get_args(Canvas):
             raise unknown("canvas", canvas, get_args(Canvas))
+        check_at_least(1, max_clips=max_clips)
         frames, pixels = range(-max_frames, max_frames + 1, frame_step), range(-max_shift, max_shift + 1, step)
         rows = ShiftAxis("dt", "frames", list(frames), key="frames")
         super().__init__(rows, ShiftAxis("dx", "pixels", list(pixels), key="pixels"), "clips")

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from tinv.errors import TinvError, unknown
+from tinv.metrics.answers import MetricName
 from tinv.translation import Canvas, draw_offsets, translate
 
 DIRECTIONS = [(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y]
@@ -38,6 +39,7 @@ class DescriptorShift(Metric):
     """
 
     full_state_update = False
+    name = MetricName()
 
     def __init__(
         self, max_shift: int = 8, motion: Canvas = "zero", pairs: int = 500, seed: int = 0, name: str = "shift"
@@ -105,7 +107,10 @@ class DescriptorShift(Metric):
         chosen = order[torch.from_numpy(np.sort(once)).to(order.device)]
         first, moved = first[chosen], moved[chosen]
         right = torch.arange(len(first), device=first.device)
-        accuracy = [(first @ moved[:, by].T).argmax(dim=1).eq(right) for by in range(self.max_shift + 1)]
+        # one descriptor that is not finite makes every nearest one undefined
+        finite = first.isfinite().all() & moved.isfinite().flatten(2).all(dim=2).all(dim=0)
+        defined = torch.where(finite, 0.0, torch.nan).double()
+        accuracy = [(first @ moved[:, by].T).argmax(dim=1).eq(right) + defined[by] for by in range(self.max_shift + 1)]
         distance = [torch.linalg.vector_norm(moved[:, by] - moved[:, 0], dim=1) for by in range(self.max_shift + 1)]
         return tuple(  # type: ignore[return-value]
             torch.stack(values).double().mean(dim=1).cpu().numpy() * scale

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tinv.errors import TinvError
+from tinv.metrics.answers import check_at_least
 from tinv.metrics.views import Motion, ViewMetric, bootstrap_means, take_views
 from tinv.policies.convert import ConvertedNetwork
 from tinv.policies.geometry import Place, Walk
@@ -75,6 +76,7 @@ class LayerEquivariance(ViewMetric):
         name: str = "layer_error",
     ) -> None:
         super().__init__(max_shift, motion, seed, name, ())
+        check_at_least(1, max_images=max_images)
         self.max_images = max_images
         self.layers: Layers | None = None
 
@@ -230,7 +232,8 @@ def _error(still: Tensor, moved: Tensor, cells: int, motion: Motion) -> Tensor:
         expected, moved = still[:, :, : height - cells, : width - cells], moved[:, :, cells:, cells:]
     difference = (expected - moved).flatten(1).double().norm(dim=1)
     size = expected.flatten(1).double().norm(dim=1)
-    return torch.where(size > 0, difference / size, difference)
+    error = torch.where(size > 0, difference / size, difference)
+    return error.masked_fill(~(difference.isfinite() & size.isfinite()), torch.nan)
 
 
 def draw_layers(errors: Sequence[LayerError], shift: int, images: int) -> Figure:

@@ -64,8 +64,10 @@ class PatchMatching(Metric):
         self.same.append(same)
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns `fpr95`, `auroc` and `ap`."""
+        """Returns `fpr95`, `auroc` and `ap`; NaN if any distance is not finite."""
         distance, same = (torch.cat(kept) if isinstance(kept, list) else kept for kept in (self.distance, self.same))
+        if not distance.isfinite().all():
+            return {key: distance.new_tensor(float("nan")) for key in ("fpr95", "auroc", "ap")}
         found: dict[str, Any] = {"fpr95": false_positive_rate(distance, same)}
         # the larger the more alike, and within 0..1, which torchmetrics takes as it is
         likeness = 1 - distance / distance.max().clamp(min=torch.finfo(torch.float64).tiny)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tinv.errors import TinvError
+from tinv.metrics.answers import undefined_unless_finite
 from tinv.metrics.views import Motion, ViewMetric, take_views
 
 
@@ -25,7 +26,7 @@ class UnmovedAccuracy(ViewMetric):
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; the network is not run again."""
         known = targets >= 0
-        self.keep(index[known], (logits.argmax(dim=1) == targets)[known])
+        self.keep(index[known], undefined_unless_finite(logits.argmax(dim=1) == targets, logits)[known])
 
     def results(self) -> dict[str, Tensor]:
         """Returns the percentage; nothing if no image had a label."""
@@ -67,7 +68,7 @@ class DiagonalAccuracy(ViewMetric):
             offsets = torch.full((len(images), 2), place, device=images.device)
             said = network(take_views(images, offsets, self.max_shift, self.motion)).float()
             probability = said.softmax(dim=1).gather(1, targets[:, None])[:, 0]
-            sums += torch.stack([(said.argmax(dim=1) == targets).double(), probability.double()])
+            sums += undefined_unless_finite(torch.stack([said.argmax(dim=1) == targets, probability]), said)
         self.keep(index, *(sums / len(places)))
 
     def results(self) -> dict[str, Tensor]:
@@ -103,15 +104,18 @@ class WorstCaseAccuracy(ViewMetric):
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""
         places = range(0, self.max_shift + 1, self.step)
         right = torch.ones(len(images), dtype=torch.bool, device=images.device)
-        same, first = right.clone(), None
+        same, finite, first = right.clone(), right.clone(), None
         for y in places:
             for x in places:
                 offsets = torch.tensor([x, y], device=images.device).expand(len(images), 2)
-                answers = network(take_views(images, offsets, self.max_shift, self.motion)).argmax(dim=1)
+                said = network(take_views(images, offsets, self.max_shift, self.motion))
+                answers = said.argmax(dim=1)
+                finite &= said.isfinite().all(dim=1)
                 first = answers if first is None else first
                 right &= answers == targets
                 same &= answers == first
-        self.keep(index, right, same, targets >= 0)
+        defined = torch.where(finite, 0.0, torch.nan)
+        self.keep(index, right + defined, same + defined, targets >= 0)
 
     def results(self) -> dict[str, Tensor]:
         """Returns the percentages."""

@@ -7,9 +7,9 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tinv.errors import TinvError, unknown
+from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
 from tinv.metrics.views import Motion, ViewMetric, take_views
 from tinv.translation import draw_offsets
 
@@ -78,9 +78,10 @@ class ShiftConsistency(ViewMetric):
                 probabilities.append(said.softmax(dim=1)[everyone, answers[0]])
             first, second = (answer == targets for answer in answers)
             change = (probabilities[0] - probabilities[1]).abs()
-            cosine = F.cosine_similarity(*outputs)
-            parts = (answers[0] == answers[1], first, second, first & second, change, targets >= 0, cosine)
-            sums += torch.stack([part.double() for part in parts])
+            cosine = cosine_similarity(*outputs)
+            parts = (answers[0] == answers[1], first, second, first & second, change, cosine)
+            defined = undefined_unless_finite(torch.stack([part.double() for part in parts]), *outputs)
+            sums += torch.cat([defined[:5], (targets >= 0).double()[None], defined[5:]])
         self.classes = self.classes.clamp(min=logits.shape[1])
         self.keep(index, *(sums / self.passes))
 

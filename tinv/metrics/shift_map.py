@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
 from tinv.metrics.base import InvarianceMetric
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class ShiftMap(InvarianceMetric):
     """Base of the maps over a window of shifts.
 
     Maps have the shape (rows, columns), from the most negative shift on: `acc` and `consistency` (with the answer to
-    what is not moved) in percent, `mcs`, the mean cosine similarity of the output vectors, in -1..1.
+    what is not moved) in percent, `mcs`, the mean cosine similarity of the output vectors, in -1..1. A cell is NaN
+    where an answer is not finite.
 
     Args:
         rows: shifts along the first axis.
@@ -66,9 +67,8 @@ class ShiftMap(InvarianceMetric):
         super().__init__()
         self.rows, self.columns, self.what = rows, columns, what
         shape = (len(rows.shifts), len(columns.shifts))
-        for state in ("correct", "agree"):
-            self.add_state(state, torch.zeros(shape, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("cosine", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+        for state in ("correct", "agree", "cosine"):
+            self.add_state(state, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
         for state in ("count", "labelled"):
             self.add_state(state, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.correct: Tensor
@@ -93,15 +93,15 @@ class ShiftMap(InvarianceMetric):
         """
         rows, columns = (torch.tensor(axis, device=moved.device) for axis in zip(*cells, strict=True))
         answers = moved.argmax(dim=2)
-        self.correct[rows, columns] += (answers == targets).sum(dim=1)
-        self.agree[rows, columns] += (answers == logits.argmax(dim=1)).sum(dim=1)
-        cosine = F.cosine_similarity(moved.double(), logits.double().unsqueeze(0), dim=2)
-        self.cosine[rows, columns] += cosine.sum(dim=1)
+        agree = answers == logits.argmax(dim=1)
+        self.correct[rows, columns] += undefined_unless_finite(answers == targets, moved).sum(dim=1)
+        self.agree[rows, columns] += undefined_unless_finite(agree, moved, logits).sum(dim=1)
+        self.cosine[rows, columns] += cosine_similarity(moved, logits.expand_as(moved)).sum(dim=1)
 
     def maps(self) -> dict[str, Tensor]:
         """Returns `acc` (of the images that have a class, if any), `consistency` and `mcs`, each (rows, columns)."""
-        found = {"consistency": 100 * self.agree.double() / self.count, "mcs": self.cosine / self.count}
-        return {"acc": 100 * self.correct.double() / self.labelled, **found} if self.labelled else found
+        found = {"consistency": 100 * self.agree / self.count, "mcs": self.cosine / self.count}
+        return {"acc": 100 * self.correct / self.labelled, **found} if self.labelled else found
 
     def save(self, folder: Path, stem: str) -> list[Path]:
         """Writes `STEM.npz` (the maps, the shifts and the count) and `STEM.png` (heat maps) to `folder`."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tinv.errors import TinvError, unknown
+from tinv.metrics.answers import check_at_least
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap
 from tinv.policies.padding import pad
 from tinv.translation import Canvas
@@ -44,6 +45,7 @@ class TranslationMap(ShiftMap):
             raise TinvError(f"step={step} pixels must be 1 or more and divide max_shift={max_shift}")
         if canvas not in (*get_args(Canvas), "crop"):
             raise unknown("canvas", canvas, (*get_args(Canvas), "crop"))
+        check_at_least(1, max_images=max_images, images_per_pass=images_per_pass)
         shifts = list(range(-max_shift, max_shift + 1, step))
         rows, columns = (ShiftAxis(symbol, "pixels", shifts, key="shifts") for symbol in ("dy", "dx"))
         super().__init__(rows, columns, "images")

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from tinv.metrics.answers import undefined_unless_finite
+
 
 class VideoAccuracy(Metric):
     """Accuracy of videos, whose score is the mean of their clips' probabilities (Hara, Kataoka & Satoh, 2018).
 
     Reported, in percent: `acc5`, clips whose class is among the five most probable; `video_acc` and `video_acc5`,
-    videos whose class is the most probable one, or among the first five.
+    videos whose class is the most probable one, or among the first five. NaN if logits of any clip are not finite.
 
     Example:
         >>> accuracy = VideoAccuracy()
@@ -35,7 +37,8 @@ class VideoAccuracy(Metric):
     def update(self, logits: Tensor, targets: Tensor, video: Tensor) -> None:
         """Adds a batch of clips: logits (N, classes), classes (N,), and the numbers of their videos (N,)."""
         for kept, values in (
-            (self.probability, logits.float().softmax(dim=1)),
+            # all of a clip, so that its video is not defined either
+            (self.probability, undefined_unless_finite(logits.float().softmax(dim=1).T, logits).T.float()),
             (self.target, targets),
             (self.video, video),
         ):
@@ -64,4 +67,4 @@ class VideoAccuracy(Metric):
 def _top(score: Tensor, target: Tensor, among: int) -> Tensor:
     """Returns how often, in percent, the target is among the highest scores."""
     first = score.topk(min(among, score.shape[1]), dim=1).indices
-    return 100 * (first == target[:, None]).any(dim=1).double().mean()
+    return 100 * undefined_unless_finite((first == target[:, None]).any(dim=1), score).mean()

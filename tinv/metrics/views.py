@@ -116,7 +116,10 @@ class ViewMetric(InvarianceMetric):
             # undefined where a draw holds no right answer
             defined = values[~np.isnan(values)]
             low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
-            for end, value in (("", statistic(table.mean(axis=0))), ("_low", low), ("_high", high)):
+            whole = statistic(table.mean(axis=0))
+            if np.isnan(whole):
+                low = high = np.nan
+            for end, value in (("", whole), ("_low", low), ("_high", high)):
                 found[f"{key}{end}"] = torch.tensor(float(value), dtype=torch.float64)
         return found
 

@@ -8,13 +8,14 @@ from typing import Any, Literal, Protocol, Self, cast, get_args
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from tinv.errors import TinvError, unknown
 from tinv.metrics import Accuracy, InvarianceMetric, VideoAccuracy
+from tinv.metrics.answers import check_names, undefined_message
 from tinv.models import Source, create_backbone
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.convert import Axes, PoolPolicy, Stem
@@ -102,6 +103,7 @@ class Classification(LightningModule):
         self.num_classes, self.input_shape = num_classes, input_shape
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.metrics = metrics or []
+        check_names(self.metrics)
         self.channels_last = memory_format == "channels_last"
         self.network: nn.Module | None = None
         self.trunk = FrozenTrunk() if frozen else None
@@ -254,6 +256,9 @@ class Classification(LightningModule):
                 self.log_dict({f"test/{key}{end}": value for key, value in measure.results().items()})
         if self.video_of is not None:
             self.log_dict({f"test/{key}": value for key, value in self.video_accuracy.compute().items()})
+        tested = {key: value for key, value in self.trainer.callback_metrics.items() if key.startswith("test/")}
+        if (message := undefined_message(tested)) is not None:
+            rank_zero_warn(message)
 
     def save_artifacts(self, folder: Path) -> list[Path]:
         """Writes what the last test found beyond numbers (arrays, pictures) to `folder`; returns the files."""

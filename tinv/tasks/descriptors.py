@@ -8,13 +8,14 @@ from typing import Any, Protocol, cast, get_args
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from tinv.errors import TinvError, unknown
 from tinv.metrics import DescriptorShift, PatchMatching
+from tinv.metrics.answers import check_names, undefined_message
 from tinv.models import Source, create_backbone
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.convert import PoolPolicy, Stem
@@ -99,6 +100,7 @@ class Descriptors(LightningModule):
         self.channels = 3 if source == "torchvision" else 1
         self.input_shape, self.margin = input_shape, margin
         self.optimizer, self.linear_decay, self.metrics = optimizer, linear_decay, metrics or []
+        check_names(self.metrics)
         self.memory_format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self.network: nn.Module | None = None
         # a loss that is not finite is reported as it is; runs.callbacks.StopOnNaN says what to do
@@ -205,6 +207,9 @@ class Descriptors(LightningModule):
         for key in ("fpr95", "auroc", "ap"):
             self.log_dict({f"test/{key}/{name}": values[key] for name, values in found.items()})
         self.log("test/descriptor_length", float(self.length or 0))
+        tested = {key: value for key, value in self.trainer.callback_metrics.items() if key.startswith("test/")}
+        if (message := undefined_message(tested)) is not None:
+            rank_zero_warn(message)
 
     def save_artifacts(self, folder: Path) -> list[Path]:
         """Writes what the last test found beyond numbers (arrays, pictures) to `folder`; returns the files."""

@@ -1,0 +1,127 @@
+"""How files that others made are opened: only regular files, and every error names the file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from tinv.errors import TinvError
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def regular(path: Path) -> Path:
+    """Returns the path of a file that is safe to open: reading a pipe or a device may never end.
+
+    Args:
+        path: Path of the file; links are followed.
+
+    Raises:
+        TinvError: If it is not there, cannot be looked at, or is not a regular file.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise TinvError(f"there is no file {path}") from error
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(mode):
+        raise TinvError(f"{path} is {KINDS.get(stat.S_IFMT(mode), 'something else')}, not a regular file")
+    return path
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a regular file to read bytes.
+
+    Args:
+        path: Path of the file; links are followed.
+
+    Raises:
+        TinvError: If it cannot be opened, or is not a regular file.
+    """
+    try:
+        return regular(path).open("rb")
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns the content of a regular file.
+
+    Args:
+        path: Path of the file; links are followed.
+
+    Raises:
+        TinvError: If it cannot be read, or is not a regular file.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def read_text(path: Path, errors: Literal["strict", "surrogateescape"] = "strict") -> str:
+    """Returns the text of a regular file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: Path of the file; links are followed.
+        errors: What other bytes do: raise an error, or come through as in Python's file names (`surrogateescape`).
+
+    Raises:
+        TinvError: If it cannot be read, is not a regular file, or is not text in UTF-8 (the line is named).
+    """
+    content = read_bytes(path)
+    try:
+        text = content.decode("utf-8-sig", errors)
+        place = text.find("\0")
+        if place < 0:
+            return text
+        line = text.count("\n", 0, place) + 1
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+    raise TinvError(f"{path}, line {line}: not text in UTF-8; save the file in that encoding")
+
+
+def read_lines(path: Path, errors: Literal["strict", "surrogateescape"] = "strict") -> list[tuple[int, str]]:
+    """Returns the lines of a text file that are not blank, each with its number from 1 on; see `read_text`."""
+    # not str.splitlines, which also cuts at characters that file names may hold
+    lines = enumerate(re.split(r"\r\n|\n|\r", read_text(path, errors)), 1)
+    return [(number, line) for number, line in lines if line.strip()]
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turns whatever a library raises over a file into one error that names it, so that it can be skipped.
+
+    Args:
+        path: Path of the file.
+        what: What it is read as, such as "an image".
+
+    Raises:
+        TinvError: For every error within but TinvError itself and a lack of memory, which is no fault of the file.
+    """
+    try:
+        yield
+    except (TinvError, MemoryError):
+        raise
+    except Exception as error:  # the libraries' errors have no common class
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        reason = re.split(r"[:,]? [<'/]", reason)[0]  # Pillow and PyAV repeat the path
+        raise TinvError(f"{path} cannot be read as {what} ({reason})") from error
+
+
+def unreadable(path: Path, error: Exception) -> TinvError:
+    """Returns the error for a file that the system does not let us read."""
+    return TinvError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})")
