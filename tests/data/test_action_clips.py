@@ -87,7 +87,7 @@ def test_training_clips_are_consecutive_frames_cut_alike_and_new_each_epoch(fold
     data = ucf101(folder, num_workers=workers)
     epochs = []
     for epoch in (0, 1):
-        data.trainer = SimpleNamespace(current_epoch=epoch)
+        data.trainer = SimpleNamespace(current_epoch=epoch, overfit_batches=0)
         batches = list(data.train_dataloader())
         index = torch.cat([batch.index for batch in batches])
         assert sorted(index.tolist()) == list(range(6))

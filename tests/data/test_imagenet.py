@@ -77,7 +77,7 @@ def test_epochs_differ(classes, monkeypatch):
     module = data(num_workers=2)
     loader = module.train_dataloader()
     first = {n: i for b in loader for n, i in zip(b.index.tolist(), b.image, strict=True)}
-    monkeypatch.setattr(module, "trainer", SimpleNamespace(current_epoch=1))
+    monkeypatch.setattr(module, "trainer", SimpleNamespace(current_epoch=1, overfit_batches=0))
     second = {n: i for b in loader for n, i in zip(b.index.tolist(), b.image, strict=True)}
     assert not any(torch.equal(first[n], second[n]) for n in first)
 

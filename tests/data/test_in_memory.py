@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from tinv.data import Digits
-from tinv.data.in_memory import Batch, BatchLoader, ImageSet, InMemoryData, Splits, balanced_order, split_balanced
+from tinv.data.in_memory import (
+    Batch,
+    BatchLoader,
+    BatchOrder,
+    ImageSet,
+    InMemoryData,
+    Splits,
+    balanced_order,
+    split_balanced,
+)
 from tinv.errors import TinvError
 
 
@@ -23,7 +32,7 @@ class Dots(InMemoryData):
 
 def training(data: InMemoryData, epoch: int = 0) -> InMemoryData:
     data.setup()
-    data.trainer = SimpleNamespace(current_epoch=epoch, training=True)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(current_epoch=epoch, training=True, overfit_batches=0)  # type: ignore[assignment]
     return data
 
 
@@ -90,7 +99,7 @@ def test_test_images_are_never_moved():
 def test_every_image_is_visited_once_an_epoch():
     data = training(Dots(batch_size=4))
     loader = data.train_dataloader()
-    assert len(loader) == 7
+    assert len(loader) == 6  # the last of them has 5 images, not 4 and then 1
     numbers = torch.cat([batch.index for batch in loader])
     assert sorted(numbers.tolist()) == list(range(25))
     assert numbers.tolist() != list(range(25))
@@ -156,3 +165,26 @@ def test_bad_options_are_named(build, message):
 def test_workers_are_said_to_have_no_effect():
     with pytest.warns(UserWarning, match="num_workers=2 has no effect"):
         Dots(num_workers=2)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (1, [1])])
+def test_a_last_training_image_by_itself_joins_the_batch_before(count, sizes):
+    def order(even: bool) -> BatchOrder:
+        return BatchOrder(count, 4, lambda: torch.arange(count), even)
+
+    assert [len(index) for index in order(even=True)] == sizes
+    assert len(order(even=True)) == len(sizes)
+    assert torch.equal(torch.cat(list(order(even=True))), torch.arange(count))
+    # nothing is joined where nothing is trained
+    assert max(len(index) for index in order(even=False)) <= 4
+
+
+def test_overfitting_learns_the_same_batches_in_every_epoch():
+    data = Digits(batch_size=10, train_size=50, shuffle=True)
+    data.trainer = SimpleNamespace(overfit_batches=1, current_epoch=0, datamodule=data)
+    data.setup("fit")
+    first = next(iter(data.train_dataloader())).index
+    data.trainer.current_epoch = 1
+    assert torch.equal(next(iter(data.train_dataloader())).index, first)
+    data.trainer.overfit_batches = 0
+    assert not torch.equal(next(iter(data.train_dataloader())).index, first)

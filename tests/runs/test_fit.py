@@ -135,6 +135,53 @@ def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(step, monkeypatch, cap
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+PLATEAU = [
+    "--model.init_args.lr_scheduler.class_path=lightning.pytorch.cli.ReduceLROnPlateau",
+    "--model.init_args.lr_scheduler.init_args.patience=0",
+    "--model.init_args.lr_scheduler.init_args.threshold=0.9",
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [*PLATEAU, "--model.init_args.lr_scheduler.init_args.monitor=val/loss"],
+        [*PLATEAU, "--model.init_args.lr_scheduler.init_args.monitor=train/loss", "--trainer.max_steps=14"],
+        [
+            *PLATEAU,
+            "--model.init_args.lr_scheduler.init_args.monitor=val/loss",
+            "--trainer.check_val_every_n_epoch=2",
+        ],
+    ],
+    ids=["val", "train-max_steps", "every-second-epoch"],
+)
+@pytest.mark.parametrize("step", [5, 9])
+def test_a_stopped_run_takes_up_the_schedule_of_its_losses(options, step, monkeypatch):
+    options = [*options, "--trainer.max_epochs=5"]
+    straight = fit(*options)
+    rates = [row.rsplit(",", 1)[1] for row in (straight / "metrics.csv").read_text().splitlines()[1:]]
+    assert len(set(rates)) > 1
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr("tinv.runs.callbacks.SeedEachEpoch.on_train_batch_start", StopBefore(step).on_train_batch_start)
+        assert main(["fit", *TINY, *options]) == 130
+    signal.signal(signal.SIGINT, handler)
+    [stopped] = {path.parent for path in Path().glob("runs/*/*/checkpoints")} - {straight}
+    assert main(["fit", *TINY, *options, "--ckpt_path=last"]) == 0
+    assert (stopped / "metrics.csv").read_bytes() == (straight / "metrics.csv").read_bytes()
+
+
+def test_epochs_without_validation_have_no_validation_numbers():
+    folder = fit("--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4")
+    header, *rows = (row.split(",") for row in (folder / "metrics.csv").read_text().splitlines())
+    assert [row[header.index("val/loss")] == "" for row in rows] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_true_precisions_train_and_test(precision):
+    assert "test/acc/similar" in results(fit(f"--trainer.precision={precision}"))["metrics"]
+
+
 def test_a_run_killed_while_it_was_tested_goes_on_with_the_test(monkeypatch):
     """Early stopping had ended the training: going on must not train further."""
     patience = "--trainer.callbacks.init_args.patience=1"

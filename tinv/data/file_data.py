@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from abc import abstractmethod
 from pathlib import Path
 from typing import get_args
@@ -14,7 +15,7 @@ from torch import Tensor
 from tinv.data.cache_folder import default_folder
 from tinv.data.file_batches import BatchDataset, FileLoader, epoch_of
 from tinv.data.image_files import OnError
-from tinv.data.in_memory import BatchOrder, rank_and_ranks, shuffled
+from tinv.data.in_memory import BatchOrder, order_epoch, rank_and_ranks, shuffled
 from tinv.errors import TinvError, unknown
 
 
@@ -67,9 +68,10 @@ class FileData(LightningDataModule):
             data = self.dataset(name)
             count, seed = len(data), self.seed
             epoch = epoch_of(self) if name == "train" else (lambda: 0)
+            known = weakref.ref(self)  # as in epoch_of
 
             def order() -> Tensor:
-                return shuffled(count, seed, epoch()) if name == "train" else torch.arange(count)
+                return shuffled(count, seed, order_epoch(known())) if name == "train" else torch.arange(count)
 
             batches = BatchOrder(count, self.batch_size, order, even=name == "train")
             self.loaders[name] = FileLoader(data, batches, self.num_workers, self.on_error, self.skipped, epoch)

@@ -57,7 +57,9 @@ class BatchOrder:
         count: of the images in the set.
         batch_size: images a batch and rank.
         order: called at the start of each pass, returns the numbers of the images in the order to visit.
-        even: whether ranks must have equally many images (training); up to one image a rank is then left out.
+        even: whether it is for training: ranks must have equally many images, so that up to one image a rank is left
+            out, and an image that would be a last batch by itself, of which batch norms on maps of one pixel have no
+            variance, joins the batch before.
     """
 
     def __init__(self, count: int, batch_size: int, order: Callable[[], Tensor], even: bool) -> None:
@@ -67,13 +69,22 @@ class BatchOrder:
         rank, ranks = rank_and_ranks()
         return self.count // ranks if self.even else len(range(rank, self.count, ranks))
 
+    def _sizes(self) -> list[int]:
+        whole, rest = divmod(self._share(), self.batch_size)
+        sizes = [self.batch_size] * whole
+        if rest == 1 and whole and self.even:
+            sizes[-1] += 1
+        elif rest:
+            sizes.append(rest)
+        return sizes
+
     def __len__(self) -> int:
-        return -(-self._share() // self.batch_size)
+        return len(self._sizes())
 
     def __iter__(self) -> Iterator[Tensor]:
         rank, ranks = rank_and_ranks()
         # rank r takes every ranks-th image, so the ranks' batches together are one batch of a single process
-        yield from torch.split(self.order()[rank::ranks][: self._share()], self.batch_size)
+        yield from torch.split(self.order()[rank::ranks][: self._share()], self._sizes())
 
 
 class BatchLoader:
@@ -101,6 +112,15 @@ def rank_and_ranks() -> tuple[int, int]:
 def shuffled(count: int, seed: int, epoch: int) -> Tensor:
     """Returns the numbers 0 .. count-1 in a random order; a resumed run sees that of an uninterrupted one."""
     return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(count))
+
+
+def order_epoch(data: LightningDataModule | None) -> int:
+    """Returns the epoch whose order of training images is due; with `trainer.overfit_batches` it is always the first.
+
+    Lightning turns shuffling off then, so that the same batches are learned in every epoch.
+    """
+    trainer = getattr(data, "trainer", None)
+    return 0 if trainer is None or trainer.overfit_batches else int(trainer.current_epoch)
 
 
 class InMemoryData(LightningDataModule):
@@ -224,7 +244,7 @@ class InMemoryData(LightningDataModule):
         count = len(self._loaded.train.target)
         if not self.shuffle:
             return torch.arange(count)
-        return shuffled(count, self.seed or 0, self._epoch())
+        return shuffled(count, self.seed or 0, order_epoch(self))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the network's input of a batch of bytes, on the device it is on."""

@@ -1,15 +1,36 @@
-"""How often the largest logit is the right class."""
+"""How often the largest logit is the right class, and the mean loss: what is summed while a network trains."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torch.nn import Module
+from torchmetrics import MeanMetric, Metric
 
 from tinv.metrics.answers import undefined_unless_finite
 
 
-class Accuracy(Metric):
+class KeepsPrecision(Metric):
+    """Base of metrics whose sums keep their own precision when a module that holds them takes another one.
+
+    With `trainer.precision=bf16-true` sums would be rounded to 8 bits otherwise.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Module:
+        return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), exclude_state)
+
+
+class MeanLoss(KeepsPrecision, MeanMetric):
+    """Mean of losses, weighted by the images each is of; not finite if one of them is not."""
+
+    def __init__(self) -> None:
+        # a loss that is not finite is reported as it is; runs.callbacks.StopOnNaN says what to do
+        super().__init__(nan_strategy="disable")
+
+
+class Accuracy(KeepsPrecision):
     """Percentage of images whose largest logit is that of their class: 0 to 100, count-weighted.
 
     NaN if logits of any image are not finite.

@@ -54,6 +54,8 @@ class LastCheckpoint(Checkpoint):
         self.rows: list[dict[str, float]] = []
         self.stopped_early = False
         self.earlier_s = 0.0
+        # the latest values by name: schedulers and other callbacks may look at those of an earlier validation
+        self.latest: dict[str, torch.Tensor] = {}
         self.started = time.monotonic()
 
     @property
@@ -63,15 +65,21 @@ class LastCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the table so far, whether training has ended before its last epoch, and the time spent."""
-        return {"rows": self.rows, "stopped_early": self.stopped_early, "duration_s": self.duration_s}
+        latest = {key: float(value) for key, value in self.latest.items()}
+        return {
+            "rows": self.rows, "stopped_early": self.stopped_early, "duration_s": self.duration_s, "latest": latest
+        }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the table."""
         self.rows, self.stopped_early = list(state_dict["rows"]), state_dict["stopped_early"]
         self.earlier_s = state_dict["duration_s"]
+        # doubles, which hold any value exactly; checkpoints of earlier versions have none
+        self.latest = {key: torch.tensor(v, dtype=torch.float64) for key, v in state_dict.get("latest", {}).items()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends at once if the stopped run had already decided to stop training."""
+        trainer.callback_metrics.update(self.latest)
         if self.stopped_early:
             trainer.should_stop = True
         elif self.rows:
@@ -83,11 +91,21 @@ class LastCheckpoint(Checkpoint):
         loop = trainer.fit_loop.epoch_loop
         for progress in (loop.batch_progress, loop.scheduler_progress, loop.automatic_optimization.optim_progress):
             progress.reset_on_run()
+        self.latest = dict(trainer.callback_metrics)
         trainer.save_checkpoint(self.folder.last)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Tells Lightning that a resumed epoch runs from its start: it would leave ReduceLROnPlateau's step out."""
+        trainer.fit_loop._restarting = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the epoch to the table."""
-        values = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
+        # those logged in this epoch; Lightning keeps the values of an earlier validation too, the same objects
+        values = {
+            key: float(value)
+            for key, value in sorted(trainer.callback_metrics.items())
+            if self.latest.get(key) is not value
+        }
         rates = {f"lr/{n}" if n else "lr": g["lr"] for n, g in enumerate(trainer.optimizers[0].param_groups)}
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values, **rates})
         if trainer.is_global_zero:

@@ -11,10 +11,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from tinv.errors import TinvError, unknown
 from tinv.metrics import Accuracy, InvarianceMetric, VideoAccuracy
+from tinv.metrics.accuracy import MeanLoss
 from tinv.metrics.answers import check_names, undefined_message
 from tinv.models import Source, create_backbone
 from tinv.policies.cards import Padding, Subsampling
@@ -107,8 +107,7 @@ class Classification(LightningModule):
         self.channels_last = memory_format == "channels_last"
         self.network: nn.Module | None = None
         self.trunk = FrozenTrunk() if frozen else None
-        # a loss that is not finite is reported as it is; runs.callbacks.StopOnNaN says what to do
-        self.train_loss, self.val_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
+        self.train_loss, self.val_loss = MeanLoss(), MeanLoss()
         self.train_accuracy, self.val_accuracy = Accuracy(), Accuracy()
         self.test_metrics = nn.ModuleDict()
         self.test_sets: tuple[str, ...] = ()
@@ -162,6 +161,7 @@ class Classification(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Returns the logits (N, classes) of images (N, C, H, W) or clips (N, C, T, H, W)."""
         assert self.network is not None, "configure_model builds the network"
+        images = images.to(self.dtype)  # data modules make float32, whatever the trainer's precision
         logits: Tensor = self.network(images.contiguous(memory_format=self._memory_format(images.dim())))
         return logits
 
@@ -185,7 +185,11 @@ class Classification(LightningModule):
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": scheduler.monitor}}
+            plateau = {"scheduler": scheduler, "monitor": scheduler.monitor}
+            if scheduler.monitor.startswith("val/"):
+                # an epoch without validation says nothing of it
+                plateau["frequency"] = self.trainer.check_val_every_n_epoch or 1
+            return {"optimizer": optimizer, "lr_scheduler": plateau}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -204,7 +208,7 @@ class Classification(LightningModule):
         """Logs `val/loss` and `val/acc`."""
         self._log_and_reset("val", self.val_loss, self.val_accuracy)
 
-    def _score(self, batch: Batch, images: str, loss_metric: MeanMetric, accuracy: Accuracy) -> Tensor:
+    def _score(self, batch: Batch, images: str, loss_metric: MeanLoss, accuracy: Accuracy) -> Tensor:
         trunk = self.trunk
         logits = self(batch.image) if trunk is None else trunk.logits(self, images, batch.image, batch.index)
         loss = F.cross_entropy(logits, batch.target)
@@ -212,7 +216,7 @@ class Classification(LightningModule):
         accuracy.update(logits.detach(), batch.target)
         return loss
 
-    def _log_and_reset(self, stage: str, loss: MeanMetric, accuracy: Accuracy) -> None:
+    def _log_and_reset(self, stage: str, loss: MeanLoss, accuracy: Accuracy) -> None:
         # once an epoch, not once a step: `self.log` costs as much as a step of a small network
         self.log_dict({f"{stage}/loss": loss.compute(), f"{stage}/acc": accuracy.compute()}, prog_bar=True)
         loss.reset()
@@ -230,14 +234,15 @@ class Classification(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds a batch to the metrics of its test set; images with room around what the network sees are cut."""
         room = getattr(self.trainer.datamodule, "room", 0)  # type: ignore[attr-defined]
-        logits = self(_cut(batch.image, room))
+        seen = batch.image.to(self.dtype)
+        logits = self(_cut(seen, room))
         accuracy, measures = self._metrics_of(self.test_sets[dataloader_idx])
         accuracy.update(logits, batch.target)
         if self.video_of is not None:
             self.video_accuracy.update(logits, batch.target, self.video_of.to(batch.index.device)[batch.index])
         for measure in measures:
             assert self.network is not None
-            images = _cut(batch.image, room - measure.room)
+            images = _cut(seen, room - measure.room)
             measure.update(self.network, images, logits, batch.target, batch.index)
 
     def _metrics_of(self, test_set: str) -> tuple[Accuracy, list[InvarianceMetric]]:

@@ -11,10 +11,10 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from tinv.errors import TinvError, unknown
 from tinv.metrics import DescriptorShift, PatchMatching
+from tinv.metrics.accuracy import MeanLoss
 from tinv.metrics.answers import check_names, undefined_message
 from tinv.models import Source, create_backbone
 from tinv.policies.cards import Padding, Subsampling
@@ -103,8 +103,7 @@ class Descriptors(LightningModule):
         check_names(self.metrics)
         self.memory_format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self.network: nn.Module | None = None
-        # a loss that is not finite is reported as it is; runs.callbacks.StopOnNaN says what to do
-        self.train_loss = MeanMetric(nan_strategy="disable")
+        self.train_loss = MeanLoss()
         self.val_matching = PatchMatching()
         self.test_metrics = nn.ModuleDict()
         self.test_sets: tuple[str, ...] = ()
@@ -135,9 +134,10 @@ class Descriptors(LightningModule):
     def describe(self, patches: Tensor) -> Tensor:
         """Returns the descriptors (N, F), of length 1, of normalised patches (N, 1, H, W)."""
         assert self.network is not None, "configure_model builds the network"
-        seen = patches.expand(-1, self.channels, -1, -1).contiguous(memory_format=self.memory_format)
-        # as long as one to the last bit of float32, whatever the network computes in
-        return F.normalize(self.network(seen).flatten(1).float())
+        seen = patches.to(self.dtype).expand(-1, self.channels, -1, -1).contiguous(memory_format=self.memory_format)
+        # as long as one to the last bit of float32 at least, whatever the network computes in
+        vectors = self.network(seen).flatten(1)
+        return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)))
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer, and the schedule by steps."""
