@@ -18,7 +18,8 @@ from tinv.errors import TinvError
 from tinv.metrics.answers import check_at_least
 from tinv.metrics.views import Motion, ViewMetric, bootstrap_means, take_views
 from tinv.policies.convert import ConvertedNetwork
-from tinv.policies.geometry import Place, Walk
+from tinv.policies.geometry import Walk
+from tinv.policies.places import Place
 from tinv.policies.tracing import layer_of, on_meta, trace
 
 if TYPE_CHECKING:

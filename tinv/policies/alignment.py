@@ -16,8 +16,9 @@ from typing import Any
 from torch import fx
 
 from tinv.errors import LayerError
-from tinv.policies.geometry import Place, Walk
+from tinv.policies.geometry import Walk
 from tinv.policies.padding import Content, fit, pad
+from tinv.policies.places import Place
 from tinv.policies.tracing import layer_of
 
 Edge = tuple[fx.Node, fx.Node]
@@ -105,7 +106,7 @@ class Aligner:
             left_over = [pixels - int(pixels / st) * st for s in pads for st in [self.walk.on_axes(s)[axis].stride]]
             if any(left_over):
                 apart = float(max(left_over, key=abs))
-                self.note(layer_of(merge), f"branches are {apart:g} pixels apart, which no padding can mend")
+                self.note(layer_of(merge), f"branches are {apart:g} pixels apart, which padding cannot fix")
             right[axis] = (size - self.walk.on_axes(arg)[axis].size) * stride[axis] - pixels if not thinned else pixels
         for _ in range(4):
             for source, node in pads.items():

@@ -8,10 +8,12 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from tinv.policies.convert import ConvertedNetwork
-from tinv.policies.geometry import Cost, Place, Walk
+from tinv.policies.geometry import Cost, Walk
+from tinv.policies.judge import verdict
 from tinv.policies.operations import function_name
+from tinv.policies.places import Place
 from tinv.policies.tracing import layer_of, on_meta, trace
-from tinv.policies.verdict import Verdict, verdict
+from tinv.policies.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,16 @@ def _first(value: Any) -> Any:
 
 def _shown(walk: Walk, node: fx.Node) -> bool:
     is_call = node.op in ("call_module", "call_function", "call_method")
-    return is_call and not node.meta.get("background") and walk.operations[node].kind != "size"
+    return is_call and not node.meta.get("background") and walk.operations[node].kind not in ("size", "constant")
 
 
 def _layer(walk: Walk, node: fx.Node) -> Layer:
     op = walk.operations[node]
-    after = _places(walk, node)
-    source = next((s for s in op.inputs if _places(walk, s)), None)
+    after = walk.on_axes(node)
+    source = next((s for s in op.inputs if walk.on_axes(s)), None)
     if source is not None and _is_own_padding(source):
         source = source.all_input_nodes[0]
-    before = _places(walk, source) if source is not None else {}
+    before = walk.on_axes(source) if source is not None else {}
     kind = type(op.module).__name__ if op.module is not None else function_name(node)
     image = walk.example.shape[2:]
     shape = tuple(_first(walk.values[node]).shape)
@@ -116,10 +118,3 @@ def _layer(walk: Walk, node: fx.Node) -> Layer:
 
 def _is_own_padding(node: fx.Node) -> bool:
     return function_name(node) == "pad" and all(layer_of(node) == f"{layer_of(user)} (padding)" for user in node.users)
-
-
-def _places(walk: Walk, node: fx.Node) -> dict[int, Place]:
-    places: Any = walk.places.get(node)
-    if isinstance(places, list):
-        places = places[0]
-    return {p.axis: p for p in places if p is not None} if isinstance(places, tuple) else {}

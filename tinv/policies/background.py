@@ -9,20 +9,21 @@ uses, in training those of the batch.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from tinv.errors import LayerError
 from tinv.policies.geometry import Walk
-from tinv.policies.operations import function_name
+from tinv.policies.operations import Operation, reduced_axes
+from tinv.policies.places import Place, holds_positions, places_in
 from tinv.policies.tracing import is_in_place, layer_of
+from tinv.policies.values import norm_axes
 
 
 def blank_image(images: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -36,9 +37,8 @@ def _over_window(blank: Tensor, reach: Iterable[int | None]) -> Tensor:
     return blank.expand(*blank.shape[:2], *sizes)
 
 
-def blank_convolution(layer: _ConvNd, blank: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Returns a convolution's answer to a blank map; on `axes` the layer must not pad."""
-    reach = [d * (k - 1) + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+def blank_convolution(layer: nn.Module, blank: Tensor, reach: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    """Returns a convolution's answer to a blank map, on `axes` to one window of it; there the layer must not pad."""
     grown = _over_window(blank, [r if axis in axes else None for axis, r in enumerate(reach)])
     answer: Tensor = layer.forward(grown)
     return answer
@@ -205,7 +205,7 @@ def blank_pointwise(layer: Callable[[Tensor], Tensor], blank: Tensor) -> Tensor:
     return layer(blank.clone() if getattr(layer, "inplace", False) else blank)
 
 
-def blank_concatenation(blanks: list[Tensor], dim: int) -> Tensor:
+def blank_concatenation(blanks: Sequence[Tensor], dim: int) -> Tensor:
     """Returns the constants of concatenated maps; those of one sample count for all."""
     samples = max(blank.shape[0] for blank in blanks)
     return torch.cat([blank.expand(samples, *blank.shape[1:]) for blank in blanks], dim)
@@ -276,6 +276,9 @@ def _follows(walk: Walk, node: fx.Node) -> bool:
     return op.kind in ("size", "item") and node.op != "get_attr" and any(_follows(walk, s) for s in op.inputs)
 
 
+_NOT_FOLLOWED = ("opaque", "transposed", "patches", "shuffle", "locate", "scan", "attention")
+
+
 class _Emitter:
     """Makes the nodes that compute the background after one node."""
 
@@ -284,40 +287,92 @@ class _Emitter:
         self.last = node
 
     def emit(self) -> fx.Node:
+        made = self.answer()
+        if made not in self.blanks.values():
+            self.check(made)
+        return made
+
+    def answer(self) -> fx.Node:
         node, op = self.node, self.walk.operations[self.node]
         if node.op == "placeholder":
             return self.call(blank_image, (node, self.axes))
         source = self.blanks.get(op.inputs[0]) if op.inputs else None
-        if op.kind == "conv":
-            return self.call(blank_convolution, (self.layer(), source, self.axes))
-        if op.kind in ("max", "average"):
-            assert op.window is not None
-            reach = tuple(op.window.reach(axis) + 1 for axis in range(len(op.window.kernel)))
-            if len(self.axes) == len(reach):
-                return cast(fx.Node, source)
-            if op.module is None:
-                raise self.refusal("a functional pool over some of the axes")
-            return self.call(blank_pool, (self.layer(), source, reach, self.axes))
-        if op.kind in ("pad", "fit", "blur", "polyphase"):
+        if op.kind in ("conv", "max", "average"):
+            return self.window(op, cast(fx.Node, source))
+        if op.kind in ("fit", "blur", "polyphase", "resize", "adapt", "roll", "flip"):
+            return cast(fx.Node, source)
+        if op.kind == "pad" and op.pads is not None and not any(any(op.pads.of(dim, self.rank(op))) for dim in (0, 1)):
             return cast(fx.Node, source)
         if op.kind == "item" and self.walk.operations[op.inputs[0]].kind == "polyphase":
             return cast(fx.Node, source)
-        if op.kind == "norm":
-            if op.module is None:
-                raise self.refusal("a functional batch norm")
+        if op.kind == "norm" and op.module is not None:
             return self.call(blank_norm, (self.layer(), source, op.inputs[0]))
-        if op.kind == "pointwise":
-            if op.module is not None:
+        if op.kind in ("pointwise", "over_axes"):
+            if op.module is not None and not self.runs_over_positions(op):
                 return self.call(blank_pointwise, (self.layer(), source))
-            if "drop" in function_name(node) or function_name(node) == "stochastic_depth":
+            if "drop" in op.name or op.name == "stochastic_depth":
                 return cast(fx.Node, source)
         if op.kind == "concatenate":
-            parts = [self.blanks[n] for n in cast(list[fx.Node], node.args[0])]
-            dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-            return self.call(blank_concatenation, (parts, dim))
-        if op.kind == "opaque" or op.module is not None:
-            raise self.refusal("this layer")
+            given: Any = node.args[0]
+            parts = self.blanks[given] if isinstance(given, fx.Node) else [self.blanks.get(n, n) for n in given]
+            return self.call(blank_concatenation, (parts, op.argument(1, "dim", 0)))
+        if op.kind in _NOT_FOLLOWED or op.module is not None or self.runs_over_positions(op):
+            raise self.refusal(op.name or "this layer")
         return self.mirror()
+
+    def window(self, op: Operation, source: fx.Node) -> fx.Node:
+        """Returns the answer of a convolution or pool."""
+        assert op.window is not None
+        reach = tuple(op.window.reach(axis) + 1 for axis in range(len(op.window.kernel)))
+        if op.kind != "conv" and len(self.axes) == len(reach):
+            return source
+        if op.module is None:
+            raise self.refusal(f"a call of {op.name}")
+        if op.kind == "conv":
+            return self.call(blank_convolution, (self.layer(), source, reach, self.axes))
+        return self.call(blank_pool, (self.layer(), source, reach, self.axes))
+
+    def rank(self, op: Operation) -> int:
+        return len(self.walk.values[op.inputs[0]].shape)
+
+    def runs_over_positions(self, op: Operation) -> bool:
+        """Returns whether what a node gives at one position depends on the others, or on how many there are."""
+        source = next((n for n in op.inputs if self.walk.spatial(n)), None)
+        if source is None:
+            return False
+        places = self.walk.places_of(source)
+        held = {dim for dim, entry in enumerate(places) if holds_positions(entry)}
+        if op.kind == "norm":
+            return op.name == "batch_norm" or bool(held & norm_axes(op, places, self.walk.values[source].shape)[0])
+        if op.kind == "over_axes":
+            dim = getattr(op.module, "dim", 1) if op.module is not None else op.argument(1, "dim", 1)
+            if op.name in ("normalize", "local_response_norm", "LocalResponseNorm"):
+                dim = op.argument(2, "dim", 1) if op.name == "normalize" else 1
+            return dim is None or int(dim) % len(places) in held
+        if op.kind == "reduce":
+            averages = op.name in ("mean", "amax", "amin", "max", "min", "median")
+            return not averages and bool(held & set(reduced_axes(op, len(places))))
+        if op.kind == "contract":
+            after = {p.axis for entry in self.walk.places[self.node] or () for p in places_in(entry)}
+            return any(
+                p.axis not in after for n in op.inputs for e in self.walk.places.get(n) or () for p in places_in(e)
+            )
+        return False
+
+    def check(self, made: fx.Node) -> None:
+        """Refuses an answer that is not one number for all positions, as where positions are given by number."""
+        answers, values, places = self.walk.values[made], self.walk.values[self.node], self.walk.places[self.node]
+        if not isinstance(places, list):
+            answers, values, places = [answers], [values], [places]
+        for answer, value, known in zip(answers, values, places, strict=True):
+            if not isinstance(answer, Tensor) or not isinstance(known, tuple):
+                continue
+            wanted = [
+                1 if isinstance(entry, Place) and entry.axis in self.axes else size
+                for entry, size in zip(known, value.shape, strict=True)
+            ]
+            if answer.dim() != len(wanted) or list(answer.shape[1:]) != wanted[1:]:
+                raise self.refusal(self.walk.operations[self.node].name or "this layer")
 
     def mirror(self) -> fx.Node:
         """Does to the background what the node does to the data."""
@@ -339,7 +394,7 @@ class _Emitter:
             return index
         source: Any = self.walk.places[self.walk.operations[self.node].inputs[0]]
         dims = iter(source)
-        return tuple(i if i is None or next(dims) is None else slice(None) for i in index)
+        return tuple(i if i is None or not holds_positions(next(dims)) else slice(None) for i in index)
 
     def layer(self) -> fx.Node:
         return self.make("get_attr", self.node.target, (), {}, run=False)

@@ -1,69 +1,82 @@
 """What a node of a network's graph does to a map: slides a window over it, acts on each pixel, merges maps, ...
 
-A new kind of layer becomes known to geometry, conversion and background in this one file.
+A new kind of layer becomes known to geometry, conversion and background in this file and in `functions.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 
-from tinv.policies.padding import Content, PaddedConv, each_axis, fit, pad, padding_amounts
+from tinv.policies import functions
+from tinv.policies.padding import fit, pad
 from tinv.policies.pooling import Pool
 from tinv.policies.subsampling import AdaptivePolyphase, BlurPool
 from tinv.policies.tracing import at_least
+from tinv.policies.windows import (
+    Pads,
+    Window,
+    blur_window,
+    conv_window,
+    expands_exactly,
+    functional_conv_window,
+    own_pool_window,
+    padding_module,
+    pool_window,
+    written_pads,
+)
 
 Kind = Literal[
     "conv",  # a weighted sum over a window
+    "transposed",  # each cell spreads over a window of the output
     "max",  # the maximum of a window
     "average",  # the mean of a window
     "blur",  # a fixed filter, then a stride
     "polyphase",  # a stride whose first pixel depends on the content
+    "patches",  # the pixels of each window, one after the other
     "pad",  # adds pixels at the border
     "fit",  # adds or takes away pixels at the end, until a size is met
-    "pointwise",  # the same function at every pixel; a norm in evaluation
-    "norm",  # pointwise too, with statistics that may come from the batch
+    "pointwise",  # the same function at every pixel
+    "over_axes",  # a function of the values along some axes, which keep their order
+    "norm",  # statistics over some axes or of the training set, then a factor and a number to add
     "merge",  # pixel by pixel, of several maps
-    "concatenate",  # several maps, channel after channel
-    "global",  # one number a channel: positions are gone
-    "resample",  # to a fixed size: positions are not equidistant any more
+    "concatenate",  # several maps, one behind the other along an axis
+    "stack",  # several maps along a new axis
+    "reduce",  # one number for all entries of some axes, whatever their order
+    "locate",  # says where something is
+    "scan",  # depends on what came before along an axis
+    "contract",  # products of two maps, summed over an axis
+    "attention",  # torch's attention, as a layer or a function
+    "adapt",  # pools to a fixed number of cells
+    "resize",  # to another number of cells
+    "shuffle",  # between channels and positions: pixel shuffles
+    "roll",
+    "flip",
     "permute",
     "reshape",
+    "expand",  # repeats along an axis
     "split",
     "item",  # an element of a tuple, or a slice
+    "constant",  # a tensor of which a map gives the shape alone
     "size",  # numbers that are not maps
     "opaque",  # a layer that tinv does not know
 ]
+WINDOWS = ("conv", "max", "average", "blur", "polyphase", "patches")
+"""Kinds that slide a window."""
 
-MERGES = {
-    *("add", "sub", "mul", "div", "truediv", "true_divide", "subtract", "multiply", "divide"),
-    *("maximum", "minimum", "rsub", "addcmul", "lerp", "where", "pow", "fmod"),
-    *("iadd", "isub", "imul", "itruediv", "radd", "rmul"),
-}
-CONCATENATIONS = {"cat", "concat", "concatenate"}
-POINTWISE = {
-    *("relu", "relu6", "hardtanh", "silu", "gelu", "sigmoid", "hardsigmoid", "hardswish", "tanh", "softplus", "mish"),
-    *("elu", "selu", "celu", "leaky_relu", "logsigmoid", "softsign", "threshold", "prelu", "rrelu", "swish"),
-    *("clamp", "clamp_min", "clamp_max", "clip", "neg", "exp", "log", "abs", "sqrt", "rsqrt", "square", "erf", "sign"),
-    *("clone", "contiguous", "to", "type", "type_as", "float", "half", "bfloat16", "double", "detach", "identity"),
-    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "stochastic_depth"),
-    *("drop_path", "linear", "layer_norm", "rms_norm", "normalize", "softmax", "log_softmax", "freeze_norm"),
-}
-REDUCTIONS = {"mean", "sum", "amax", "amin", "max", "min", "norm", "vector_norm", "std", "var", "prod", "logsumexp"}
-RESHAPES = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "expand", "expand_as"}
-PERMUTATIONS = {"permute", "transpose", "movedim", "swapaxes", "swapdims"}
-SPLITS = {"chunk", "split", "tensor_split", "unbind", "split_with_sizes"}
 ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardsigmoid, nn.Hardswish, nn.Tanh, nn.Softplus),
     *(nn.Mish, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.LogSigmoid, nn.Softsign, nn.Threshold),
     *(nn.Identity, nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, _DropoutNd, nn.Linear),
 )
+OVER_AXES = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d, nn.LocalResponseNorm, nn.ChannelShuffle, nn.GLU)
 ADAPTIVE_POOLS = (
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
@@ -73,78 +86,85 @@ POINTWISE_CLASSES = {"StochasticDepth", "DropPath", "Affine", "LayerScale", "Lay
 
 
 @dataclass(frozen=True)
-class Window:
-    """What slides over a map, a number for each of its spatial axes.
-
-    Attributes:
-        kernel: pixels.
-        stride: pixels.
-        dilation: pixels.
-        amounts: padding (left, right) in pixels; None where TensorFlow's SAME rule finds it from the size of the map.
-        content: of that padding.
-        ceil_mode: whether the last window may end outside of the map.
-        counts_padding: whether an average counts zeros at the border.
-    """
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    amounts: tuple[tuple[int, int], ...] | None
-    content: Content = "zero"
-    ceil_mode: bool = False
-    counts_padding: bool = True
-
-    def reach(self, axis: int) -> int:
-        """Returns the pixels from the first to the last of the window."""
-        return self.dilation[axis] * (self.kernel[axis] - 1)
-
-    def padding(self, axis: int, size: int) -> tuple[int, int]:
-        """Returns the padding (left, right) on a map of `size` pixels."""
-        if self.amounts is not None:
-            return self.amounts[axis]
-        stride = self.stride[axis]
-        total = max(0, (-(-size // stride) - 1) * stride + self.reach(axis) + 1 - size)
-        return total // 2, total - total // 2
-
-
-@dataclass(frozen=True)
 class Operation:
     """What a node does.
 
     Attributes:
         kind: see `Kind`.
+        name: of the function or method, or of the module's class.
         window: of convolutions, pools and blurs.
+        pads: of padding that is a step of its own.
         module: of the node, if it is one.
-        inputs: the nodes it reads maps from.
+        inputs: the nodes it reads.
+        args: of the call, with the numbers that nodes stand for, as far as they are known.
+        kwargs: likewise.
     """
 
     kind: Kind
+    name: str = ""
     window: Window | None = None
+    pads: Pads | None = None
     module: nn.Module | None = None
     inputs: list[fx.Node] = field(default_factory=list)
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def reads(self) -> list[fx.Node]:
+        """The nodes whose values matter; of some functions the second argument gives a shape or a type alone."""
+        return self.inputs[:1] if self.name in functions.LIKE_SECOND else self.inputs
+
+    def argument(self, position: int, key: str, default: Any = None) -> Any:
+        """Returns an argument of a call, wherever it was written."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(key, default)
+
+    def sequence(self, position: int, key: str) -> tuple[Any, ...] | None:
+        """Returns an argument that torch takes as one sequence or as several numbers; None if it was not given."""
+        value = self.argument(position, key)
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return tuple(value)
+        return tuple(self.args[position:]) if position < len(self.args) else None if value is None else (value,)
 
 
-def operation(node: fx.Node, network: nn.Module, axes: int) -> Operation:
-    """Returns what a node does to maps with `axes` spatial axes."""
-    inputs = _inputs(node)
+def operation(node: fx.Node, network: nn.Module, axes: int, values: Mapping[fx.Node, Any] | None = None) -> Operation:
+    """Returns what a node does to maps with `axes` spatial axes.
+
+    Args:
+        node: of the graph.
+        network: holds the modules of the graph.
+        axes: spatial ones.
+        values: of the nodes before, whose numbers become arguments.
+    """
+    known = values or {}
+
+    def number(source: fx.Node) -> Any:
+        value = known.get(source, source)
+        return source if isinstance(value, Tensor) else value
+
+    args: Any
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), number)
+    op = Operation("size", "", None, None, None, _inputs(node), args, kwargs)
+    if node.op in ("placeholder", "output"):
+        return op
+    if node.op == "get_attr":
+        return _with(op, kind="constant")
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
-        kind, window = _of_module(module, axes)
-        return Operation(kind, window, module, inputs)
-    if node.op in ("placeholder", "output"):
-        return Operation("size", None, None, inputs)
-    if node.op == "get_attr":
-        return Operation("size")
-    name = function_name(node)
-    kind, window = _of_function(name, node, axes)
-    return Operation(kind, window, None, inputs)
+        op = _with(op, name=type(module).__name__, module=module)
+        return _with(op, **_of_module(module, axes))
+    op = _with(op, name=function_name(node))
+    return _with(op, **_of_function(op, node, known, axes))
+
+
+def _with(op: Operation, **changes: Any) -> Operation:
+    return Operation(**{**vars(op), **changes})
 
 
 def function_name(node: fx.Node) -> str:
     """Returns the plain name of a called function or method, the same for both and for its in-place form."""
     target = node.target
     name = target if isinstance(target, str) else str(getattr(target, "__name__", target))
-    return name if name.startswith("__") else name.rstrip("_")
+    return name.strip("_") if name.startswith("__") else name.rstrip("_")
 
 
 def _inputs(node: fx.Node) -> list[fx.Node]:
@@ -159,166 +179,209 @@ def _inputs(node: fx.Node) -> list[fx.Node]:
     return found
 
 
-def _of_module(module: nn.Module, axes: int) -> tuple[Kind, Window | None]:
+def _of_module(module: nn.Module, axes: int) -> dict[str, Any]:
     name = type(module).__name__
-    if isinstance(module, _ConvTransposeNd) or name == "CondConv2d":
-        return "opaque", None
-    if isinstance(module, PaddedConv):
-        amounts = tuple(module.padding_amounts)
-        return "conv", Window(
-            tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation), amounts, module.padding_content
-        )
-    if isinstance(module, _ConvNd):
-        return "conv", _conv_window(module)
+    if isinstance(module, _ConvTransposeNd):
+        return {"kind": "shuffle" if expands_exactly(module) else "transposed"}
+    if isinstance(module, _ConvNd) and name != "CondConv2d":
+        return {"kind": "conv", "window": conv_window(module)}
     if isinstance(module, Pool):
-        kernel, stride, dilation = (
-            tuple(each_axis(v, axes)) for v in (module.kernel_size, module.stride, module.dilation)
-        )
-        amounts = tuple(module.amounts or padding_amounts(module.padding_policy, kernel, dilation))
-        content = module.padding_content
-        return module.kind, Window(kernel, stride, dilation, amounts, content, module.ceil_mode, module.count_padding)
-    if isinstance(module, (BlurPool, AdaptivePolyphase)):
-        blur = module if isinstance(module, BlurPool) else module.blur
-        kernel, stride = tuple(each_axis(blur.size, axes)), tuple(each_axis(module.stride, axes))
-        amounts = tuple(blur.padding_amounts(axes))
-        kind: Kind = "blur" if isinstance(module, BlurPool) else "polyphase"
-        return kind, Window(kernel, stride, (1,) * axes, amounts, module.padding_content)
-    if name == "BlurPool2d":
-        size, stride, amount = cast(Any, module).filt_size, cast(Any, module).stride, cast(Any, module).padding[0]
-        mode = {"zeros": "zero", "constant": "zero"}.get(cast(Any, module).pad_mode, cast(Any, module).pad_mode)
-        return "blur", Window((size,) * 2, (stride,) * 2, (1, 1), ((amount, amount),) * 2, cast(Content, mode))
+        return {"kind": module.kind, "window": own_pool_window(module, axes)}
+    if isinstance(module, (BlurPool, AdaptivePolyphase)) or name == "BlurPool2d":
+        kind = "polyphase" if isinstance(module, AdaptivePolyphase) else "blur"
+        return {"kind": kind, "window": blur_window(module, axes)}
     if isinstance(module, (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)):
-        if module.return_indices:
-            return "opaque", None
         args = (module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
-        return "max", _pool_window(axes, *args, same=name.endswith("Same"))
+        return {"kind": "max", "window": pool_window(_rank(name, axes), *args, same=name.endswith("Same"))}
     if isinstance(module, (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)):
         if getattr(module, "divisor_override", None):
-            return "opaque", None
+            return {"kind": "opaque"}
         args = (module.kernel_size, module.stride, module.padding, 1, module.ceil_mode)
-        return "average", _pool_window(axes, *args, counts=module.count_include_pad, same=name.endswith("Same"))
-    if isinstance(module, ADAPTIVE_POOLS):
-        return "global" if _is_one(module.output_size) else "resample", None
-    if isinstance(module, (_NormBase, nn.LayerNorm, nn.GroupNorm)):
-        return "norm", None
-    if name.startswith("FrozenBatchNorm"):
-        return "pointwise", None
-    if isinstance(module, nn.Flatten | nn.Unflatten):
-        return "reshape", None
-    if isinstance(module, ACTIVATIONS) or name in POINTWISE_CLASSES or _is_activation(module):
-        return "pointwise", None
-    return "opaque", None
+        counts, same = module.count_include_pad, name.endswith("Same")
+        return {"kind": "average", "window": pool_window(_rank(name, axes), *args, counts=counts, same=same)}
+    if isinstance(module, nn.Unfold):
+        stride, padding, dilation = module.stride, module.padding, module.dilation
+        return {"kind": "patches", "window": pool_window(2, module.kernel_size, stride, padding, dilation, False)}
+    pads = padding_module(module)
+    if pads is not None:
+        return {"kind": "pad", "pads": pads}
+    return {"kind": _kind_of_module(module, name)}
 
 
-def _is_activation(module: nn.Module) -> bool:
-    """Returns whether a module is one of timm's activations, or a holder of nothing."""
-    return type(module).__module__.startswith(("timm.layers.activations", "timm.layers.drop"))
+def _kind_of_module(module: nn.Module, name: str) -> Kind:
+    """Returns what a module without a window does."""
+    kinds: tuple[tuple[Kind, Any], ...] = (
+        ("adapt", ADAPTIVE_POOLS),
+        ("norm", (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)),
+        ("reshape", (nn.Flatten, nn.Unflatten)),
+        ("shuffle", (nn.PixelShuffle, nn.PixelUnshuffle)),
+        ("resize", nn.Upsample),
+        ("attention", nn.MultiheadAttention),
+        ("over_axes", OVER_AXES),
+        ("pointwise", ACTIVATIONS),
+    )
+    for kind, classes in kinds:
+        if isinstance(module, classes):
+            return kind
+    # timm's activations, and holders of nothing
+    known = type(module).__module__.startswith(("timm.layers.activations", "timm.layers.drop"))
+    return "pointwise" if known or name in POINTWISE_CLASSES or name.startswith("FrozenBatchNorm") else "opaque"
 
 
-def _of_function(name: str, node: fx.Node, axes: int) -> tuple[Kind, Window | None]:
-    if name == "pad":
-        return ("pad" if written_pads(node, axes) is not None else "opaque"), None
-    if node.target is fit:
-        return "fit", None
-    if node.target is at_least:
-        return "pointwise", None
-    if name in MERGES:
-        return "merge", None
-    if name in CONCATENATIONS:
-        return "concatenate", None
-    if name in POINTWISE:
-        return "pointwise", None
-    if name == "batch_norm":
-        return "norm", None
-    if name in REDUCTIONS:
-        return "global", None
-    if name.startswith(("adaptive_avg_pool", "adaptive_max_pool")):
-        return "global" if _is_one(argument(node, 1, "output_size", None)) else "resample", None
-    if name.startswith(("max_pool", "_max_pool")):
-        values = [argument(node, i, key, default) for i, (key, default) in enumerate(_MAX_POOL, start=1)]
-        return "max", _pool_window(axes, *values)
-    if name.startswith("avg_pool"):
-        kernel, stride, padding, ceil_mode, counts = (
-            argument(node, i, key, default) for i, (key, default) in enumerate(_AVG_POOL, start=1)
-        )
-        return "average", _pool_window(axes, kernel, stride, padding, 1, ceil_mode, counts=counts)
-    if name in RESHAPES:
-        return "reshape", None
-    if name in PERMUTATIONS:
-        return "permute", None
-    if name in SPLITS:
-        return "split", None
-    if name == "getitem":
-        return "item", None
-    if name in ("size", "getattr", "dim", "floordiv", "mod", "floor_divide", "eq", "_assert", "int", "len"):
-        return "size", None
-    return "opaque", None
+def _rank(name: str, axes: int) -> int:
+    """Returns for how many axes a layer or function is by its name."""
+    digits = [c for c in name if c.isdigit()]
+    return int(digits[0]) if digits else axes
 
 
+_KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
+    ("merge", functions.MERGES),
+    ("concatenate", functions.CONCATENATIONS),
+    ("stack", functions.STACKS),
+    ("pointwise", functions.POINTWISE),
+    ("over_axes", functions.OVER_AXES | {"channel_shuffle", "native_channel_shuffle"}),
+    ("norm", functions.NORMS),
+    ("reduce", functions.REDUCTIONS),
+    ("locate", functions.LOCATIONS),
+    ("scan", functions.SCANS),
+    ("contract", functions.CONTRACTIONS),
+    ("shuffle", functions.SHUFFLES),
+    ("resize", functions.RESIZES),
+    ("reshape", functions.RESHAPES),
+    ("expand", functions.EXPANSIONS),
+    ("permute", functions.PERMUTATIONS),
+    ("split", functions.SPLITS),
+    ("roll", frozenset({"roll"})),
+    ("flip", frozenset({"flip", "fliplr", "flipud"})),
+    ("item", frozenset({"getitem", "select", "narrow"})),
+    ("constant", functions.LIKES),
+    ("size", functions.SHAPES_ONLY),
+)
 _MAX_POOL = (("kernel_size", None), ("stride", None), ("padding", 0), ("dilation", 1), ("ceil_mode", False))
 _AVG_POOL = (("kernel_size", None), ("stride", None), ("padding", 0), ("ceil_mode", False), ("count_include_pad", True))
+_UNFOLD = (("kernel_size", None), ("dilation", 1), ("padding", 0), ("stride", 1))
 
 
-def argument(node: fx.Node, position: int, key: str, default: Any) -> Any:
-    """Returns an argument of a call, wherever it was written."""
-    if position < len(node.args):
-        return node.args[position]
-    return node.kwargs.get(key, default)
+def _of_function(op: Operation, node: fx.Node, values: Mapping[fx.Node, Any], axes: int) -> dict[str, Any]:
+    name = op.name
+    if name == "pad":
+        return _pads(op, node)
+    if node.target is fit:
+        return {"kind": "fit"}
+    if node.target is at_least:
+        return {"kind": "pointwise"}
+    tensors = [s for s in op.inputs if isinstance(values.get(s), (Tensor, tuple, list))]
+    if not tensors and values and name not in functions.SHAPES_ONLY and name != "getitem":
+        # made of numbers alone: a grid of the image's own size
+        made = isinstance(values.get(node), (Tensor, tuple, list)) or not op.inputs
+        return {"kind": "constant" if made else "size"}
+    if name in ("max", "min") and _is_tensor(op.argument(1, "other", op.argument(1, "dim")), values):
+        return {"kind": "merge"}
+    if name in ("conv1d", "conv2d", "conv3d"):
+        return _functional_conv(op, values)
+    if name.startswith(("adaptive_avg_pool", "adaptive_max_pool")):
+        return {"kind": "adapt"}
+    if name.startswith(("max_pool", "_max_pool", "avg_pool")) or name == "unfold":
+        return _functional_pool(op, node, values, axes)
+    if name == "getattr":
+        return _attribute(op, values)
+    if name == "scaled_dot_product_attention":
+        return {"kind": "attention"}
+    return {"kind": next((kind for kind, names in _KINDS if name in names), "opaque")}
 
 
-def written_pads(node: fx.Node, axes: int) -> list[tuple[int, int]] | None:
-    """Returns the (left, right) of each axis that a call of `pad` adds, ours or torch's; None if it is not constant."""
-    amounts = argument(node, 1, "pad", ())
+def _is_tensor(argument: Any, values: Mapping[fx.Node, Any]) -> bool:
+    return isinstance(argument, fx.Node) and isinstance(values.get(argument), Tensor)
+
+
+def _attribute(op: Operation, values: Mapping[fx.Node, Any]) -> dict[str, Any]:
+    """Returns what reading an attribute does: sizes are numbers, `.T` a permutation, the rest of it unknown."""
+    owner, key = op.inputs[0] if op.inputs else None, op.argument(1, "name")
+    if isinstance(values.get(owner) if owner is not None else None, tuple):
+        # the fields of what torch.max(x, dim) and its like return
+        return {"kind": "item"}
+    if key in ("T", "mT", "H", "mH"):
+        return {"kind": "permute", "name": key}
+    if key == "data":
+        return {"kind": "pointwise", "name": "detach"}
+    return {"kind": "size" if key in ("shape", "device", "dtype", "ndim", "is_cuda", "requires_grad") else "opaque"}
+
+
+def _pads(op: Operation, node: fx.Node) -> dict[str, Any]:
+    """Returns the padding that a call of torch's `pad` or of ours adds."""
     if node.target is pad:
-        return list(amounts)
-    if argument(node, 2, "mode", "constant") != "constant" or not all(isinstance(a, int) for a in amounts):
-        return None
-    pairs = [(amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2)][::-1]
-    return [(0, 0)] * (axes - len(pairs)) + pairs if len(pairs) <= axes else None
+        content = op.argument(2, "content", "zero")
+        return {"kind": "pad", "pads": Pads(tuple(tuple(pair) for pair in op.argument(1, "amounts")), content)}
+    amounts = op.argument(1, "pad", ())
+    written = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
+    found: list[fx.Node] = []
+    fx.node.map_arg(written, found.append)
+    pads = written_pads(amounts, op.argument(2, "mode", "constant"), op.argument(3, "value", 0), not found)
+    return {"kind": "opaque" if pads is None else "pad", "pads": pads}
 
 
-def _is_one(size: Any) -> bool:
-    sizes = size if isinstance(size, Sequence) else [size]
-    return all(s == 1 for s in sizes)
+def _functional_conv(op: Operation, values: Mapping[fx.Node, Any]) -> dict[str, Any]:
+    weight = op.argument(1, "weight")
+    shape = values[weight].shape if _is_tensor(weight, values) else None
+    if shape is None:
+        return {"kind": "opaque"}
+    stride, padding, dilation = (
+        op.argument(3 + i, key, default)
+        for i, (key, default) in enumerate((("stride", 1), ("padding", 0), ("dilation", 1)))
+    )
+    return {"kind": "conv", "window": functional_conv_window(int(op.name[4]), shape[2:], stride, padding, dilation)}
 
 
-def _conv_window(module: _ConvNd) -> Window:
-    kernel, stride, dilation = tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation)
-    content = {"zeros": "zero"}.get(module.padding_mode, module.padding_mode)
-    if is_tensorflow_same(module):
-        amounts = None
-    elif module.padding == "same":
-        reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        amounts = tuple((r // 2, r - r // 2) for r in reach)
-    elif module.padding == "valid":
-        amounts = ((0, 0),) * len(kernel)
+def _functional_pool(op: Operation, node: fx.Node, values: Mapping[fx.Node, Any], axes: int) -> dict[str, Any]:
+    """Returns the window of a pool that is a call; one as large as the map it gets is a reduction."""
+    if op.name == "unfold":
+        if isinstance(node.target, str):
+            return {"kind": "patches"}
+        kernel, dilation, padding, stride = (op.argument(i, *pair) for i, pair in enumerate(_UNFOLD, start=1))
+        return {"kind": "patches", "window": pool_window(2, kernel, stride, padding, dilation, False)}
+    rank = _rank(op.name, axes)
+    if op.name.startswith("avg_pool"):
+        kernel, stride, padding, ceil_mode, counts = (op.argument(i, *p) for i, p in enumerate(_AVG_POOL, start=1))
+        window = pool_window(rank, kernel, stride, padding, 1, ceil_mode, counts=counts)
+        if op.argument(6, "divisor_override"):
+            return {"kind": "opaque"}
     else:
-        amounts = tuple((int(p), int(p)) for p in module.padding)
-    return Window(kernel, stride, dilation, amounts, cast(Content, content))
+        window = pool_window(rank, *(op.argument(i, *pair) for i, pair in enumerate(_MAX_POOL, start=1)))
+    kind = "average" if op.name.startswith("avg") else "max"
+    given = values.get(op.inputs[0]) if op.inputs else None
+    from_sizes = len({*node.all_input_nodes}) > 1
+    if from_sizes and isinstance(given, Tensor) and tuple(given.shape[-rank:]) == window.kernel:
+        return {"kind": "reduce", "window": None, "args": (op.args[0], tuple(range(-rank, 0)), True), "kwargs": {}}
+    return {"kind": kind, "window": window}
 
 
-def is_tensorflow_same(module: nn.Module) -> bool:
-    """Returns whether a layer of timm finds its padding from the size of the map, as TensorFlow's SAME does."""
-    if hasattr(module, "same_pad"):
-        return bool(module.same_pad)
-    return type(module).__name__ in ("Conv2dSame", "Conv2dSameExport", "AvgPool2dSame", "MaxPool2dSame")
+def reduced_axes(op: Operation, rank: int) -> tuple[int, ...]:
+    """Returns the axes that a reduction, a location or a scan runs over, of a tensor with `rank` axes."""
+    position = {"norm": 2, "vector_norm": 2, "topk": 2, "kthvalue": 2, "quantile": 2, "cosine_similarity": 2}.get(
+        op.name, 1
+    )
+    default = {"sort": -1, "topk": -1, "kthvalue": -1, "argsort": -1, "mode": -1, "cosine_similarity": 1}.get(op.name)
+    if op.name == "pairwise_distance":
+        return (rank - 1,)
+    dims = op.argument(position, "dim", op.kwargs.get("axis", default))
+    if isinstance(dims, bool):
+        # var(x, unbiased) and sort(x, descending) name no axis
+        dims = default
+    if dims is None or isinstance(dims, fx.Node) or dims in ((), []):
+        return tuple(range(rank))
+    return tuple(sorted(d % rank for d in ([dims] if isinstance(dims, int) else dims)))
 
 
-def _pool_window(
-    axes: int,
-    kernel: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: bool,
-    *,
-    counts: bool = True,
-    same: bool = False,
-) -> Window:
-    def each(value: Any) -> tuple[int, ...]:
-        values = tuple(value) if isinstance(value, Sequence) else (value,)
-        return values * axes if len(values) == 1 else values
+def whole_value(value: Any) -> Tensor | None:
+    """Returns the tensor that a node gives, the first of several; None for numbers."""
+    if isinstance(value, (tuple, list)) and value and not isinstance(value, torch.Size):
+        value = value[0]
+    return value if isinstance(value, Tensor) else None
 
-    amounts = None if same else tuple((p, p) for p in each(padding))
-    strides = each(stride if stride not in (None, (), []) else kernel)
-    return Window(each(kernel), strides, each(dilation), amounts, "zero", bool(ceil_mode), counts)
+
+def item_number(op: Operation) -> int | None:
+    """Returns which of several tensors a node takes, by number or by the names of torch's pairs; None for a part."""
+    index = op.args[1]
+    if isinstance(index, str):
+        return {"values": 0, "indices": 1}.get(index)
+    return index if isinstance(index, int) else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.utils import checkpoint
 
 from tinv.errors import LayerError
 from tinv.policies.padding import PolicySequential
@@ -50,28 +53,73 @@ def trace(network: nn.Module) -> dict[Mode, fx.Graph]:
 
 def _trace(network: nn.Module) -> fx.Graph:
     opaque: set[str] = set()
+    # buffers are read when the network runs, unless its control flow depends on them
+    reads_buffers = True
     while True:
-        tracer = _Tracer(opaque)
+        tracer = _Tracer(opaque, reads_buffers)
         shell = _Shell(network)
         try:
-            graph = tracer.trace(shell)
+            with torch.enable_grad(), traced_factories(tracer), without_checkpoints() as skipped:
+                graph = tracer.trace(shell)
         except Exception as error:
+            if reads_buffers:
+                reads_buffers = False
+                continue
             path = tracer.path[-1] if tracer.path else ""
             module = shell.get_submodule(path)
-            name = path.removeprefix("network").removeprefix(".") or "the network"
             if not path or path == "network" or path in opaque or any(map(is_geometric, module.modules())):
-                reason = str(error).strip().partition("\n")[0]
-                raise LayerError(
-                    f"layer {name} ({type(module).__name__}) cannot be traced: {reason}; networks whose control flow "
-                    "depends on the data cannot be converted"
-                ) from error
+                raise _refusal(network, path, module, error) from error
             opaque.add(path)
+            reads_buffers = True
             continue
+        if skipped:
+            warnings.warn(
+                f"{type(network).__name__} uses gradient checkpointing, which its graph does not keep: training takes "
+                "more memory; torch.utils.checkpoint can be put around the whole network",
+                stacklevel=5,
+            )
         for node in graph.nodes:
-            if node.op in ("call_module", "get_attr"):
+            if node.op == "get_attr" and not node.target.startswith("network."):
+                _keep_constant(node, shell)
+            elif node.op in ("call_module", "get_attr"):
                 node.target = node.target.removeprefix("network.")
         _name_in_place_results(graph, network)
         return graph
+
+
+def _refusal(network: nn.Module, path: str, module: nn.Module, error: Exception) -> LayerError:
+    """Returns why a network cannot be traced, in one sentence."""
+    name = path.removeprefix("network").removeprefix(".") or "the network"
+    layer = f"layer {name} ({type(module).__name__})"
+    reason = str(error).strip().partition("\n")[0]
+    if isinstance(error, TypeError) and "required positional argument" in reason:
+        return LayerError(
+            f"{layer} takes more than one argument: only networks of one batch of images can be converted"
+        )
+    return LayerError(
+        f"{layer} cannot be traced: {reason}; networks whose control flow depends on the data cannot be converted"
+    )
+
+
+def _keep_constant(node: fx.Node, shell: nn.Module) -> None:
+    """Keeps a tensor that a network makes in its forward pass with the node that reads it."""
+    value = getattr(shell, str(node.target))
+    if value.is_meta:
+        raise LayerError(
+            f"layer {layer_of(node)}: a tensor that the forward pass makes from buffers, in a layer whose control flow "
+            "depends on them, cannot be kept"
+        )
+    node.meta["constant"] = value
+
+
+def attribute(network: nn.Module, node: fx.Node) -> Any:
+    """Returns what a node of kind get_attr reads: a parameter, a buffer, or a tensor made in the forward pass."""
+    if "constant" in node.meta:
+        return node.meta["constant"]
+    value: Any = network
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    return value
 
 
 def _name_in_place_results(graph: fx.Graph, network: nn.Module) -> None:
@@ -114,9 +162,18 @@ class _Shell(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, opaque: set[str]) -> None:
+    def __init__(self, opaque: set[str], reads_buffers: bool) -> None:
         super().__init__()
         self.opaque, self.path = opaque, [""]
+        self.proxy_buffer_attributes = reads_buffers
+        self.switches: list[fx.Node] = []
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Notes where the network switches gradients off, as for a frozen trunk, and on again."""
+        if torch.is_grad_enabled() == (len(self.switches) % 2 == 1):
+            wanted: Any = torch.is_grad_enabled() if len(self.switches) % 2 == 0 else self.switches[-1]
+            self.switches.append(super().create_node("call_function", switch_gradients, (wanted,), {}))
+        return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return (
@@ -184,6 +241,61 @@ def _chain(module: Any, images: fx.Proxy) -> Any:
     for layer in module:
         images = layer(images)
     return images
+
+
+def switch_gradients(wanted: bool) -> bool:
+    """Switches the recording of gradients; returns whether they were recorded before."""
+    before = torch.is_grad_enabled()
+    torch.set_grad_enabled(wanted)
+    return before
+
+
+FACTORIES = ("arange", "linspace", "zeros", "ones", "full", "eye", "empty", "rand", "randn", "tensor", "as_tensor")
+
+
+@contextmanager
+def traced_factories(tracer: fx.Tracer) -> Iterator[None]:
+    """Makes torch's factory functions give nodes where a size of the image is among their arguments."""
+    originals = {name: getattr(torch, name) for name in FACTORIES}
+
+    def traced(original: Callable[..., Any]) -> Callable[..., Any]:
+        def make(*args: Any, **kwargs: Any) -> Any:
+            found: list[fx.Proxy] = []
+            fx.node.map_aggregate((args, kwargs), lambda a: found.append(a) if isinstance(a, fx.Proxy) else None)
+            return tracer.create_proxy("call_function", original, args, kwargs) if found else original(*args, **kwargs)
+
+        return make
+
+    for name, original in originals.items():
+        setattr(torch, name, traced(original))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch, name, original)
+
+
+@contextmanager
+def without_checkpoints() -> Iterator[list[str]]:
+    """Runs what a network checkpoints as if it did not; yields a list that says whether it did."""
+    found: list[str] = []
+    generator = checkpoint._checkpoint_without_reentrant_generator
+
+    def run(function: Callable[..., Any], _: bool, *args: Any) -> Any:
+        found.append("reentrant")
+        return function(*args)
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        found.append("not reentrant")
+        return generator(*args, **kwargs)
+
+    checkpoint.CheckpointFunction.apply = run
+    checkpoint._checkpoint_without_reentrant_generator = note
+    try:
+        yield found
+    finally:
+        del checkpoint.CheckpointFunction.apply
+        checkpoint._checkpoint_without_reentrant_generator = generator
 
 
 def _conv_mlp(module: Any, images: fx.Proxy) -> Any:

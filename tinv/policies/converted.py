@@ -1,0 +1,161 @@
+"""A network that runs by a changed graph: the module that `tinv.convert` returns."""
+
+from __future__ import annotations
+
+import copy
+import linecache
+import warnings
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from tinv.errors import TinvError
+from tinv.policies.background import shared_moments
+from tinv.policies.settings import Conversion
+from tinv.policies.tracing import Mode, switch_gradients
+
+
+class ConvertedNetwork(nn.Module):
+    """A network under policies: the layers and weights of the original, run by its changed graph.
+
+    Parameter names, shapes and order are those of the original, so state dicts load in and out. Attributes of the
+    original that are plain values are kept; its methods other than `forward` are not, since they would bypass the
+    changes. Layers are called one by one: hooks fire on layers and on the whole network, not on what holds several
+    layers, of which a warning tells.
+
+    Attributes:
+        conversion: what was done.
+        graphs: the torch.fx graph in training (True) and in evaluation (False).
+    """
+
+    conversion: Conversion
+    graphs: dict[Mode, fx.Graph]
+
+    def __init__(
+        self, layers: nn.Module, graphs: dict[Mode, fx.Graph], conversion: Conversion, argument: str = "images"
+    ) -> None:
+        super().__init__()
+        self.__dict__.update(layers.__dict__)
+        self.original_class, self.argument = type(layers).__name__, argument
+        self.conversion, self.graphs = conversion, graphs
+        self._compile()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # the batch may be given by the name that it had in the original
+        kwargs = {"images" if key == self.argument else key: value for key, value in kwargs.items()}
+        if len(args) + len(kwargs) != 1 or set(kwargs) - {"images"}:
+            raise TinvError(
+                f"a converted {self.original_class} takes one batch of images and nothing else; other arguments of the "
+                "original keep their defaults"
+            )
+        return super().__call__(*args, **kwargs)
+
+    def forward(self, images: Tensor) -> Any:
+        given: Any = images
+        if isinstance(given, fx.Proxy):
+            return self._into(given)
+        if not torch.compiler.is_compiling():
+            self._warn_of_hooks()
+        if not self._switches_gradients:
+            return self._programs[self.training](self, images)
+        with torch.set_grad_enabled(torch.is_grad_enabled()):
+            return self._programs[self.training](self, images)
+
+    def _into(self, images: fx.Proxy) -> Any:
+        """Copies the graph into that of another tracer; tinv's layers stay single nodes in it."""
+        tracer = cast(fx.Tracer, images.tracer)
+        prefix = tracer.path_of_module(self)
+        values: dict[fx.Node, Any] = {}
+        for node in self.graphs[self.training].nodes:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
+            if node.op == "output":
+                return args[0]
+            target = node.target
+            if node.op in ("call_module", "get_attr"):
+                target = f"{prefix}.{target}" if prefix else target
+            if node.op == "placeholder":
+                values[node] = images
+            elif node.op == "call_module" and type(layer := self.get_submodule(node.target)).__module__.startswith(
+                "torch.nn"
+            ):
+                values[node] = layer(*args, **kwargs)
+            else:
+                values[node] = tracer.create_proxy(node.op, target, args, kwargs)
+        raise AssertionError("a graph ends with its output")
+
+    def _warn_of_hooks(self) -> None:
+        """Warns once of hooks that never fire."""
+        for name, module in self._containers:
+            if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+                warnings.warn(
+                    f"hooks of {name} do not fire: a converted network calls its layers one by one; register them on a "
+                    f"layer inside of {name}, or on the whole network",
+                    stacklevel=2,
+                )
+                self.__dict__["_containers"] = []
+                return
+
+    def _compile(self) -> None:
+        graphs = {training: shared_moments(graph) if training else graph for training, graph in self.graphs.items()}
+        self._programs = {training: _program(graph, self.original_class) for training, graph in graphs.items()}
+        self._switches_gradients = any(n.target is switch_gradients for g in self.graphs.values() for n in g.nodes)
+        called = {str(n.target) for g in self.graphs.values() for n in g.nodes if n.op == "call_module"}
+        self._containers = [
+            (name, module)
+            for name, module in self.named_modules()
+            if name
+            and not any(name == path or name.startswith(f"{path}.") for path in called)
+            and list(module.children())
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_programs", "_containers")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.__dict__.setdefault("argument", "images")
+        self._compile()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ConvertedNetwork:
+        twin = ConvertedNetwork.__new__(ConvertedNetwork)
+        memo[id(self)] = twin
+        # programs and graphs name layers and hold no weights, so that copies share them
+        shared = ("graphs", "_programs", "conversion")
+        for key, value in self.__dict__.items():
+            twin.__dict__[key] = value if key in shared else copy.deepcopy(value, memo)
+        return twin
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            raise AttributeError(
+                f"converted {self.__dict__.get('original_class', 'network')} has no attribute {name!r}; of the "
+                "original's methods only forward is converted"
+            ) from None
+
+    def _get_name(self) -> str:
+        return f"Converted{self.original_class}"
+
+    def extra_repr(self) -> str:
+        return str(self.conversion.settings)
+
+
+def _is_torchs(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn")
+
+
+_PROGRAMS = iter(range(10**9))
+
+
+def _program(graph: fx.Graph, name: str) -> Callable[[nn.Module, Tensor], Any]:
+    """Returns a graph as a function of the module that holds its layers and of the images."""
+    code = graph.python_code("self")
+    file = f"<tinv converted {name} {next(_PROGRAMS)}>"
+    # tracebacks show the line
+    linecache.cache[file] = (len(code.src), None, code.src.splitlines(keepends=True), file)
+    namespace = dict(code.globals)
+    exec(compile(code.src, file, "exec"), namespace)
+    return cast(Callable[[nn.Module, Tensor], Any], namespace["forward"])

@@ -1,0 +1,243 @@
+"""Where the cells of a map sit over the image, axis by axis, and what becomes of an axis that is split or merged.
+
+Cell i of an axis looks at pixel `offset + stride * i` and sees the pixels `low + stride * i` to `high + stride * i`. A
+window of kernel k, dilation d, left padding p and stride s maps
+
+    offset -> offset + stride * (d (k-1) / 2 - p)
+    low -> low - stride * p
+    high -> high + stride * (d (k-1) - p)
+    stride -> stride * s
+
+The stride is negative where a map runs against the image, as after a flip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the cells of one axis of a map sit over the image, in pixels of the image.
+
+    Attributes:
+        axis: of the image, 0 for the first spatial one.
+        offset: pixel that cell 0 looks at; cell i looks at offset + stride * i.
+        stride: from one cell to the next.
+        size: cells.
+        low: first pixel that cell 0 sees.
+        high: last pixel that cell 0 sees.
+        choices: names of the adaptive layers that chose among the possible offsets, which the above takes as 0.
+    """
+
+    axis: int
+    offset: Fraction
+    stride: Fraction
+    size: int
+    low: Fraction
+    high: Fraction
+    choices: tuple[str, ...] = ()
+
+    @property
+    def receptive_field(self) -> Fraction:
+        """Pixels that one cell sees."""
+        return self.high - self.low + 1
+
+    def cells_at_border(self, image_size: int) -> int:
+        """Returns how many cells see beyond the border of an image of that many pixels."""
+        if self.stride < 0:
+            return self.flipped().cells_at_border(image_size)
+        before = min(self.size, max(0, math.ceil(-self.low / self.stride)))
+        inside = math.floor((image_size - 1 - self.high) / self.stride) + 1
+        return self.size - max(0, min(self.size, inside) - before)
+
+    def through(self, reach: int, left: int, stride: int, size: int) -> Place:
+        """Returns the place after a window of `reach` + 1 pixels with `left` pixels of padding, all in cells."""
+        ends = (self.stride * -left, self.stride * (reach - left))
+        return replace(
+            self,
+            offset=self.offset + self.stride * (Fraction(reach, 2) - left),
+            stride=self.stride * stride,
+            size=size,
+            low=self.low + min(ends),
+            high=self.high + max(ends),
+        )
+
+    def moved(self, cells: int, size: int, step: int = 1) -> Place:
+        """Returns the place of a map that begins `cells` further on and takes every `step`-th cell."""
+        by = self.stride * cells
+        return replace(
+            self,
+            offset=self.offset + by,
+            low=self.low + by,
+            high=self.high + by,
+            size=size,
+            stride=self.stride * step,
+        )
+
+    def flipped(self) -> Place:
+        """Returns the place of the map read from its other end."""
+        return replace(self.moved(self.size - 1, self.size), stride=-self.stride)
+
+    def coarser(self, cells: int) -> Place:
+        """Returns the place of groups of so many neighbours, whose number must be whole."""
+        return self.through(cells - 1, 0, cells, self.size // cells)
+
+    def finer(self, cells: int) -> Place:
+        """Returns the place of a map in which each cell has become so many."""
+        stride = self.stride / cells
+        back = stride * (cells - 1)
+        # which of its cells an index belongs to depends on the remainder: what is seen is what any of them may see
+        return replace(
+            self,
+            offset=self.offset - back / 2,
+            stride=stride,
+            size=self.size * cells,
+            low=self.low - max(back, Fraction(0)),
+            high=self.high - min(back, Fraction(0)),
+        )
+
+    def resized(self, size: int, corners: bool) -> Place:
+        """Returns the place of a map resized to another number of cells, between its corners' outsides or centres."""
+        if corners:
+            step = self.stride * Fraction(self.size - 1, max(size - 1, 1))
+            return replace(self, stride=step or self.stride, size=size)
+        step = self.stride * Fraction(self.size, size)
+        # its neighbours on both sides are seen too
+        reach = abs(self.stride)
+        return replace(
+            self,
+            offset=self.offset + (step - self.stride) / 2,
+            stride=step,
+            size=size,
+            low=self.low - reach,
+            high=self.high + reach,
+        )
+
+
+@dataclass(frozen=True)
+class Folded:
+    """An axis of a tensor that holds several: places, and numbers of entries that are no positions, slowest first."""
+
+    parts: tuple[Place | int, ...]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An axis that may hold positions of the image, in an order that is not known."""
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """An axis of a tensor along which one value is repeated, as after `expand`."""
+
+
+Entry = Place | Folded | Lost | Uniform | None
+Places = tuple[Entry, ...]
+"""One entry for each axis of a tensor, None for those that are no positions: batch, channels, pooled axes."""
+
+
+def holds_positions(entry: Entry) -> bool:
+    """Returns whether an axis of a tensor holds positions of the image, known or not."""
+    return isinstance(entry, (Place, Folded, Lost))
+
+
+def places_in(entry: Entry) -> Iterator[Place]:
+    """Yields the places that an axis of a tensor holds."""
+    if isinstance(entry, Place):
+        yield entry
+    elif isinstance(entry, Folded):
+        yield from (part for part in entry.parts if isinstance(part, Place))
+
+
+def size_of(part: Place | int) -> int:
+    """Returns the number of entries of a part of an axis."""
+    return part if isinstance(part, int) else part.size
+
+
+def reshaped(places: Places, old: Sequence[int], new: Sequence[int]) -> Places:
+    """Returns the places of a tensor of shape `old` read as one of shape `new`, row by row.
+
+    An axis that is split into a x b becomes one of a groups of b neighbours, and one of b entries without positions;
+    merged with the axis behind it, which holds no positions, a place becomes finer.
+    """
+    if any(isinstance(entry, Lost) for entry in places):
+        return _aligned(places, old, new)
+    parts: list[Place | int] = []
+    for entry, size in zip(places, old, strict=True):
+        if isinstance(entry, Folded):
+            parts += entry.parts
+        else:
+            parts.append(entry if isinstance(entry, Place) else size)
+    found: list[Entry] = []
+    for size in new:
+        taken = _take(parts, size)
+        if taken is None:
+            return _aligned(places, old, new)
+        found.append(_entry(taken))
+    return tuple(found)
+
+
+def _take(parts: list[Place | int], size: int) -> list[Place | int] | None:
+    """Takes parts of so many entries from the front of a list, splitting the last if need be; None if that fails."""
+    taken: list[Place | int] = []
+    if size == 1 and parts and size_of(parts[0]) == 1:
+        return [parts.pop(0)]
+    while size > 1:
+        while parts and size_of(parts[0]) == 1:
+            parts.pop(0)
+        if not parts:
+            return None
+        part = parts.pop(0)
+        have = size_of(part)
+        if size % have == 0:
+            taken.append(part)
+            size //= have
+        elif have % size == 0:
+            taken.append(size if isinstance(part, int) else part.coarser(have // size))
+            parts.insert(0, have // size)
+            size = 1
+        else:
+            return None
+    return taken
+
+
+def _entry(parts: list[Place | int]) -> Entry:
+    """Returns the entry of an axis that holds these parts."""
+    kept: list[Place | int] = []
+    for part in parts:
+        last = kept[-1] if kept else None
+        if isinstance(part, int) and last is not None:
+            kept[-1] = last * part if isinstance(last, int) else last.finer(part) if part > 1 else last
+        elif not (isinstance(last, int) and last == 1):
+            kept.append(part)
+        else:
+            kept[-1] = part
+    if not any(isinstance(part, Place) for part in kept):
+        return None
+    return kept[0] if len(kept) == 1 and isinstance(kept[0], Place) else Folded(tuple(kept))
+
+
+def _aligned(places: Places, old: Sequence[int], new: Sequence[int]) -> Places:
+    """Returns what is left where axes cannot be followed one by one: those whose neighbours' sizes agree stay."""
+    out: list[Entry] = [Lost() if any(map(holds_positions, places)) else None] * len(new)
+    i = j = 0
+    # axes fall into groups of equal products; one that is alone in its group on both sides stays what it is
+    while i < len(old) and j < len(new):
+        first, second, left, right = i + 1, j + 1, old[i], new[j]
+        while left != right:
+            if left < right and first < len(old):
+                left, first = left * old[first], first + 1
+            elif second < len(new):
+                right, second = right * new[second], second + 1
+            else:
+                return tuple(out)
+        if first == i + 1 and second == j + 1:
+            out[j] = places[i]
+        elif not any(map(holds_positions, places[i:first])):
+            out[j:second] = [None] * (second - j)
+        i, j = first, second
+    return tuple(out)

@@ -1,0 +1,160 @@
+"""Which maps are zero where a blank image is, and which hold no negative numbers."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tinv.policies.contractions import contracted
+from tinv.policies.operations import Operation
+from tinv.policies.places import Places, holds_positions, places_in
+from tinv.policies.state import Case
+from tinv.policies.values import Values, norm_axes
+
+_PRODUCTS = {"mul", "multiply", "imul", "rmul"}
+_QUOTIENTS = {"div", "divide", "truediv", "true_divide", "itruediv"}
+_MOVES = frozenset(
+    [
+        "max",
+        "average",
+        "blur",
+        "polyphase",
+        "patches",
+        "pad",
+        "fit",
+        "permute",
+        "reshape",
+        "expand",
+        "split",
+        "item",
+        "roll",
+        "flip",
+        "shuffle",
+        "concatenate",
+        "stack",
+        "adapt",
+        "resize",
+    ]
+)
+"""Kinds that give values they were given, or means of them."""
+_POSITIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, nn.Softmax, nn.Softmax2d)
+_KEEPS_SIGN = (nn.Identity, nn.modules.dropout._DropoutNd, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Tanh)
+_POSITIVE_NAMES = {"relu", "relu6", "sigmoid", "hardsigmoid", "abs", "square", "exp", "softplus", "softmax"}
+_KEEPS_SIGN_NAMES = {
+    *("clone", "contiguous", "to", "float", "half", "double", "bfloat16", "detach", "dropout", "drop_path"),
+    *("stochastic_depth", "sqrt", "leaky_relu", "elu", "silu", "gelu", "hardswish", "tanh", "hardtanh", "at_least"),
+    *("mean", "sum", "amax", "amin", "max", "min", "norm", "vector_norm", "std", "var", "median", "prod"),
+    *("normalize", "channel_shuffle", "native_channel_shuffle", "local_response_norm", "round", "floor", "ceil"),
+}
+
+
+def zero_axes(case: Case, values: Values) -> tuple[bool, ...]:
+    """Returns for each axis of the image whether the output is zero wherever no content is seen along it."""
+    op, state = case.op, case.state
+    kept = {p.axis for entry in case.places for p in places_in(entry)}
+    axes = range(len(state.zero))
+    if op.kind in _PRODUCTS_KINDS:
+        return tuple(axis in kept and _zero_product(case, axis) for axis in axes)
+    if op.kind == "merge" and op.name in _PRODUCTS:
+        return tuple(
+            axis in kept and any(_covers(case, r.places, axis) and r.state.zero[axis] for r in case.readings)
+            for axis in axes
+        )
+    if op.kind == "merge" and op.name in _QUOTIENTS:
+        first = case.readings[0]
+        # a quotient of two blanks is not a number
+        finite = all(r.constant for r in case.readings[1:])
+        numerator = case.node.args[0] is first.node
+        return tuple(
+            axis in kept and finite and numerator and first.state.zero[axis] and _covers(case, first.places, axis)
+            for axis in axes
+        )
+    # every summand must be zero there, constants as well
+    zero = tuple(all(r.state.zero[axis] for r in case.readings) for axis in axes)
+    if not any(zero[axis] and axis in kept for axis in axes) and not _own_factors(op):
+        return (False,) * len(zero)
+    maps = [r for r in case.readings if not r.constant]
+    zero = tuple(axis in kept and all(r.state.zero[axis] for r in maps) for axis in axes)
+    if not any(zero):
+        return zero
+    keeps = _keeps_zero(case, values)
+    return tuple(keeps and z for z in zero)
+
+
+_PRODUCTS_KINDS = ("contract", "attention")
+
+
+def _own_factors(op: Operation) -> bool:
+    """Returns whether constants that a node reads are weights of its own, and no summands."""
+    return op.kind in ("conv", "norm", "pointwise", "over_axes", "merge")
+
+
+def _covers(case: Case, places: Places, axis: int) -> bool:
+    """Returns whether a tensor holds an axis of the image wherever the output does."""
+
+    def dims(entries: Places) -> set[int]:
+        return {dim - len(entries) for dim, e in enumerate(entries) if any(p.axis == axis for p in places_in(e))}
+
+    return dims(case.places) <= dims(places)
+
+
+def _zero_product(case: Case, axis: int) -> bool:
+    """Returns whether a sum of products is zero wherever no content is seen along an axis."""
+    operands = [(r.places, r.shape) for r in case.readings]
+    if case.op.kind == "attention":
+        # softmax gives every position a share
+        return False
+    found = contracted(case.op, operands)
+    if found is None:
+        return False
+    for owners, entry in zip(found.owners, found.places, strict=True):
+        here = any(p.axis == axis for p in places_in(entry))
+        if here and not any(case.readings[number].state.zero[axis] for number in owners):
+            return False
+    return True
+
+
+def _keeps_zero(case: Case, values: Values) -> bool:
+    op = case.op
+    if op.kind == "pad":
+        return op.pads is not None and op.pads.content in ("zero", "reflect", "replicate", "circular", "background")
+    if op.kind in ("conv", "transposed") or (op.kind == "shuffle" and "Conv" in op.name):
+        return _no_bias(case, values)
+    if op.kind in _MOVES:
+        return True
+    if op.kind == "norm":
+        axes, _ = norm_axes(op, case.source.places, case.source.shape)
+        over_positions = any(holds_positions(case.source.places[dim]) for dim in axes)
+        root_mean_square = op.name in ("RMSNorm", "rms_norm")
+        if over_positions and not root_mean_square:
+            # beside content, what is blank becomes the mean's distance from zero
+            return False
+    return op.kind in ("norm", "pointwise", "over_axes", "merge", "reduce") and values.keeps_zero(case.node)
+
+
+def _no_bias(case: Case, values: Values) -> bool:
+    module = case.op.module
+    if module is not None:
+        bias = getattr(module, "bias", None)
+        return bias is None or not (bias.is_meta or bool(bias.any()))
+    bias = case.op.argument(2, "bias")
+    if bias is None:
+        return True
+    known = values.constant(bias) if values.is_constant(bias) else None
+    return known is not None and not bool(known.any())
+
+
+def not_negative(case: Case) -> bool:
+    """Returns whether no value of the output can be negative."""
+    op, positive = case.op, all(r.state.not_negative for r in case.readings)
+    if op.kind in _MOVES:
+        return positive and (op.pads is None or op.pads.content != "constant")
+    if op.kind in ("norm", "pointwise", "over_axes") and op.module is not None:
+        activation = getattr(op.module, "act", op.module)
+        return isinstance(activation, _POSITIVE) or (isinstance(op.module, _KEEPS_SIGN) and positive)
+    if op.kind in ("pointwise", "over_axes", "reduce"):
+        return op.name in _POSITIVE_NAMES or (op.name in _KEEPS_SIGN_NAMES and positive)
+    if op.kind == "merge":
+        numbers = [a for a in (*op.args, *op.kwargs.values()) if isinstance(a, (int, float))]
+        grows = op.name in {"add", "iadd", "radd", "maximum", "minimum", "max", "min", *_PRODUCTS, *_QUOTIENTS}
+        return grows and positive and all(n >= 0 for n in numbers)
+    return False

@@ -1,0 +1,169 @@
+"""What the verdict knows of one map: the shifts it follows, where content can be seen, and what a blank image gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx
+
+from tinv.policies.operations import Operation
+from tinv.policies.places import Folded, Place, Places, holds_positions, places_in
+from tinv.policies.verdict import SHIFTS, Shift, Standing
+from tinv.policies.windows import Pads
+
+
+@dataclass
+class State:
+    """What is known of one map.
+
+    Attributes:
+        standing: by kind of shift and axis.
+        zero: for each axis, whether values are zero wherever no content is seen along it.
+        content: for each axis with positions, the first and the last cell that can see content.
+        not_negative: whether no value can be negative.
+        steps: for each axis, the least common multiple of the strides at which adaptive layers chose.
+        pads: what was just added around the map `before`, for the layer that follows.
+        before: the map without it.
+    """
+
+    standing: dict[tuple[Shift, int], Standing]
+    zero: tuple[bool, ...]
+    content: dict[int, tuple[int, int]] = field(default_factory=dict)
+    not_negative: bool = False
+    steps: dict[int, int] = field(default_factory=dict)
+    pads: Pads | None = None
+    before: State | None = field(default=None, repr=False)
+
+    @staticmethod
+    def fresh(axes: Iterable[int], zero: bool, not_negative: bool = False) -> State:
+        """Returns the state of what no shift has touched yet."""
+        axes = list(axes)
+        return State(
+            {(kind, axis): Standing() for kind in SHIFTS for axis in axes}, (zero,) * len(axes), {}, not_negative
+        )
+
+    @staticmethod
+    def joined(states: Sequence[State]) -> State:
+        """Returns what is left where maps meet; what is said of values holds for sums of them."""
+        content: dict[int, tuple[int, int]] = {}
+        steps: dict[int, int] = {}
+        for state in states:
+            for axis, (low, high) in state.content.items():
+                first, last = content.get(axis, (low, high))
+                content[axis] = (min(low, first), max(high, last))
+            for axis, step in state.steps.items():
+                steps[axis] = math.lcm(step, steps.get(axis, 1))
+        standing = {key: Standing.both(state.standing[key] for state in states) for key in states[0].standing}
+        zero = tuple(all(state.zero[axis] for state in states) for axis in range(len(states[0].zero)))
+        return State(standing, zero, content, all(state.not_negative for state in states), steps)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A tensor that a node reads.
+
+    Attributes:
+        node: that gives it.
+        state: of it.
+        places: one entry for each of its axes.
+        shape: of it.
+        constant: whether it depends on no image.
+    """
+
+    node: fx.Node
+    state: State
+    places: Places
+    shape: tuple[int, ...]
+    constant: bool = False
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it has positions."""
+        return any(map(holds_positions, self.places))
+
+    def axes_in(self, dims: Iterable[int]) -> set[int]:
+        """Returns the axes of the image whose positions some axes of the tensor hold; more than one of each."""
+        return {p.axis for dim in dims for p in places_in(self.places[dim]) if p.size > 1}
+
+
+@dataclass
+class Case:
+    """A node, what it reads, and the state of its output as far as it is judged.
+
+    Attributes:
+        node: of the graph.
+        op: what it does.
+        readings: the tensors it reads.
+        places: of its output.
+        shape: of its output.
+        number: of the output among several.
+        layer: that messages name.
+        order: of the node in the graph.
+        state: of its output.
+    """
+
+    node: fx.Node
+    op: Operation
+    readings: list[Reading]
+    places: Places
+    shape: tuple[int, ...]
+    number: int
+    layer: str
+    order: int
+    state: State
+
+    @property
+    def maps(self) -> list[Reading]:
+        """What it reads that has positions."""
+        return [reading for reading in self.readings if reading.is_map]
+
+    @property
+    def source(self) -> Reading:
+        """The map it reads first."""
+        return next(iter(self.maps), self.readings[0])
+
+    def every_axis(self) -> set[int]:
+        """Returns the axes of the image that it reads more than one position of."""
+        return {axis for reading in self.readings for axis in reading.axes_in(range(len(reading.places)))}
+
+    def breaks(self, axes: Iterable[int], reason: str, shifts: Sequence[Shift] = SHIFTS) -> None:
+        """Takes note that no shift along some axes is followed any more."""
+        for axis in axes:
+            for kind in shifts:
+                old = self.state.standing[kind, axis]
+                self.state.standing[kind, axis] = old.broken(self.layer, reason, self.order)
+
+    def times(self, axis: int, unit: int, reason: str, shifts: Sequence[Shift] = SHIFTS) -> None:
+        """Takes note that only multiples of `unit` pixels are followed along an axis."""
+        for kind in shifts:
+            old = self.state.standing[kind, axis]
+            self.state.standing[kind, axis] = old.times(unit, self.layer, reason, self.order)
+
+    def place(self, axis: int) -> Place | None:
+        """Returns where the cells of an axis of the image sit in the output, alone or folded with others."""
+        return next((p for entry in self.places for p in places_in(entry) if p.axis == axis), None)
+
+    def moves_content(self, axis: int, low: int, high: int) -> None:
+        """Notes which cells can see content; the map must hold all of them."""
+        place = self.place(axis)
+        if place is None:
+            return
+        start, end = low < 0, high > place.size - 1
+        if start or end:
+            where = "both ends" if start and end else "the start" if start else "the end"
+            self.breaks([axis], f"cells that see content are missing at {where} of the map", ["zero_canvas"])
+        self.state.content[axis] = (max(0, min(low, place.size - 1)), max(0, min(high, place.size - 1)))
+
+
+def signature(entry: Any) -> Any:
+    """Returns what two axes must agree in to move together: image axis, stride and size, in their order."""
+    parts = entry.parts if isinstance(entry, Folded) else (entry,)
+    return tuple((p.axis, p.stride, p.size) if isinstance(p, Place) else p for p in parts)
+
+
+def choices(entry: Any) -> tuple[str, ...]:
+    """Returns the adaptive layers that chose the cells of an axis."""
+    return tuple(name for place in places_in(entry) for name in place.choices)

@@ -1,0 +1,169 @@
+"""What is known of the values of a network's maps: which are constants, and which are zero where the image is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from tinv.policies import functions
+from tinv.policies.geometry import Walk
+from tinv.policies.operations import Operation
+from tinv.policies.places import Places, holds_positions
+from tinv.policies.tracing import attribute
+
+_RANDOM = ("rand", "normal", "bernoulli", "uniform", "poisson", "dropout")
+
+
+class Values:
+    """Evaluates, with a network's weights, what does not depend on the image.
+
+    Args:
+        walk: complete, over the network's graph in evaluation.
+        network: with its weights.
+    """
+
+    def __init__(self, walk: Walk, network: nn.Module) -> None:
+        self.walk, self.network = walk, network
+        first = next((p for p in (*network.parameters(), *network.buffers())), torch.zeros(()))
+        self.device = first.device
+        self.constants: dict[fx.Node, Tensor | None] = {}
+
+    def is_constant(self, node: fx.Node) -> bool:
+        """Returns whether a tensor depends on no image, but at most on its size."""
+        op = self.walk.operations[node]
+        if node.op == "placeholder":
+            return False
+        if op.kind == "constant":
+            return True
+        tensors = [s for s in op.reads if isinstance(self.walk.values.get(s), (Tensor, tuple, list))]
+        return bool(tensors) and all(map(self.is_constant, tensors))
+
+    def constant(self, node: fx.Node) -> Tensor | None:
+        """Returns the value of a constant; None for one that cannot be told, such as random numbers."""
+        if node not in self.constants:
+            try:
+                value = self.evaluate(node)
+            except Exception:
+                value = None
+            known = isinstance(value, Tensor) and not value.is_meta
+            self.constants[node] = value if known else None
+        return self.constants[node]
+
+    def evaluate(self, node: fx.Node) -> Any:
+        if node.op == "get_attr":
+            return attribute(self.network, node)
+        op = self.walk.operations[node]
+        if any(word in op.name for word in _RANDOM):
+            return None
+
+        def given(source: fx.Node) -> Any:
+            value = self.walk.values[source]
+            if isinstance(value, torch.device):
+                return self.device
+            if not isinstance(value, Tensor):
+                return self.evaluate(source) if isinstance(value, (tuple, list)) and self.is_constant(source) else value
+            if self.is_constant(source):
+                return self.constant(source)
+            # a map gives its shape alone
+            assert op.name in functions.LIKES
+            return torch.zeros(value.shape, dtype=value.dtype, device=self.device)
+
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), given)
+        return self._call(node, args, kwargs)
+
+    def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "call_module":
+            return self.network.get_submodule(str(node.target)).forward(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        target: Callable[..., Any] = node.target  # type: ignore[assignment]
+        return target(*args, **kwargs)
+
+    def varies(self, node: fx.Node, dim: int) -> bool:
+        """Returns whether a constant differs along an axis; one that cannot be told is taken to differ."""
+        value = self.constant(node)
+        return value is None or differs_along(value, dim)
+
+    def keeps_zero(self, node: fx.Node) -> bool:
+        """Returns whether a node makes zeros of zeros, with its own weights and constants."""
+        for small in (True, False):
+            try:
+                answer = self._on_zeros(node, small)
+            except Exception:
+                continue
+            parts = answer if isinstance(answer, (tuple, list)) else [answer]
+            return all(isinstance(p, Tensor) and not p.is_meta and not bool(p.any()) for p in parts)
+        return False
+
+    def _on_zeros(self, node: fx.Node, small: bool) -> Any:
+        least = 2 if self.walk.operations[node].kind == "reduce" else 1
+
+        def given(source: fx.Node) -> Any:
+            value = self.walk.values[source]
+            if not isinstance(value, Tensor):
+                return value
+            if self.is_constant(source):
+                constant = self.constant(source)
+                assert constant is not None
+                return constant
+            places = self.walk.places.get(source)
+            known: Places = places if isinstance(places, tuple) else (None,) * value.dim()
+            sizes = [
+                min(size, least) if small and holds_positions(entry) else size
+                for size, entry in zip(value.shape, known, strict=True)
+            ]
+            return torch.zeros(sizes, dtype=value.dtype, device=self.device)
+
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), given)
+        return self._call(node, args, kwargs)
+
+
+def differs_along(value: Tensor, dim: int) -> bool:
+    """Returns whether a tensor has other values further along an axis."""
+    if value.shape[dim] == 1:
+        return False
+    return not torch.equal(value, value.narrow(dim, 0, 1).expand_as(value))
+
+
+def norm_axes(op: Operation, places: Places, shape: Sequence[int]) -> tuple[set[int], dict[int, Tensor | None]]:
+    """Returns the axes whose values a norm's statistics are of, and its factors by the axes that they differ along.
+
+    Statistics of the training set are of no axis. The axis of the channels is always among the second.
+    """
+    rank, module = len(shape), op.module
+    every = set(range(rank))
+    if module is None:
+        return _functional_norm_axes(op, rank)
+    weight: Any = getattr(module, "weight", None)
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        normalized = tuple(module.normalized_shape)
+        if "2d" in type(module).__name__:
+            # timm's and torchvision's, over the channels of one pixel
+            return {1}, {1: weight}
+        trailing = set(range(rank - len(normalized), rank))
+        return trailing, dict.fromkeys(trailing, weight)
+    if isinstance(module, nn.GroupNorm):
+        return every - {0}, {1: weight}
+    assert isinstance(module, _NormBase)
+    if module.running_mean is not None and not module.training:
+        return set(), {1: weight}
+    return every - ({1} if isinstance(module, _BatchNorm) else {0, 1}), {1: weight}
+
+
+def _functional_norm_axes(op: Operation, rank: int) -> tuple[set[int], dict[int, Tensor | None]]:
+    every = set(range(rank))
+    if op.name in ("layer_norm", "rms_norm"):
+        normalized = op.argument(1, "normalized_shape") or (1,)
+        trailing = set(range(rank - len(tuple(normalized)), rank))
+        return trailing, dict.fromkeys(trailing, None)
+    if op.name == "group_norm":
+        return every - {0}, {1: None}
+    statistics = (
+        op.argument(5, "training", False) if op.name == "batch_norm" else op.argument(5, "use_input_stats", True)
+    )
+    own = every - ({1} if op.name == "batch_norm" else {0, 1})
+    return (own if statistics else set()), {1: None}
