@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from tinv.policies.analysis import analyse
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 from tinv.policies.verdict import Verdict
 
+Tried = Callable[[nn.Module, Verdict, int, int, Tensor], Iterator[float]]
 LIKELY_EXACT = ("full_zero", "full_background", "same_circular")
 EXACT, DIFFERENT = 1e-8, 1e-12
 SIZES = ((32, 32), (32, 48), (33, 31), (40, 28), (24, 24), (29, 36))
@@ -68,6 +69,12 @@ def canvas_changes(network: nn.Module, found: Verdict, axis: int, unit: int, ima
         yield change(before, network(on_canvas(content, size, at)), found, axis, pixels)
 
 
+def is_exact(tried: Tried, network: nn.Module, found: Verdict, axis: int, unit: int, image: Tensor) -> bool:
+    """Whether no multiple of a unit changes anything; several images tell luck, as of a maximum, from a rule."""
+    changes = list(tried(network, found, axis, unit, image))
+    return len(changes) > 1 and max(changes) < DIFFERENT
+
+
 def judge(network: nn.Module, image: Tensor, count: Counter[str], where: str) -> None:
     """Tries one verdict of each kind and axis."""
     found = analyse(network, image).verdict
@@ -88,8 +95,7 @@ def judge(network: nn.Module, image: Tensor, count: Counter[str], where: str) ->
                         print(f"FALSE CLAIM {where} {kind} axis {axis}: {standing}, changes by {worst:.1e}")
                     continue
                 for unit in (1, 2, 4, 8):
-                    changes = list(tried(network, found, axis, unit, image))
-                    if len(changes) > 1 and max(changes) < DIFFERENT:
+                    if all(is_exact(tried, network, found, axis, unit, image * scale) for scale in (1, -3, 0.1)):
                         count["false alarms"] += 1
                         print(f"FALSE ALARM {where} {kind} axis {axis}: {standing}, multiples of {unit} are exact")
                         break
@@ -147,4 +153,4 @@ def test_no_verdict_on_300_random_networks_is_a_false_claim(part):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(20))
 def test_no_verdict_on_5000_random_networks_is_a_false_claim(part):
-    assert holds(referee(range(1000 + 200 * part, 1000 + 200 * (part + 1)), pairs=4))
+    assert holds(referee(range(1000 + 200 * part, 1000 + 200 * (part + 1)), pairs=2))

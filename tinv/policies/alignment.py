@@ -49,7 +49,7 @@ class Aligner:
         """Aligns what meets at a node; returns whether anything had to be moved.
 
         Raises:
-            LayerError: if branches were thinned by different adaptive choices.
+            LayerError: if branches were subsampled by different adaptive choices.
         """
         maps = list(dict.fromkeys(node for node in inputs if self.walk.spatial(node)))
         # for each branch and axis: pixels of the image to move by, and cells to have where they meet
@@ -72,11 +72,12 @@ class Aligner:
             if place is not None and before is not None:
                 # by how many pixels the policy has moved this branch: negative means more padding on its left
                 places[node], shift[node] = place, place.offset - before.offset
-        if len(places) < 2:
+        if len(places) < 2 or len({place.stride for place in places.values()}) > 1:
+            # maps that run against each other, or at different strides, have no common position
             return
         if len({place.choices for place in places.values()}) > 1:
             raise LayerError(
-                f"layer {layer_of(merge)}: the branches that meet here were thinned by different adaptive choices; "
+                f"layer {layer_of(merge)}: the branches that meet here were subsampled by different adaptive choices; "
                 "aps cannot take this network"
             )
         furthest = max if self.crops else min
@@ -121,7 +122,7 @@ class Aligner:
                 break
             for axis, cells in missing.items():
                 right[axis] += cells * stride[axis]
-        if thinned and still is not None and self.walk.is_map(end):
+        if (thinned or any(missing.values())) and still is not None and self.walk.is_map(end):
             # with a stride between, images of other sizes may come out a cell longer or shorter
             with self.walk.graph.inserting_before(merge):
                 fitted = self.walk.graph.call_function(fit, (end, still, self.content))

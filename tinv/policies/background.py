@@ -20,7 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from tinv.errors import LayerError
 from tinv.policies.geometry import Walk
-from tinv.policies.operations import Operation, reduced_axes
+from tinv.policies.operations import TRANSFORMERS, Operation, reduced_axes
 from tinv.policies.places import Place, holds_positions, places_in
 from tinv.policies.tracing import is_in_place, layer_of
 from tinv.policies.values import norm_axes
@@ -344,6 +344,8 @@ class _Emitter:
         held = {dim for dim, entry in enumerate(places) if holds_positions(entry)}
         if op.kind == "norm":
             return op.name == "batch_norm" or bool(held & norm_axes(op, places, self.walk.values[source].shape)[0])
+        if isinstance(op.module, TRANSFORMERS):
+            return True
         if op.kind == "over_axes":
             dim = getattr(op.module, "dim", 1) if op.module is not None else op.argument(1, "dim", 1)
             if op.name in ("normalize", "local_response_norm", "LocalResponseNorm"):

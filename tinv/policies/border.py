@@ -19,7 +19,7 @@ def border_problem(
 ) -> str:
     """Returns why a border differs from what a larger blank canvas would show there; empty if it does not."""
     if content == "background":
-        return ""
+        return "" if blank.uniform[axis] else "a blank image gives different values from position to position here"
     if content == "constant":
         return "pads with a number that a blank image does not give"
     if content != "zero":

@@ -7,7 +7,7 @@ from collections import Counter
 from torch import Tensor, fx, nn
 
 from tinv.errors import LayerError
-from tinv.policies.geometry import Walk
+from tinv.policies.geometry import RunError, Walk
 from tinv.policies.graph_builder import GraphBuilder
 from tinv.policies.settings import Conversion, Note, Settings
 from tinv.policies.tracing import on_meta, trace
@@ -74,7 +74,7 @@ class Builder:
                 raise
             # what cannot be converted at all says more than what follows from it
             self.refuse_partial()
-            if not self.settings.padding.startswith("full_"):
+            if not isinstance(error, RunError) or not self.settings.padding.startswith("full_"):
                 raise
             raise LayerError(
                 f"{error}; padding={self.settings.padding} changes the size of maps, which a layer with a fixed number "

@@ -26,7 +26,6 @@ __all__ = [
     "BlurPadding",
     "Conversion",
     "ConvertedNetwork",
-    "Note",
     "PoolPolicy",
     "Settings",
     "Stem",

@@ -82,7 +82,9 @@ class ConvertedNetwork(nn.Module):
             ):
                 values[node] = layer(*args, **kwargs)
             else:
-                values[node] = tracer.create_proxy(node.op, target, args, kwargs)
+                # a name of its own, or torchvision takes it for the name of a layer
+                name = f"read_{str(target).replace('.', '_')}" if node.op == "get_attr" else None
+                values[node] = tracer.create_proxy(node.op, target, args, kwargs, name=name)
         raise AssertionError("a graph ends with its output")
 
     def _warn_of_hooks(self) -> None:

@@ -26,6 +26,9 @@ def fold_pads(g: GraphBuilder) -> None:
         if not any(side > 0 for dim in range(rank) if holds_positions(places[dim]) for side in amounts[dim]):
             continue
         layer = layer_of(node)
+        if not g.original.is_map(source):
+            g.builder.leave(layer, "it pads no map of the image")
+            continue
         problem = _problem(g, node, source, amounts)
         if problem:
             g.builder.refuse(layer, problem)
@@ -50,8 +53,8 @@ def _problem(g: GraphBuilder, node: fx.Node, source: fx.Node, amounts: list[tupl
     """Returns why padding cannot be left to the layers that follow; empty if it can."""
     op = g.original.operations[node]
     assert op.pads is not None
-    if not g.original.is_map(source) or any(any(pair) for pair in amounts[:2]):
-        return "it pads a map whose axes are not in their order"
+    if any(any(pair) for pair in amounts[:2]):
+        return "it pads channels as well"
     if op.pads.content == "constant":
         return "it pads with a number other than zero"
     if any(side < 0 for pair in amounts for side in pair):

@@ -23,6 +23,10 @@ from tinv.policies.rules import Source, Step, places_after
 from tinv.policies.tracing import FACTORIES, attribute, is_in_place, layer_of
 
 
+class RunError(LayerError):
+    """A layer cannot run on the map it gets."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a node costs for the whole batch.
@@ -79,9 +83,9 @@ class Walk:
         try:
             value = self.evaluate(node)
         except TinvError as error:
-            raise LayerError(f"layer {layer_of(node)}: {error}") from error
+            raise RunError(f"layer {layer_of(node)}: {error}") from error
         except Exception as error:
-            raise LayerError(f"layer {layer_of(node)}: {self._explain(node, error)}") from error
+            raise RunError(f"layer {layer_of(node)}: {self._explain(node, error)}") from error
         self.values[node] = value
         self.operations[node] = self._operation(node, value)
         self.places[node] = self._place(node, self.operations[node], value)
@@ -194,6 +198,8 @@ class Walk:
         given = self.values.get(node.all_input_nodes[0]) if node.all_input_nodes else None
         if isinstance(module, _ConvNd) and isinstance(given, Tensor) and given.shape[1] != module.in_channels:
             return f"takes {module.in_channels} channels, its input has {given.shape[1]}"
+        if isinstance(module, nn.Linear) and isinstance(given, Tensor) and given.shape[-1] != module.in_features:
+            return f"takes {module.in_features} features, its input has {given.shape[-1]}"
         return _first_sentence(error)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -112,8 +111,7 @@ class GraphBuilder:
 
     def refuse_unknown(self, node: fx.Node, op: Operation) -> None:
         """Refuses windows that tinv cannot change."""
-        source = op.inputs[0] if op.inputs else None
-        if source is None or not self.original.spatial(source):
+        if not any(map(self.original.spatial, op.inputs)):
             return
         pads, strides = self.settings.padding != "keep", self.settings.subsampling != "keep"
         if op.kind == "transposed" and pads:
@@ -134,8 +132,9 @@ class GraphBuilder:
     def has_window(op: Operation) -> bool:
         """Returns whether a layer that is not known slides a window: a module or function of that kind, a script."""
         if op.module is None:
-            return op.name in functions.UNKNOWN_WINDOWS
-        return is_geometric(op.module) or isinstance(op.module, torch.jit.ScriptModule)
+            # "forward" is the call of a scripted module
+            return op.name in functions.UNKNOWN_WINDOWS or op.name == "forward"
+        return is_geometric(op.module)
 
     def keep_factor(self, node: fx.Node, op: Operation) -> None:
         """Makes a resize to a size of a network that the policy made larger one by the same factor."""

@@ -13,7 +13,7 @@ from tinv.policies.geometry import Walk
 from tinv.policies.operations import WINDOWS, Operation, item_number
 from tinv.policies.places import Lost, Place, Places, holds_positions, places_in
 from tinv.policies.positions import RULES
-from tinv.policies.signs import not_negative, zero_axes
+from tinv.policies.signs import not_negative, uniform_axes, zero_axes
 from tinv.policies.state import Case, Reading, State
 from tinv.policies.tracing import layer_of
 from tinv.policies.values import Values
@@ -192,6 +192,7 @@ class _Judge:
         else:
             RULES[op.kind](case, self.values)
         self.check_positions(case)
+        state.uniform = uniform_axes(case)
         state.zero, state.not_negative = zero_axes(case, self.values), not_negative(case)
         kept = {p.axis for entry in case.places for p in places_in(entry)}
         state.content = {axis: range_ for axis, range_ in state.content.items() if axis in kept}

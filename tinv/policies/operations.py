@@ -77,6 +77,8 @@ ACTIVATIONS = (
     *(nn.Identity, nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, _DropoutNd, nn.Linear),
 )
 OVER_AXES = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d, nn.LocalResponseNorm, nn.ChannelShuffle, nn.GLU)
+TRANSFORMERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder)
+"""Treat tokens, which stay in their order, alike; features are the last axis."""
 ADAPTIVE_POOLS = (
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
@@ -217,7 +219,7 @@ def _kind_of_module(module: nn.Module, name: str) -> Kind:
         ("shuffle", (nn.PixelShuffle, nn.PixelUnshuffle)),
         ("resize", nn.Upsample),
         ("attention", nn.MultiheadAttention),
-        ("over_axes", OVER_AXES),
+        ("over_axes", (*OVER_AXES, *TRANSFORMERS)),
         ("pointwise", ACTIVATIONS),
     )
     for kind, classes in kinds:

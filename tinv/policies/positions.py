@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tinv.policies.contractions import Contraction, attended, contracted
-from tinv.policies.operations import reduced_axes
+from tinv.policies.operations import TRANSFORMERS, reduced_axes
 from tinv.policies.places import Entry, Lost, Place, Uniform, holds_positions, places_in
 from tinv.policies.rules import expanded_index, flipped_axes, is_whole_resize, rolls
 from tinv.policies.state import Case, Reading, choices, signature
@@ -33,6 +33,10 @@ def _pointwise(case: Case, values: Values) -> None:
 
 def _over_axes(case: Case, values: Values) -> None:
     name, source = case.op.name, case.source
+    if isinstance(case.op.module, TRANSFORMERS):
+        case.breaks(source.axes_in([len(source.places) - 1]), "weighs each position by itself")
+        if len(case.op.args) + len(case.op.kwargs) > 1:
+            case.breaks(case.every_axis(), "masks positions")
     if name in ("glu", "GLU"):
         dim: Any = case.op.argument(1, "dim", -1) if case.op.module is None else case.op.module.dim
         case.breaks(source.axes_in([int(dim) % len(source.places)]), "treats halves of the map differently")

@@ -445,7 +445,7 @@ def _part(step: Step, size: int) -> int:
 
 
 def expanded_index(op: Operation, rank: int) -> list[Any] | None:
-    """Returns what an index takes of each axis of a tensor, None for new axes; None where a tensor chooses."""
+    """Returns what an index takes of each axis of a tensor, None for new axes; None where two tensors choose."""
     if op.name in ("select", "narrow"):
         dim = int(op.argument(1, "dim")) % rank
         start = op.argument(2, "index" if op.name == "select" else "start")
@@ -453,7 +453,7 @@ def expanded_index(op: Operation, rank: int) -> list[Any] | None:
         return [slice(None)] * dim + [taken] + [slice(None)] * (rank - dim - 1)
     index = op.args[1]
     indices: list[Any] = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(i, (Tensor, fx.Node, list)) for i in indices):
+    if sum(isinstance(i, (Tensor, fx.Node, list)) for i in indices) > 1:
         return None
     missing = rank - sum(i is not None and i is not Ellipsis for i in indices)
     expanded: list[Any] = []
@@ -474,7 +474,10 @@ def _item(step: Step) -> Places:
             out.append(None)
             continue
         entry, size = next(dims)
-        if isinstance(i, slice):
+        if isinstance(i, (fx.Node, list)):
+            # numbers of the entries to take
+            out.append(Lost() if holds_positions(entry) else None)
+        elif isinstance(i, slice):
             start, _, by = i.indices(size)
             whole = i.indices(size) == (0, size, 1)
             if isinstance(entry, Place):

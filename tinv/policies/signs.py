@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from tinv.policies.contractions import contracted
-from tinv.policies.operations import Operation
-from tinv.policies.places import Places, holds_positions, places_in
-from tinv.policies.state import Case
+from tinv.policies.operations import TRANSFORMERS, Operation
+from tinv.policies.places import Place, Places, holds_positions, places_in
+from tinv.policies.state import Case, State
 from tinv.policies.values import Values, norm_axes
 
 _PRODUCTS = {"mul", "multiply", "imul", "rmul"}
@@ -83,6 +83,32 @@ def zero_axes(case: Case, values: Values) -> tuple[bool, ...]:
 _PRODUCTS_KINDS = ("contract", "attention")
 
 
+def uniform_axes(case: Case) -> tuple[bool, ...]:
+    """Returns for each axis whether what is seen where no content is along it is the same at every position."""
+    op, axes = case.op, range(len(case.state.uniform))
+    moving = [r for r in case.readings if not r.constant]
+    held = [{p.axis for entry in r.places for p in places_in(entry)} for r in moving]
+    before = State.joined([r.state for r in moving]) if moving else case.state
+    # where one axis is broken, what a blank image gives differs near its border
+    broken = {a for a in axes if case.state.standing["zero_canvas", a] != before.standing["zero_canvas", a]}
+    broken = {a for a in broken if case.state.standing["zero_canvas", a].unit is None}
+    blocks = op.kind in ("shuffle", "reshape", "transposed") and any(
+        p.size > q.size for p in _places(case.places) for q in _places(case.source.places) if p.axis == q.axis
+    )
+    several = op.kind == "contract" and sum(map(bool, held)) > 1
+    return tuple(
+        all(r.state.uniform[axis] for r in moving)
+        and not broken - {axis}
+        and not (blocks or several)
+        and not (op.kind in ("merge", "concatenate", "stack") and any(h and axis not in h for h in held))
+        for axis in axes
+    )
+
+
+def _places(entries: Places) -> list[Place]:
+    return [p for entry in entries for p in places_in(entry)]
+
+
 def _own_factors(op: Operation) -> bool:
     """Returns whether constants that a node reads are weights of its own, and no summands."""
     return op.kind in ("conv", "norm", "pointwise", "over_axes", "merge")
@@ -121,6 +147,9 @@ def _keeps_zero(case: Case, values: Values) -> bool:
         return _no_bias(case, values)
     if op.kind in _MOVES:
         return True
+    if isinstance(op.module, TRANSFORMERS):
+        # every token sees the content
+        return False
     if op.kind == "norm":
         axes, _ = norm_axes(op, case.source.places, case.source.shape)
         over_positions = any(holds_positions(case.source.places[dim]) for dim in axes)

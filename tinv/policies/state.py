@@ -23,6 +23,7 @@ class State:
         standing: by kind of shift and axis.
         zero: for each axis, whether values are zero wherever no content is seen along it.
         content: for each axis with positions, the first and the last cell that can see content.
+        uniform: for each axis, whether what is seen where no content is, is the same at every position.
         not_negative: whether no value can be negative.
         steps: for each axis, the least common multiple of the strides at which adaptive layers chose.
         pads: what was just added around the map `before`, for the layer that follows.
@@ -31,6 +32,7 @@ class State:
 
     standing: dict[tuple[Shift, int], Standing]
     zero: tuple[bool, ...]
+    uniform: tuple[bool, ...]
     content: dict[int, tuple[int, int]] = field(default_factory=dict)
     not_negative: bool = False
     steps: dict[int, int] = field(default_factory=dict)
@@ -41,9 +43,8 @@ class State:
     def fresh(axes: Iterable[int], zero: bool, not_negative: bool = False) -> State:
         """Returns the state of what no shift has touched yet."""
         axes = list(axes)
-        return State(
-            {(kind, axis): Standing() for kind in SHIFTS for axis in axes}, (zero,) * len(axes), {}, not_negative
-        )
+        standing = {(kind, axis): Standing() for kind in SHIFTS for axis in axes}
+        return State(standing, (zero,) * len(axes), (True,) * len(axes), {}, not_negative)
 
     @staticmethod
     def joined(states: Sequence[State]) -> State:
@@ -58,7 +59,8 @@ class State:
                 steps[axis] = math.lcm(step, steps.get(axis, 1))
         standing = {key: Standing.both(state.standing[key] for state in states) for key in states[0].standing}
         zero = tuple(all(state.zero[axis] for state in states) for axis in range(len(states[0].zero)))
-        return State(standing, zero, content, all(state.not_negative for state in states), steps)
+        uniform = tuple(all(state.uniform[axis] for state in states) for axis in range(len(zero)))
+        return State(standing, zero, uniform, content, all(state.not_negative for state in states), steps)
 
 
 @dataclass(frozen=True)

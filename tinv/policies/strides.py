@@ -82,8 +82,10 @@ class Strides:
         if isinstance(module, (LeadingPolyphase, FollowingPolyphase)):
             return None
         source = cast(fx.Node, node.args[0])
-        strides = tuple(place.stride for axis, place in self.g.walk.on_axes(source).items() if axis in self.g.axes)
-        key = (strides, tuple(cast(Sequence[int], module.stride)))
+        # maps of one resolution that were subsampled by the same choices before
+        places = [place for axis, place in self.g.walk.on_axes(source).items() if axis in self.g.axes]
+        before = tuple((place.stride, place.choices) for place in places)
+        key = (before, tuple(cast(Sequence[int], module.stride)))
         leader = self.leaders.get(key)
         module.__class__ = FollowingPolyphase if leader else LeadingPolyphase
         if leader is not None:

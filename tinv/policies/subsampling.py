@@ -188,7 +188,8 @@ class AdaptivePolyphase(nn.Module):
     @staticmethod
     def select(components: Tensor, choice: Tensor) -> Tensor:
         """Returns each image's chosen component (N, C, ...). Branches that meet again must share one choice."""
-        return components[torch.arange(len(choice), device=choice.device), choice]
+        index = choice.view(-1, *(1 for _ in components.shape[1:])).expand(-1, 1, *components.shape[2:])
+        return components.gather(1, index).squeeze(1)
 
     def blank_response(self, background: Tensor) -> Tensor:
         """Returns this layer's output for an image that is `background` everywhere: the same constant."""
