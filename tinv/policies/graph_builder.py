@@ -168,6 +168,7 @@ class GraphBuilder:
         touched = {a for a in range(len(window.kernel)) if window.kernel[a] > 1 or window.stride[a] > 1}
         axes = self.sliding_axes(node, op, window, touched)
         if axes is None:
+            self.stays(node, op, window)
             return None
         places = self.walk.on_axes(source)
         subsampled = tuple(
@@ -204,7 +205,9 @@ class GraphBuilder:
         before: fx.Node | None = None
         if any(t > 1 for t in subsampled):
             before = self.strides.replace(node, op, subsampled, layer, pointwise)
-        if new != window:
+        if new == window:
+            self.stays(node, op, window)
+        else:
             padded = self.edit(node, op, new, layer, axes)
             if before is None:
                 before = padded
@@ -368,6 +371,11 @@ class GraphBuilder:
                 return f"{layer_of(node)} ({op.name})"
         return ""
 
+    def stays(self, node: fx.Node, op: Operation, window: Window) -> None:
+        """Takes note of a layer that is not changed, as another run of it must not change it either."""
+        if op.kind == "conv" and op.module is not None:
+            self.once(str(node.target), window)
+
     def once(self, path: str, window: Window) -> None:
         """Checks that a layer that runs several times is to be changed in one way."""
         if self.builder.edited.setdefault(path, window) != window:
@@ -387,7 +395,9 @@ class GraphBuilder:
             ceil_mode=new.ceil_mode,
             count_padding=new.counts_padding,
         )
-        if op.module is not None and self.builder.edited.get(str(node.target), new) == new:
+        runs = {n for g in self.builder.graphs.values() for n in g.nodes if n.target == node.target}
+        alone = len(runs) <= len({id(g) for g in self.builder.graphs.values()})
+        if op.module is not None and alone and self.builder.edited.get(str(node.target), new) == new:
             self.builder.edited[str(node.target)] = new
             _set_module(self.twin, str(node.target), layer)
         else:

@@ -161,6 +161,13 @@ class _Shell(nn.Module):
         return self.network(images)
 
 
+class _Proxy(fx.Proxy):
+    """Says in the words of Python that its length is not known, so that `f(*parts)` asks for its items."""
+
+    def __len__(self) -> int:
+        raise TypeError("len() of a tensor depends on the data; use x.shape[0]")
+
+
 class _Tracer(fx.Tracer):
     def __init__(self, opaque: set[str], reads_buffers: bool) -> None:
         super().__init__()
@@ -174,6 +181,18 @@ class _Tracer(fx.Tracer):
             wanted: Any = torch.is_grad_enabled() if len(self.switches) % 2 == 0 else self.switches[-1]
             self.switches.append(super().create_node("call_function", switch_gradients, (wanted,), {}))
         return super().create_node(*args, **kwargs)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def iter(self, obj: Any) -> Any:
+        """Gives the parts of a map whose number is known, as in `torch.max(*x.chunk(2, 1))`."""
+        node, parts = obj.node, None
+        if node.target in ("chunk", torch.chunk):
+            parts = node.args[1] if len(node.args) > 1 else node.kwargs.get("chunks")
+        elif node.target in ("split", torch.split) and len(node.args) > 1 and isinstance(node.args[1], (list, tuple)):
+            parts = len(node.args[1])
+        return iter([obj[i] for i in range(parts)]) if isinstance(parts, int) else super().iter(obj)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return (
@@ -279,23 +298,30 @@ def traced_factories(tracer: fx.Tracer) -> Iterator[None]:
 def without_checkpoints() -> Iterator[list[str]]:
     """Runs what a network checkpoints as if it did not; yields a list that says whether it did."""
     found: list[str] = []
-    generator = checkpoint._checkpoint_without_reentrant_generator
+    # what torch.utils.checkpoint.checkpoint calls, by whichever name it was imported; the last is of newer versions
+    names = ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl")
+    originals = {name: getattr(checkpoint, name) for name in names if hasattr(checkpoint, name)}
 
     def run(function: Callable[..., Any], _: bool, *args: Any) -> Any:
         found.append("reentrant")
         return function(*args)
 
-    def note(*args: Any, **kwargs: Any) -> Any:
-        found.append("not reentrant")
-        return generator(*args, **kwargs)
+    def noted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            found.append("not reentrant")
+            return original(*args, **kwargs)
+
+        return generator
 
     checkpoint.CheckpointFunction.apply = run
-    checkpoint._checkpoint_without_reentrant_generator = note
+    for name, original in originals.items():
+        setattr(checkpoint, name, noted(original))
     try:
         yield found
     finally:
         del checkpoint.CheckpointFunction.apply
-        checkpoint._checkpoint_without_reentrant_generator = generator
+        for name, original in originals.items():
+            setattr(checkpoint, name, original)
 
 
 def _conv_mlp(module: Any, images: fx.Proxy) -> Any:
