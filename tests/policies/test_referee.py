@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from tinv import convert
 from tinv.errors import TinvError
-from tinv.policies.analysis import analyse
+from tinv.policies.analysis import Analysis, analyse
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
-from tinv.policies.verdict import Verdict
 
-Tried = Callable[[nn.Module, Verdict, int, int, Tensor], Iterator[float]]
+Changes = Callable[[nn.Module, Analysis, int, int, Tensor], Iterator[float]]
 LIKELY_EXACT = ("full_zero", "full_background", "same_circular")
 EXACT, DIFFERENT = 1e-8, 1e-12
 SIZES = ((32, 32), (32, 48), (33, 31), (40, 28), (24, 24), (29, 36))
@@ -34,27 +33,27 @@ def on_canvas(content: Tensor, size: tuple[int, int], at: tuple[int, int]) -> Te
     return canvas
 
 
-def change(before: Tensor, after: Tensor, found: Verdict, axis: int, pixels: int) -> float:
+def change(before: Tensor, after: Tensor, found: Analysis, axis: int, pixels: int) -> float:
     """The largest change of an output, moved back where it has positions, as a part of its largest value."""
-    stride = found.output_stride[axis]
+    stride = found.verdict.output_stride[axis]
     if stride and before.dim() == 4:
         cells = pixels / stride
         if cells.denominator != 1:
             return float("inf")
         # on a canvas, what comes in on one side is as blank as what goes out on the other
-        after = after.roll(-int(cells), 2 + axis)
+        after = after.roll(-int(cells), 2 + [place.axis for place in found.layers[-1].places].index(axis))
     scale = float(before.abs().max())
     return float((after - before).abs().max()) / scale if scale else float(after.abs().max())
 
 
-def circular_changes(network: nn.Module, found: Verdict, axis: int, unit: int, image: Tensor) -> Iterator[float]:
+def circular_changes(network: nn.Module, found: Analysis, axis: int, unit: int, image: Tensor) -> Iterator[float]:
     before, size = network(image), image.shape[2 + axis]
     for pixels in {unit, 3 * unit, max(1, (size // 2) // unit) * unit}:
         if pixels < size:
             yield change(before, network(moved(image, pixels, axis)), found, axis, pixels)
 
 
-def canvas_changes(network: nn.Module, found: Verdict, axis: int, unit: int, image: Tensor) -> Iterator[float]:
+def canvas_changes(network: nn.Module, found: Analysis, axis: int, unit: int, image: Tensor) -> Iterator[float]:
     """Content that begins at the first pixel and, moved, ends at the last one."""
     size = tuple(image.shape[2:])
     for steps in {1, max(1, size[axis] // 2 // unit)}:
@@ -69,7 +68,7 @@ def canvas_changes(network: nn.Module, found: Verdict, axis: int, unit: int, ima
         yield change(before, network(on_canvas(content, size, at)), found, axis, pixels)
 
 
-def is_exact(tried: Tried, network: nn.Module, found: Verdict, axis: int, unit: int, image: Tensor) -> bool:
+def is_exact(tried: Changes, network: nn.Module, found: Analysis, axis: int, unit: int, image: Tensor) -> bool:
     """Whether no multiple of a unit changes anything; several images tell luck, as of a maximum, from a rule."""
     changes = list(tried(network, found, axis, unit, image))
     return len(changes) > 1 and max(changes) < DIFFERENT
@@ -77,7 +76,7 @@ def is_exact(tried: Tried, network: nn.Module, found: Verdict, axis: int, unit: 
 
 def judge(network: nn.Module, image: Tensor, count: Counter[str], where: str) -> None:
     """Tries one verdict of each kind and axis."""
-    found = analyse(network, image).verdict
+    found = analyse(network, image)
     with torch.no_grad():
         output = network(image)
         if not output.isfinite().all() or float((network(torch.randn_like(image)) - output).abs().max()) < 1e-6:
@@ -86,7 +85,7 @@ def judge(network: nn.Module, image: Tensor, count: Counter[str], where: str) ->
         for kind, tried in (("circular", circular_changes), ("zero_canvas", canvas_changes)):
             for axis in range(2):
                 count["verdicts"] += 1
-                standing = getattr(found, kind)[axis]
+                standing = getattr(found.verdict, kind)[axis]
                 if standing.unit is not None:
                     count["exact"] += 1
                     worst = max(tried(network, found, axis, standing.unit, image), default=0.0)

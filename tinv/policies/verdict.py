@@ -102,9 +102,8 @@ class Verdict:
             if stride:
                 strides.setdefault(abs(stride), []).append(name)
         for stride, axes in strides.items():
-            said.append(
-                f"the output has positions along {' and '.join(axes)}: it moves by one for each {stride} pixels"
-            )
+            pixels = "pixel" if stride == 1 else f"{stride} pixels"
+            said.append(f"the output has positions along {' and '.join(axes)}: it moves by one for each {pixels}")
         return said
 
     def __str__(self) -> str:
