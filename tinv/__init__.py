@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from tinv.models import create_backbone
     from tinv.policies.convert import convert
 
-__all__ = ["__version__", "convert", "create_backbone"]
+from tinv.errors import LayerError, TinvError
+
+__all__ = ["LayerError", "TinvError", "__version__", "convert", "create_backbone"]
 
 try:
     __version__ = version("tinv")

@@ -11,12 +11,13 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from tinv.errors import TinvError
-from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
+from tinv.policies.arguments import add_policy_options, policies_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from tinv.policies.analysis import Analysis, Layer
+    from tinv.policies.settings import Conversion, Settings
 
 
 def inspect(words: Sequence[str]) -> int:
@@ -24,21 +25,21 @@ def inspect(words: Sequence[str]) -> int:
     args = _parser().parse_args(words)
     import torch
 
-    from tinv.models import create_backbone
+    from tinv.models import backbone_options, create_backbone
     from tinv.policies.analysis import analyse
-    from tinv.policies.convert import ConvertedNetwork
+    from tinv.policies.settings import Settings
 
     size = _input_size(args)
     example = torch.zeros(1, args.in_channels, *size)
-    common: dict[str, Any] = {
-        "source": args.source,
-        "num_classes": args.num_classes,
-        "in_channels": args.in_channels,
-        "input_size": size,
-        "pretrained": args.pretrained,
-        **dict(_key_value(pair) for pair in args.backbone_args),
-    }
-    policies = {name: getattr(args, name) for name in ("padding", "subsampling", "pool", "stem", "axes")}
+    common = backbone_options(
+        dict(_key_value(pair) for pair in args.backbone_args),
+        source=args.source,
+        num_classes=args.num_classes,
+        in_channels=args.in_channels,
+        input_size=size,
+        pretrained=args.pretrained,
+    )
+    policies = policies_of(args)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         network = create_backbone(args.name, **common, **policies)
@@ -48,7 +49,7 @@ def inspect(words: Sequence[str]) -> int:
     if args.json:
         print(json.dumps(_as_data(args, found, before, network), indent=1))
         return 0
-    _print(args, found, before, said, network if isinstance(network, ConvertedNetwork) else None)
+    _print(args, found, before, said, Settings(**policies), network)
     return 0
 
 
@@ -60,13 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", help="of the network: tinv list backbones --source SOURCE")
     parser.add_argument("--source", choices=["timm", "torchvision", "tinv"], default="timm", help="default: timm")
-    parser.add_argument("--padding", choices=PADDINGS, default="keep", metavar="POLICY", help="tinv list padding")
-    parser.add_argument(
-        "--subsampling", choices=SUBSAMPLINGS, default="keep", metavar="POLICY", help="tinv list subsampling"
-    )
-    parser.add_argument("--pool", choices=["keep", "valid", "same", "full"], default="keep", help="padding of pools")
-    parser.add_argument("--stem", choices=["keep", "convert"], default="keep", help="the first convolution's stride")
-    parser.add_argument("--axes", choices=["space", "space+time"], default="space", help="of clips")
+    add_policy_options(parser)
     parser.add_argument(
         "--input-size", default=None, metavar="HxW", help="pixels: 224, 224x320, or 16x112x112 for clips"
     )
@@ -105,14 +100,23 @@ def _key_value(pair: str) -> tuple[str, Any]:
     return key, yaml.safe_load(value)
 
 
-def _print(args: argparse.Namespace, found: Analysis, before: Analysis, said: list[str], network: Any) -> None:
+def _print(
+    args: argparse.Namespace,
+    found: Analysis,
+    before: Analysis,
+    said: list[str],
+    settings: Settings,
+    network: nn.Module,
+) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     size = "x".join(map(str, found.input_shape[2:]))
-    policies = str(network.conversion.settings) if network is not None else "as it is"
+    conversion: Conversion | None = getattr(network, "conversion", None)
+    partial = conversion.partial if conversion is not None else []
+    policies = "unconverted" if settings.keeps_all else ("partial: " if partial else "") + str(settings)
     table = Table(
         title=f"{args.name} ({args.source}), {policies}, on {size} images",
         title_justify="left",
@@ -134,18 +138,33 @@ def _print(args: argparse.Namespace, found: Analysis, before: Analysis, said: li
     )
     flops, memory = found.cost.flops, found.cost.bytes
     times, more = flops / max(before.cost.flops, 1), memory / max(before.cost.bytes, 1)
-    against = f", {times:.2f}x and {more:.2f}x the unconverted network" if network is not None else ""
+    against = "" if settings.keeps_all else f", {times:.2f}x and {more:.2f}x the unconverted network"
     console.print(f"\none image costs {flops / 1e9:.2f} GFLOPs and {memory / 1e6:.0f} MB of activations{against}")
-    if network is not None:
-        counts = network.conversion.counts
-        console.print("changed: " + (", ".join(f"{n} {what}" for what, n in counts.items()) or "nothing"))
-        for note in network.conversion.left:
+    if conversion is not None and not settings.keeps_all:
+        console.print("changed: " + (", ".join(f"{n} {what}" for what, n in conversion.counts.items()) or "nothing"))
+        for note in conversion.left:
             console.print(f"left: {note.layer}: {note.text}")
+        for note in partial:
+            console.print(f"[yellow]not converted:[/] {note.layer}: {note.text}")
+    elif not settings.keeps_all:
+        console.print(f"built under these policies: {_built(network)}")
     for text in said:
         console.print(f"[yellow]warning:[/] {text}")
-    console.print("exactly invariant (in evaluation, with these weights) to")
+    console.print(f"exactly {found.verdict.name} (in evaluation, with these weights) to")
     for line in found.verdict.lines():
         console.print(f"  {line}")
+
+
+def _built(network: nn.Module) -> str:
+    """Returns how many layers of a network took the policies when it was built."""
+    from tinv.policies.padding import PaddedConv
+    from tinv.policies.pooling import Pool
+    from tinv.policies.subsampling import AdaptivePolyphase, BlurPool
+
+    kinds = {"convolutions": PaddedConv, "pools": Pool, "blurs": BlurPool, "adaptive layers": AdaptivePolyphase}
+    counts = {name: sum(isinstance(m, kind) for m in network.modules()) for name, kind in kinds.items()}
+    counts["blurs"] -= counts["adaptive layers"]
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n > 0) or "nothing"
 
 
 def _cells(layer: Layer) -> list[str]:
@@ -193,7 +212,8 @@ def _as_data(args: argparse.Namespace, found: Analysis, before: Analysis, networ
         "name": args.name,
         "source": args.source,
         "input_shape": found.input_shape,
-        "policies": {key: getattr(args, key) for key in ("padding", "subsampling", "pool", "stem", "axes")},
+        "policies": policies_of(args),
+        "partial": [asdict(note) for note in getattr(conversion, "partial", [])],
         "cost": asdict(found.cost),
         "cost_unconverted": asdict(before.cost),
         "verdict": {

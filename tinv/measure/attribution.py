@@ -1,4 +1,9 @@
-"""Which part of a network breaks its invariance: the same weights, with one part after the other made exact."""
+"""Which part of a network breaks its invariance: the same weights, with one part after the other made exact.
+
+Weights were trained without these changes, so that a conversion may damage a network beside making a part of it exact.
+Each condition's accuracy is therefore measured on the same images, and a share is marked where accuracy fell by more
+than `MARKED_FROM` points: there it says little of the part.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,8 @@ EXACT_PADDING: dict[Motion, tuple[Padding, PoolPolicy]] = {
     "crop": ("full_zero", "full"),
 }
 """What makes borders harmless under each motion; for crops, where content comes in, nothing does it wholly."""
+MARKED_FROM = 5.0
+"""Percentage points of accuracy that a conversion may cost before its share is marked."""
 
 
 @dataclass
@@ -31,12 +38,29 @@ class Variant:
         network: None if it could not be made so.
         refusal: why not.
         consistency: its measure.
+        partial: layers that could not be made exact.
+        right: images that were classified correctly where they are.
+        labelled: images that have a label.
     """
 
     name: str
     network: nn.Module | None
     refusal: str
     consistency: ShiftConsistency
+    partial: tuple[str, ...] = ()
+    right: int = 0
+    labelled: int = 0
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of unshifted images, in percent; None without labels."""
+        return 100 * self.right / self.labelled if self.labelled and self.network is not None else None
+
+    def count(self, logits: Tensor, targets: Tensor) -> None:
+        """Counts the images that are classified correctly; `targets` below 0 are no labels."""
+        known = targets >= 0
+        self.right += int((logits.argmax(1) == targets)[known].sum())
+        self.labelled += int(known.sum())
 
     @property
     def percent(self) -> float | None:
@@ -46,7 +70,9 @@ class Variant:
         return float(self.consistency.compute()[self.consistency.name])
 
 
-def variants(network: nn.Module, example: Tensor, motion: Motion, consistency: ShiftConsistency) -> list[Variant]:
+def variants(
+    network: nn.Module, example: Tensor, motion: Motion, consistency: ShiftConsistency, partial: bool = False
+) -> list[Variant]:
     """Returns the network unconverted, with exact padding, with exact subsampling, and with both.
 
     Args:
@@ -54,6 +80,7 @@ def variants(network: nn.Module, example: Tensor, motion: Motion, consistency: S
         example: images (N, C, H, W) as the network sees them.
         motion: of the views.
         consistency: measure to take, not yet updated.
+        partial: whether layers that cannot be made exact are left.
     """
     padding, pool = EXACT_PADDING[motion]
     exact_padding, exact_subsampling = Settings(padding, pool=pool), Settings(subsampling="aps", stem="convert")
@@ -75,32 +102,63 @@ def variants(network: nn.Module, example: Tensor, motion: Motion, consistency: S
                     wanted.subsampling,
                     pool=wanted.pool,
                     stem=wanted.stem,
+                    partial=partial,
                     example_input=example,
                 ).eval()
         except TinvError as error:
             refusal = str(error)
-        found.append(Variant(name, made, refusal, copy.deepcopy(consistency)))
+        left = tuple(note.layer for note in getattr(getattr(made, "conversion", None), "partial", []))
+        found.append(Variant(name, made, refusal, copy.deepcopy(consistency), left))
     return found
+
+
+def is_marked(variant: Variant, unconverted: Variant) -> bool:
+    """Returns whether a condition lost so much accuracy that its share says little."""
+    before, after = unconverted.accuracy, variant.accuracy
+    return before is not None and after is not None and before - after > MARKED_FROM
+
+
+def share(variant: Variant, unconverted: Variant) -> float | None:
+    """Returns the percentage of the inconsistent pairs that disappear; below 0 where there are more."""
+    before, after = unconverted.percent, variant.percent
+    return None if before is None or after is None or before == 100 else 100 * (after - before) / (100 - before)
 
 
 def explanation(measured: list[Variant], motion: Motion) -> list[str]:
     """Returns, in sentences, which part of the inconsistent pairs disappears with which part made exact."""
-    percents = [variant.percent for variant in measured]
-    if percents[0] is None or percents[0] == 100:
+    unconverted, both = measured[0], measured[-1]
+    if unconverted.percent is None or unconverted.percent == 100:
         return ["No pair of views got two answers: there is nothing to attribute."]
-    lost = 100 - percents[0]
-    lines = [f"{lost:.1f}% of the pairs get two answers."]
-    for variant, percent in list(zip(measured, percents, strict=True))[1:]:
-        if percent is None:
-            lines.append(f"With {variant.name}: the network cannot be converted ({variant.refusal}).")
-        else:
-            share = 100 * (percent - percents[0]) / lost
-            fewer = f"{share:.0f}% of them disappear" if share >= 0 else f"{-share:.0f}% more of them"
-            lines.append(f"With {variant.name}: {100 - percent:.1f}%; {fewer}.")
-    if percents[-1] is not None:
-        left = 100 - percents[-1]
+    known = unconverted.accuracy is not None
+    accuracy = f"; accuracy {unconverted.accuracy:.1f}%" if known else ""
+    lines = [f"{100 - unconverted.percent:.1f}% of the pairs get two answers{accuracy}."]
+    lines += [_sentence(variant, unconverted) for variant in measured[1:]]
+    if both.percent is not None:
+        left = 100 - both.percent
         cause = "the content that comes in and the head" if motion == "crop" else "the head"
-        lines.append(f"Left with both, {left:.1f}%, is due to {cause}." if left else "With both, nothing is left.")
+        if is_marked(both, unconverted):
+            lines.append(f"Left with both, {left:.1f}%, cannot be attributed, as the conversion itself cost accuracy.")
+        else:
+            lines.append(f"Left with both, {left:.1f}%, is due to {cause}." if left else "With both, nothing is left.")
+    if any(is_marked(variant, unconverted) for variant in measured):
+        lines.append(
+            f"(*) Accuracy fell by more than {MARKED_FROM:.0f} points: the conversion damages these weights, and the "
+            "share says little of the part."
+        )
+    if not known:
+        lines.append("Without labels accuracy is not known, so that damage by the conversion itself cannot be seen.")
     lines.append("The weights were trained without these changes: shares say what breaks the invariance, not how a "
                  "network trained so would do.")  # fmt: skip
     return lines
+
+
+def _sentence(variant: Variant, unconverted: Variant) -> str:
+    if variant.percent is None:
+        return f"With {variant.name}: the network cannot be converted ({variant.refusal})."
+    part = share(variant, unconverted)
+    assert part is not None
+    fewer = f"{part:.0f}% of them disappear" if part >= 0 else f"{-part:.0f}% more of them"
+    mark = " (*)" if is_marked(variant, unconverted) else ""
+    accuracy = f"; accuracy {variant.accuracy:.1f}%{mark}" if variant.accuracy is not None else ""
+    left = f"; partial, without {', '.join(variant.partial[:3])}" if variant.partial else ""
+    return f"With {variant.name}: {100 - variant.percent:.1f}%; {fewer}{accuracy}{left}."

@@ -22,7 +22,7 @@ from tinv.measure.networks import (
     normalisation,
     prepare,
 )
-from tinv.policies.cards import PADDINGS
+from tinv.policies.arguments import POLICY_OPTIONS, add_policy_options, policies_of
 from tinv.progress import progress
 from tinv.runs.folder import versions, write_atomically
 
@@ -69,14 +69,13 @@ def measure(words: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "tinv measure",
-        description="Measures how invariant a network is to shifts, on a folder of images, and what in it is to blame.",
+        description="Measures how invariant a network is to shifts, on a folder of images, and which part breaks it.",
         epilog="Class folders count as labels if they are as many as the network's classes (sorted names = class "
         "numbers), or some of ImageNet's (n01440764 ...) for a network of its 1,000; otherwise, and in a flat folder, "
         "only what needs no labels is measured.",
     )
     network = add_network_options(parser)
-    network.add_argument("--padding", choices=PADDINGS, default="keep", metavar="POLICY", help="tinv list padding")
-    network.add_argument("--pool", choices=("keep", "valid", "same", "full"), default="keep", help="padding of pools")
+    add_policy_options(network)
     which = network.add_mutually_exclusive_group(required=True)
     which.add_argument("--backbone", metavar="NAME", help="tinv list backbones --source SOURCE")
     which.add_argument("--run", type=Path, metavar="DIR", help="the best checkpoint of a run, as it was trained")
@@ -123,8 +122,9 @@ def _trained(args: argparse.Namespace) -> Trained:
     from tinv.runs.folder import RunFolder
     from tinv.tasks import Classification
 
-    own = ("padding", "subsampling", "pool", "stem")
-    if args.weights or args.pretrained or any(getattr(args, name) != "keep" for name in own):
+    own = policies_of(args)
+    chosen = any(own[name] != choices[0] for name, (choices, _) in POLICY_OPTIONS.items())
+    if args.weights or args.pretrained or args.partial or chosen:
         raise TinvError("--run says which network, weights and policies; leave the options for them out")
     folder = RunFolder(args.run)
     if not folder.config.is_file() or not folder.best.is_file():
@@ -168,7 +168,7 @@ def _measure(
 ) -> dict[str, Any]:
     import torch
 
-    from tinv.measure.attribution import explanation, variants
+    from tinv.measure.attribution import explanation, is_marked, share, variants
     from tinv.measure.images import class_numbers
     from tinv.metrics import LayerEquivariance, ShiftConsistency
     from tinv.metrics.answers import undefined_message
@@ -188,7 +188,7 @@ def _measure(
     parts = []
     if "attribution" in args.metrics:
         consistency = ShiftConsistency(shift, args.motion, ATTRIBUTION_PASSES, seed=args.seed)
-        parts = variants(plain, example.to(device), args.motion, consistency)
+        parts = variants(plain, example.to(device), args.motion, consistency, args.partial)
         for part in parts:
             part.consistency.to(device)
     for metric in metrics.values():
@@ -205,6 +205,7 @@ def _measure(
             for part in parts:
                 if part.network is not None and len(images[some]):
                     part.consistency.update(part.network, images[some], logits[some], targets[some], index[some])
+                    part.count(part.network(centre_view(images[some], shift, args.motion)), targets[some])
             seen += len(images)
     if not seen:
         raise TinvError(f"no image of {args.images} could be read")
@@ -219,12 +220,17 @@ def _measure(
         "images": seen,
         "skipped": sorted(photographs.skipped),
         "labelled": classes is not None,
+        "partial": [vars(note) for note in getattr(getattr(network, "conversion", None), "partial", [])],
         "metrics": numbers,
         "versions": versions(),
     }
     if parts:
         report["attribution"] = {
             "consistency": {part.name: part.percent for part in parts},
+            "accuracy": {part.name: part.accuracy for part in parts},
+            "share": {part.name: share(part, parts[0]) for part in parts[1:]},
+            "accuracy_fell": [part.name for part in parts[1:] if is_marked(part, parts[0])],
+            "partial": {part.name: part.partial for part in parts if part.partial},
             "refused": {part.name: part.refusal for part in parts if part.network is None},
             "explanation": explanation(parts, args.motion),
         }
@@ -278,7 +284,8 @@ def _print(report: dict[str, Any]) -> None:
 
     numbers = report["metrics"]
     options = report["options"]
-    network = f"{options['backbone']} ({options['source']}), {options['padding']}, {options['subsampling']}"
+    partial = "partial: " if report["partial"] else ""
+    network = f"{options['backbone']} ({options['source']}), {partial}{options['padding']}, {options['subsampling']}"
     title = f"{network}: {report['images']} images, {options['motion']}, up to {options['max_shift']} pixels"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("measure")

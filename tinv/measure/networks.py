@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinv.errors import TinvError
-from tinv.policies.cards import SUBSAMPLINGS
+from tinv.policies.arguments import policies_of
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,6 @@ def add_network_options(parser: argparse.ArgumentParser) -> Any:
     network.add_argument("--pretrained", action="store_true", help="the source's published weights (downloaded once)")
     network.add_argument("--weights", type=Path, metavar="FILE", help="a state dict; without any, weights are random")
     network.add_argument("--seed", type=int, default=0, help="of random weights, shifts and intervals")
-    network.add_argument("--subsampling", choices=SUBSAMPLINGS, default="keep", metavar="POLICY", help="tinv list ...")
-    network.add_argument("--stem", choices=("keep", "convert"), default="keep", help="the first convolution's stride")
     return network
 
 
@@ -113,9 +111,10 @@ def with_policies(
 ) -> nn.Module:
     """Returns the network under policies, with the weights of the plain one, which it is itself if all are `keep`."""
     from tinv.models import create_backbone, under_policies
+    from tinv.policies.settings import Settings
 
-    policies: dict[str, Any] = {"padding": padding, "subsampling": args.subsampling, "pool": pool, "stem": args.stem}
-    if all(value == "keep" for value in policies.values()):
+    policies: dict[str, Any] = {**policies_of(args), "padding": padding, "pool": pool}
+    if Settings(**policies).keeps_all:
         return plain
     if args.source != "tinv":
         return under_policies(plain, f"{args.source}'s {args.backbone}", 3, size, policies)
@@ -131,6 +130,8 @@ def networks(args: argparse.Namespace, size: tuple[int, int]) -> tuple[nn.Module
     conversion = getattr(network, "conversion", None)
     if conversion is not None and not any(conversion.counts.values()):
         print(f"note: {conversion.settings} changes nothing in {args.backbone}")
+    for note in getattr(conversion, "partial", []):
+        print(f"note: partial: {note.layer} was not converted: {note.text}")
     return plain, network
 
 

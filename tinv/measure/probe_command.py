@@ -21,6 +21,7 @@ from tinv.measure.networks import (
     prepare,
     with_policies,
 )
+from tinv.policies.arguments import add_policy_options
 from tinv.policies.cards import PADDINGS
 from tinv.progress import progress
 from tinv.runs.folder import versions, write_atomically
@@ -51,9 +52,14 @@ def probe(words: Sequence[str]) -> int:
     count = len(files) - len(photographs.skipped)
     report = {
         "command": "probe",
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()},
+        "options": {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in vars(args).items()
+            if key != "not_converted"
+        },
         "images": count,
         "skipped": sorted(photographs.skipped),
+        "partial": args.not_converted,
         "location": {padding: [vars(readout) for readout in readouts] for padding, readouts in found.items()},
         "versions": versions(),
     }
@@ -80,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     network.add_argument("--padding", nargs="+", choices=PADDINGS, metavar="POLICY",
                          default=["keep", "same_circular", "full_zero"],
                          help="policies to compare; default: keep same_circular full_zero")  # fmt: skip
+    add_policy_options(network, "padding", "pool")
     network.add_argument("--pool", choices=("keep", "valid", "same", "full"),
                          help="padding of pools; left out: full under full_* policies, else keep")  # fmt: skip
     images = parser.add_argument_group("the images")
@@ -104,16 +111,24 @@ def _probe(args: argparse.Namespace, photographs: Any) -> dict[str, list[Readout
     plain = plain_network(args, size)
     images = torch.cat([part for part, _, _ in photographs.batches(device)])
     found: dict[str, list[Readout]] = {}
+    args.not_converted = {}
     with autocast(args.precision, device):
         for padding in args.padding:
             pool = args.pool or ("full" if padding.startswith("full") else "keep")
             network = with_policies(plain, args, size, padding, pool).to(device)
+            partial = [note.layer for note in getattr(getattr(network, "conversion", None), "partial", [])]
+            if partial:
+                args.not_converted[padding] = partial
             reader = LocationProbe(network.to(memory_format=torch.channels_last), images, args.seed, args.batch_size)
             distances = sorted(set(args.distances))
             found[padding] = [
                 reader.read(distance) for distance in progress(distances, f"probing {padding}", len(distances))
             ]
     return found
+
+
+def _name(padding: str, args: argparse.Namespace) -> str:
+    return f"{padding} (partial)" if padding in args.not_converted else padding
 
 
 def _draw(found: dict[str, list[Readout]], args: argparse.Namespace) -> Figure:
@@ -124,7 +139,7 @@ def _draw(found: dict[str, list[Readout]], args: argparse.Namespace) -> Figure:
     places = range(len(next(iter(found.values()))))
     for number, (padding, readouts) in enumerate(found.items()):
         values = [readout.accuracy for readout in readouts]
-        axes.plot(places, values, "o-", color=f"C{number}", label=padding, markersize=4)
+        axes.plot(places, values, "o-", color=f"C{number}", label=_name(padding, args), markersize=4)
         axes.fill_between(places, [r.low for r in readouts], [r.high for r in readouts], color=f"C{number}", alpha=0.15)
     axes.axhline(50, color="grey", linewidth=0.8, linestyle="--")
     axes.set_xticks(places, [str(readout.distance) for readout in next(iter(found.values()))])
@@ -150,5 +165,5 @@ def _print(found: dict[str, list[Readout]], args: argparse.Namespace, count: int
     for readout in next(iter(found.values())):
         table.add_column(str(readout.distance), justify="right")
     for padding, readouts in found.items():
-        table.add_row(padding, *(f"{readout.accuracy:.1f}" for readout in readouts))
+        table.add_row(_name(padding, args), *(f"{readout.accuracy:.1f}" for readout in readouts))
     Console().print(table)

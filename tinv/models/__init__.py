@@ -21,7 +21,7 @@ from tinv.policies.padding import check_padding
 from tinv.policies.subsampling import check_subsampling
 
 if TYPE_CHECKING:
-    from tinv.policies.convert import Axes, PoolPolicy, Stem
+    from tinv.policies.settings import Axes, BlurPadding, PoolPolicy, Stem
 
 Source = Literal["tinv", "timm", "torchvision"]
 
@@ -45,6 +45,8 @@ def create_backbone(
     pool: PoolPolicy = "keep",
     stem: Stem = "keep",
     axes: Axes = "space",
+    blur_padding: BlurPadding = "as_padding",
+    partial: bool = False,
     pretrained: bool = False,
     weights: str | Path | None = None,
     border: int = 0,
@@ -63,6 +65,8 @@ def create_backbone(
         pool: padding of the pools of a timm or torchvision network, see `tinv.convert`.
         stem: whether the stride of the first convolution of such a network is kept.
         axes: what the policies treat in clips.
+        blur_padding: what the border of the blurs of such a network holds.
+        partial: whether layers of such a network that cannot take the policies are left, see `tinv.convert`.
         pretrained: loads the source's default weights (downloads them once).
         weights: a file that the pretrained weights are taken from, instead of the source's; its last layer is left out
             if it is for other classes.
@@ -86,14 +90,22 @@ def create_backbone(
     if border < 0:
         raise TinvError(f"border must be 0 pixels or more, not {border}")
     common = {"num_classes": num_classes, "in_channels": in_channels, "pretrained": pretrained}
-    policies: dict[str, Any] = {"padding": padding, "subsampling": subsampling, "pool": pool, "stem": stem}
+    policies: dict[str, Any] = {
+        "padding": padding,
+        "subsampling": subsampling,
+        "pool": pool,
+        "stem": stem,
+        "axes": axes,
+        "blur_padding": blur_padding,
+        "partial": partial,
+    }
     if source == "tinv":
         network = _own(name, common, tuple(input_size), policies, backbone_args)
     else:
         build = _timm if source == "timm" else _torchvision
         network = build(name, num_classes, in_channels, pretrained, backbone_args)
     if source != "tinv" or not {"padding", "subsampling"} & _own_options(name):
-        network = under_policies(network, f"{source}'s {name}", in_channels, tuple(input_size), policies, axes)
+        network = under_policies(network, f"{source}'s {name}", in_channels, tuple(input_size), policies)
     if weights is not None:
         from tinv.models.weights import load_file
 
@@ -105,13 +117,42 @@ def create_backbone(
     return network
 
 
+def backbone_options(backbone_args: dict[str, Any] | None, **options: Any) -> dict[str, Any]:
+    """Returns options of `create_backbone` together with those of the network itself.
+
+    Args:
+        backbone_args: of the network itself.
+        **options: that have a place of their own.
+
+    Raises:
+        TinvError: naming a key of `backbone_args` that has a place of its own.
+    """
+    own = set(inspect.signature(create_backbone).parameters) - {"backbone_args"}
+    for key in backbone_args or {}:
+        if key in own | _SOURCES_NAMES:
+            where = _SET_BY.get(key, f"set {key} beside backbone_args")
+            raise TinvError(f"backbone_args.{key}: it is not an option of the network itself; {where}")
+    return {**options, **(backbone_args or {})}
+
+
+_SOURCES_NAMES = {"in_chans", "features_only", "pretrained_cfg"}
+"""Arguments of timm's factory that would make another network than the rest of the options describe."""
+_SET_BY = {
+    "name": "set backbone beside backbone_args",
+    "in_channels": "the data says how many channels there are",
+    "in_chans": "the data says how many channels there are",
+    "input_size": "the data says how large images are",
+    "features_only": "tinv needs the network's classes",
+    "pretrained_cfg": "name a file of weights with weights",
+}
+
+
 def under_policies(
     original: nn.Module,
     name: str,
     in_channels: int,
     size: tuple[int, ...],
     policies: dict[str, Any],
-    axes: Axes = "space",
 ) -> nn.Module:
     """Returns a network under policies, by `tinv.convert`, or itself if they change nothing.
 
@@ -120,8 +161,7 @@ def under_policies(
         name: of it, for messages.
         in_channels: of the image.
         size: (H, W) in pixels, or (T, H, W).
-        policies: `padding`, `subsampling`, `pool` and `stem`.
-        axes: what they treat in clips.
+        policies: options of `tinv.convert`.
 
     Raises:
         TinvError: if the network cannot take them.
@@ -129,7 +169,7 @@ def under_policies(
     from tinv.policies.convert import convert_if_needed
 
     try:
-        return convert_if_needed(original, torch.zeros(2, in_channels, *size), **policies, axes=axes)
+        return convert_if_needed(original, torch.zeros(2, in_channels, *size), **policies)
     except TinvError as error:
         raise TinvError(f"{name} on {'x'.join(map(str, size))} images: {error}") from error
 
@@ -146,8 +186,9 @@ def _own(
     """Builds a network of ours: one that takes `padding` is built with the policies, any other as it is."""
     options = _own_options(name)
     if {"padding", "subsampling"} & options:
-        for key in {"pool", "stem"} - options:
-            if policies[key] != "keep":
+        defaults = {"pool": "keep", "stem": "keep", "axes": "space", "blur_padding": "as_padding"}
+        for key in set(defaults) - options:
+            if policies[key] != defaults[key]:
                 raise TinvError(
                     f"{key}={policies[key]} is for networks that are converted, as those of timm and torchvision; "
                     f"{name} has options of its own for it"

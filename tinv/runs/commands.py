@@ -172,7 +172,9 @@ def _finish(
     data = trainer.datamodule  # type: ignore[attr-defined]
     if hasattr(data, "save_artifacts"):
         data.save_artifacts(folder.path)
-    folder.write_results(command, values, _metrics(trainer), duration_s, getattr(data, "facts", {}))
+    conversion = getattr(getattr(model, "network", None), "conversion", None)
+    partial = [vars(note) for note in getattr(conversion, "partial", [])]
+    folder.write_results(command, values, _metrics(trainer), duration_s, getattr(data, "facts", {}), partial)
 
 
 def _stopped(trainer: Trainer, folder: RunFolder) -> int:

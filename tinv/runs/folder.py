@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -95,11 +96,18 @@ class RunFolder:
         return read_yaml(self.config)
 
     def write_results(
-        self, command: str, config: dict[str, Any], metrics: dict[str, float], duration_s: float, data: dict[str, Any]
+        self,
+        command: str,
+        config: dict[str, Any],
+        metrics: dict[str, float],
+        duration_s: float,
+        data: dict[str, Any],
+        partial: Sequence[dict[str, Any]] = (),
     ) -> None:
         """Writes `results.json`: what everything downstream reads, and the sign that the run is finished.
 
-        `data` is what the data module tells of itself, such as the checksum of a list of images.
+        `data` is what the data module tells of itself, such as the checksum of a list of images; `partial` names the
+        layers that the policies asked for were not put on, where that was allowed.
         """
         results = {
             "status": "finished",
@@ -110,6 +118,7 @@ class RunFolder:
             "metrics": metrics,
             "duration_s": round(duration_s, 3),
             **({"data": data} if data else {}),
+            **({"partial": list(partial)} if partial else {}),
             "versions": versions(),
         }
         write_atomically(self.results, json.dumps(results, indent=2) + "\n")

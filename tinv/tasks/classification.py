@@ -16,9 +16,9 @@ from tinv.errors import TinvError, unknown
 from tinv.metrics import Accuracy, InvarianceMetric, VideoAccuracy
 from tinv.metrics.accuracy import MeanLoss
 from tinv.metrics.answers import check_names, undefined_message
-from tinv.models import Source, create_backbone
+from tinv.models import Source, backbone_options, create_backbone
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.convert import Axes, PoolPolicy, Stem
+from tinv.policies.settings import Axes, BlurPadding, PoolPolicy, Stem
 from tinv.tasks.frozen_trunk import FrozenTrunk
 
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -48,6 +48,9 @@ class Classification(LightningModule):
         pool: padding of the pools of a timm or torchvision network: `keep`, `valid`, `same` or `full`.
         stem: `convert` lets `subsampling` treat the first convolution of such a network too.
         axes: what the policies treat in clips: `space`, or `space+time`.
+        blur_padding: what the border of the blurs of such a network holds; `as_padding` follows `padding`.
+        partial: leaves layers of such a network that cannot take the policies, which by default are an error; the
+            results then say "partial".
         pretrained: starts from the source's published weights.
         weights: a file that the pretrained weights are taken from, instead of the source's; its last layer is left out
             if it is for other classes.
@@ -73,6 +76,8 @@ class Classification(LightningModule):
         pool: PoolPolicy = "keep",
         stem: Stem = "keep",
         axes: Axes = "space",
+        blur_padding: BlurPadding = "as_padding",
+        partial: bool = False,
         pretrained: bool = False,
         weights: str | None = None,
         frozen: bool = False,
@@ -87,19 +92,21 @@ class Classification(LightningModule):
         super().__init__()
         if memory_format not in get_args(MemoryFormat):
             raise unknown("memory_format", memory_format, get_args(MemoryFormat))
-        self.backbone_options = {
-            "name": backbone,
-            "source": source,
-            "padding": padding,
-            "subsampling": subsampling,
-            "pool": pool,
-            "stem": stem,
-            "axes": axes,
-            "pretrained": pretrained,
-            "weights": weights,
-            "border": border,
-            **(backbone_args or {}),
-        }
+        self.backbone_options = backbone_options(
+            backbone_args,
+            name=backbone,
+            source=source,
+            padding=padding,
+            subsampling=subsampling,
+            pool=pool,
+            stem=stem,
+            axes=axes,
+            blur_padding=blur_padding,
+            partial=partial,
+            pretrained=pretrained,
+            weights=weights,
+            border=border,
+        )
         self.num_classes, self.input_shape = num_classes, input_shape
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.metrics = metrics or []

@@ -16,9 +16,9 @@ from tinv.errors import TinvError, unknown
 from tinv.metrics import DescriptorShift, PatchMatching
 from tinv.metrics.accuracy import MeanLoss
 from tinv.metrics.answers import check_names, undefined_message
-from tinv.models import Source, create_backbone
+from tinv.models import Source, backbone_options, create_backbone
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.convert import PoolPolicy, Stem
+from tinv.policies.settings import BlurPadding, PoolPolicy, Stem
 from tinv.tasks.classification import MemoryFormat
 from tinv.tasks.hardest_in_batch import hardest_in_batch
 
@@ -50,6 +50,9 @@ class Descriptors(LightningModule):
         subsampling: policy of all its strides, see `tinv list subsampling`.
         pool: padding of the pools of a timm or torchvision network: `keep`, `valid`, `same` or `full`.
         stem: `convert` lets `subsampling` treat the first convolution of such a network too.
+        blur_padding: what the border of the blurs of such a network holds; `as_padding` follows `padding`.
+        partial: leaves layers of such a network that cannot take the policies, which by default are an error; the
+            results then say "partial".
         pretrained: starts from the source's published weights.
         weights: a file that the pretrained weights are taken from, instead of the source's.
         length: numbers of a descriptor; of networks that choose it themselves, as hardnet, it is not used.
@@ -70,6 +73,8 @@ class Descriptors(LightningModule):
         subsampling: Subsampling = "keep",
         pool: PoolPolicy = "keep",
         stem: Stem = "keep",
+        blur_padding: BlurPadding = "as_padding",
+        partial: bool = False,
         pretrained: bool = False,
         weights: str | None = None,
         length: int = 128,
@@ -85,18 +90,20 @@ class Descriptors(LightningModule):
             raise unknown("memory_format", memory_format, get_args(MemoryFormat))
         if length < 1:
             raise TinvError(f"length must be 1 or more, not {length}")
-        self.backbone_options = {
-            "name": backbone,
-            "source": source,
-            "padding": padding,
-            "subsampling": subsampling,
-            "pool": pool,
-            "stem": stem,
-            "pretrained": pretrained,
-            "weights": weights,
-            "num_classes": length,
-            **(backbone_args or {}),
-        }
+        self.backbone_options = backbone_options(
+            backbone_args,
+            name=backbone,
+            source=source,
+            padding=padding,
+            subsampling=subsampling,
+            pool=pool,
+            stem=stem,
+            blur_padding=blur_padding,
+            partial=partial,
+            pretrained=pretrained,
+            weights=weights,
+            num_classes=length,
+        )
         self.channels = 3 if source == "torchvision" else 1
         self.input_shape, self.margin = input_shape, margin
         self.optimizer, self.linear_decay, self.metrics = optimizer, linear_decay, metrics or []
