@@ -41,7 +41,7 @@ def change(before: Tensor, after: Tensor, found: Analysis, axis: int, pixels: in
         if cells.denominator != 1:
             return float("inf")
         # on a canvas, what comes in on one side is as blank as what goes out on the other
-        after = after.roll(-int(cells), 2 + [place.axis for place in found.layers[-1].places].index(axis))
+        after = after.roll(-int(cells), 2 + [place.axis for place in found.last_map.places].index(axis))
     scale = float(before.abs().max())
     return float((after - before).abs().max()) / scale if scale else float(after.abs().max())
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinv.errors import TinvError
+from tinv.files import read_text
+from tinv.identity import PRECISION, is_identity
 from tinv.nested import flatten
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
-from tinv.report.published import Value, published_for
+from tinv.report.published import Value, published_for, tables
 
-NOT_COMPARED = ("seed_everything", "run_dir", "runs", "ckpt_path", "untrained", "wandb")
-"""Keys in which the runs of one cell may differ."""
+LARGEST = 1e300
+"""Larger numbers, whose sums overflow, are no measures."""
 
 Status = Literal["finished", "failed", "excluded", "missing"]
 
@@ -38,6 +40,7 @@ class Run:
         config: with every default filled in; of a run that failed early only what was given.
         error: why it failed or is excluded.
         duration_s: seconds.
+        partial: layers that its policies could not be put on, where that was allowed.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class Run:
     config: dict[str, Any]
     error: str = ""
     duration_s: float | None = None
+    partial: tuple[str, ...] = ()
 
 
 @dataclass
@@ -57,11 +61,13 @@ class Cell:
         setting: the keys in which the experiment's cells differ, with this cell's values.
         runs: of every seed, in order of the seed.
         seeds: how many seeds the best-filled cell of the experiment has.
+        precisions: of its runs, where runs of the experiment differ in it.
     """
 
     setting: dict[str, Any]
     runs: list[Run] = field(default_factory=list)
     seeds: int = 0
+    precisions: tuple[str, ...] = ()
 
     @property
     def finished(self) -> list[Run]:
@@ -112,6 +118,13 @@ class Cell:
         lacking = self.seeds - len(self.finished) - len(self.failed)
         if lacking > 0 and self.status in ("finished", "failed"):
             parts.append(f"{lacking} of {self.seeds} seeds missing")
+        if self.precisions:
+            parts.append(f"precision {' and '.join(self.precisions)}")
+        partial = [run for run in self.finished if run.partial]
+        if partial:
+            parts.append(
+                f"partial: {len(partial[0].partial)} layers not converted ({', '.join(partial[0].partial[:3])})"
+            )
         return "; ".join(parts)
 
     def mean(self, metric: str) -> float:
@@ -140,15 +153,49 @@ def collect(folders: Iterable[Path]) -> dict[str, list[Cell]]:
         looked_at.append(str(folder))
         for path in sorted(folder.rglob("results.json")):
             try:
-                results = json.loads(path.read_text())
+                results = printable(json.loads(read_text(path)))
                 if results["command"] == "fit":
                     run = _run(path, results)
-                    experiments.setdefault(str(results["experiment"]), []).append(run)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                    experiments.setdefault(str(results["experiment"]) or "(no name)", []).append(run)
+            except TinvError as error:
+                print(f"note: {error}; it is left out", file=sys.stderr)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
                 print(f"note: {path} is damaged and left out ({type(error).__name__}: {error})", file=sys.stderr)
     if not experiments:
         raise TinvError(f"no finished run in {', '.join(looked_at)}; run tinv fit first")
     return {name: _cells(runs) for name, runs in sorted(experiments.items())}
+
+
+def printable(value: Any) -> Any:
+    """Returns JSON without characters that a terminal or a file cannot take: control characters, surrogates."""
+    if isinstance(value, str):
+        text = value.encode("utf-8", "replace").decode()
+        return "".join(c if c.isprintable() else " " for c in text)
+    if isinstance(value, list):
+        return [printable(item) for item in value]
+    if isinstance(value, dict):
+        return {printable(key): printable(item) for key, item in value.items()}
+    return value
+
+
+def _measured(path: Path, metrics: dict[str, Any]) -> dict[str, float]:
+    """Returns the metrics that are numbers; the others are named and left out."""
+    values = {str(key): float(value) for key, value in metrics.items()}
+    # not so for NaN either
+    usable = {key: value for key, value in values.items() if abs(value) <= LARGEST}
+    if len(usable) < len(values):
+        names = ", ".join(f"{key} {values[key]:g}" for key in values if key not in usable)
+        print(f"note: {path}: {names} left out, not finite", file=sys.stderr)
+    return usable
+
+
+def _published_checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a configuration that names a published table that exists, or none."""
+    name = config.get("published")
+    if name is None or (isinstance(name, str) and name in tables()):
+        return config
+    print(f"note: {path}: there is no published table {name!r}; its numbers are shown alone", file=sys.stderr)
+    return {**config, "published": None}
 
 
 def _run(path: Path, results: dict[str, Any]) -> Run:
@@ -159,15 +206,16 @@ def _run(path: Path, results: dict[str, Any]) -> Run:
         path=path.parent,
         status=status,
         seed=results["seed"],
-        metrics={str(key): float(value) for key, value in results["metrics"].items()},
-        config=dict(results["config"]),
+        metrics=_measured(path, results["metrics"]),
+        config=_published_checked(path, dict(results["config"])),
         error=str(results.get("error", "")),
         duration_s=results.get("duration_s"),
+        partial=tuple(str(note["layer"]) for note in results.get("partial", [])),
     )
 
 
 def _cells(runs: list[Run]) -> list[Cell]:
-    flat = [{k: v for k, v in flatten(run.config) if k.partition(".")[0] not in NOT_COMPARED} for run in runs]
+    flat = [{key: value for key, value in flatten(run.config) if is_identity(key)} for run in runs]
     common = _common(runs, flat)
     # the configuration of a run that failed early lacks its defaults
     flat = [c if run.status == "finished" else _completed(c, common) for run, c in zip(runs, flat, strict=True)]
@@ -178,11 +226,24 @@ def _cells(runs: list[Run]) -> list[Cell]:
     for run, config in sorted(zip(runs, flat, strict=True), key=lambda pair: _seed_order(pair[0].seed)):
         setting = {key: config.get(key, ABSENT) for key in varying}
         cells.setdefault(repr(setting), Cell(setting)).runs.append(run)
+    _name_precisions(runs, cells.values())
     found = [*cells.values(), *_missing(list(cells.values()))]
     seeds = max(len(cell.runs) for cell in found)
     for cell in found:
         cell.seeds = seeds
     return sorted(found, key=lambda cell: tuple(order(value) for value in cell.setting.values()))
+
+
+def _name_precisions(runs: Sequence[Run], cells: Iterable[Cell]) -> None:
+    """Notes each cell's precision where runs differ in it: it changes numbers a little and makes no cell."""
+
+    def precisions(some: Iterable[Run]) -> tuple[str, ...]:
+        found = (dict(flatten(run.config)).get(PRECISION) for run in some if run.status == "finished")
+        return tuple(sorted({str(precision) for precision in found if precision is not None}))
+
+    if len(precisions(runs)) > 1:
+        for cell in cells:
+            cell.precisions = precisions(cell.runs)
 
 
 def _common(runs: Sequence[Run], flat: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,13 +65,18 @@ def report(words: Sequence[str]) -> int:
     stream = sys.stdout if args.format == "table" else sys.stderr
     for name, cells in experiments.items():
         for kind, figure in pictures(cells, name).items():
-            path = folder / f"{name}{f'_{kind}' if kind else ''}.png"
+            path = folder / f"{_file_name(name)}{f'_{kind}' if kind else ''}.png"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 print(f"picture: {save(figure, path)}", file=stream)
             except OSError as error:
                 raise _unwritable(path, error) from error
     return 0
+
+
+def _file_name(name: str) -> str:
+    """Returns an experiment's name as the beginning of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:100] or "experiment"
 
 
 def _title(name: str, cells: Sequence[Cell]) -> str:

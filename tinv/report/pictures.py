@@ -27,15 +27,19 @@ TITLES = {
 
 def pictures(cells: Sequence[Cell], title: str) -> dict[str, Figure]:
     """Returns every picture that these cells can be drawn as, by the word that ends its file's name."""
+    import matplotlib
+
     done = [cell for cell in cells if cell.finished]
     if not done:
         return {}
-    drawn = {
-        "": accuracy_bars(done, title) or grid_maps(done, title),
-        "tradeoff": trade_off(done, title),
-        "curves": curves(done, title),
-        "training": training_curves(done, title),
-    }
+    # a dollar sign in a name is no formula
+    with matplotlib.rc_context({"text.parse_math": False}):
+        drawn = {
+            "": accuracy_bars(done, title) or grid_maps(done, title),
+            "tradeoff": trade_off(done, title),
+            "curves": curves(done, title),
+            "training": training_curves(done, title),
+        }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 

@@ -158,10 +158,12 @@ def print_cells(title: str, cells: Sequence[Cell]) -> None:
     if head[-1] == "note":
         # in lines of their own below, where there is room
         head, lines = head[:-1], [line[:-1] for line in lines]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in head:
         right = name in NUMBERS
-        table.add_column(name, justify="right" if right else "left", no_wrap=name in COLUMNS[:6], overflow="fold")
+        table.add_column(
+            escape(name), justify="right" if right else "left", no_wrap=name in COLUMNS[:6], overflow="fold"
+        )
     for line in lines:
         table.add_row(*map(escape, line))
     # a file or another program has room; rich would take it for 80 columns

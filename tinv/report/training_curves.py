@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinv.errors import TinvError
+from tinv.files import read_text
 from tinv.report.collect import Cell, order
 
 if TYPE_CHECKING:
@@ -75,10 +77,9 @@ def training_curves(cells: Sequence[Cell], title: str) -> Figure | None:
 def read_metrics(folder: Path) -> dict[str, list[float]]:
     """Returns the columns of a run's `metrics.csv`; what is not there is nan, without a readable table nothing."""
     try:
-        with (folder / "metrics.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(read_text(folder / "metrics.csv").splitlines()))
         return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]} if rows else {}
-    except (OSError, ValueError, TypeError):
+    except (TinvError, ValueError, TypeError):
         return {}
 
 

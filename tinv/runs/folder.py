@@ -16,14 +16,12 @@ from typing import Any, TextIO
 import yaml
 
 from tinv.errors import TinvError
+from tinv.identity import may_change_numbers, without_location
 from tinv.nested import flatten
 from tinv.runs.options import read_yaml
 
 RUN_DIR_VARIABLE = "TINV_RUN_DIR"
 """Tells the other processes of a distributed run, which parse the same command line, where the first one writes."""
-
-PLACE_KEYS = ("run_dir", "runs", "ckpt_path", "config", "untrained", "wandb")
-"""Keys that say where a run is kept or begun, not what it is."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -31,11 +29,6 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
-
-
-def identity(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns a configuration without the keys that only say where the run is kept."""
-    return {key: value for key, value in config.items() if key not in PLACE_KEYS}
 
 
 class RunFolder:
@@ -195,7 +188,7 @@ def unfinished_folder(config: dict[str, Any]) -> RunFolder:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], within: tuple[str, ...] = ()) -> list[str]:
-    """Returns the dotted keys whose values differ between two configurations, those of place left out.
+    """Returns the dotted keys whose values differ between two configurations and may change its numbers.
 
     Args:
         old: a configuration.
@@ -203,11 +196,13 @@ def differences(old: dict[str, Any], new: dict[str, Any], within: tuple[str, ...
         within: compares only these top-level keys; empty for all.
     """
     # through JSON, so that a tuple and the list that YAML makes of it are the same
-    sides = [dict(flatten(json.loads(json.dumps(identity(config))))) for config in (old, new)]
+    sides = [dict(flatten(json.loads(json.dumps(without_location(config))))) for config in (old, new)]
     keys = sorted(sides[0].keys() | sides[1].keys())
     missing = object()
     return [
         key
         for key in keys
-        if sides[0].get(key, missing) != sides[1].get(key, missing) and (not within or key.partition(".")[0] in within)
+        if sides[0].get(key, missing) != sides[1].get(key, missing)
+        and (not within or key.partition(".")[0] in within)
+        and may_change_numbers(key)
     ]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tinv.errors import TinvError, unknown
-from tinv.runs.folder import PLACE_KEYS, RunFolder
+from tinv.identity import LOCATION_KEYS
+from tinv.runs.folder import RunFolder
 from tinv.sweeps.sweepfile import Sweep, base_settings, option_words, override
 
 PROGRAM = (sys.executable, "-m", "tinv", "fit")
@@ -82,7 +83,7 @@ class CellFactory:
             override(flat, key, value)
         for key, value in self.overrides.items():
             override(flat, key, value)
-        own = {key: value for key, value in flat.items() if key.partition(".")[0] not in PLACE_KEYS}
+        own = {key: value for key, value in flat.items() if key.partition(".")[0] not in LOCATION_KEYS}
         digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:12]
         words = (*self.words, *option_words(settings), *self.extra)
         return Cell(digest, f"{_slug(settings)}-{digest}", settings, words, flat)
