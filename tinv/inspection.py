@@ -10,6 +10,7 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from tinv import yaml_files
 from tinv.errors import TinvError
 from tinv.policies.arguments import add_policy_options, policies_of
 
@@ -92,12 +93,10 @@ def _input_size(args: argparse.Namespace) -> tuple[int, ...]:
 
 
 def _key_value(pair: str) -> tuple[str, Any]:
-    import yaml
-
     key, equals, value = pair.partition("=")
     if not equals:
         raise TinvError(f"--backbone-args {pair!r}: write KEY=VALUE")
-    return key, yaml.safe_load(value)
+    return key, yaml_files.parse(value)
 
 
 def _print(

@@ -286,7 +286,7 @@ class Maker:
             Call("roll", lambda x: x.roll((2, 3), (2, 3))),
             Call("flip", lambda x: x.flip(3)),
             Call("einsum", lambda x: torch.einsum("nchw,kc->nkhw", x, mix.to(x))),
-            Call("matmul", lambda x: (mix.to(x) @ x.flatten(2)).view(x.shape)),
+            Call("matmul", lambda x: (mix.to(x) @ x.flatten(2)).reshape(x.shape)),
             Call("square", lambda x: x.square()),
             Call("softmax", lambda x: x.softmax(1)),
             Call("centred", lambda x: x - x.mean((2, 3), keepdim=True)),
@@ -350,7 +350,7 @@ class Maker:
             "max": nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()),
             "mean": Call("mean", lambda x: x.mean((2, 3))),
             "flat mean": Call("flat mean", lambda x: x.flatten(2).mean(-1)),
-            "view max": Call("view max", lambda x: x.view(x.shape[0], x.shape[1], -1).max(2)[0]),
+            "view max": Call("view max", lambda x: x.reshape(x.shape[0], x.shape[1], -1).max(2)[0]),
             "gem": Call(
                 "gem", lambda x: F.avg_pool2d(x.clamp(min=1e-3).pow(3), (x.size(-2), x.size(-1))).pow(1 / 3).flatten(1)
             ),
@@ -394,7 +394,7 @@ class Maker:
 
 def _space_to_depth(x: Tensor) -> Tensor:
     n, c, h, w = x.shape
-    x = x.view(n, c, h // 2, 2, w // 2, 2)
+    x = x.reshape(n, c, h // 2, 2, w // 2, 2)
     return x.permute(0, 1, 3, 5, 2, 4).reshape(n, c * 4, h // 2, w // 2)
 
 

@@ -174,3 +174,38 @@ def test_options_that_do_not_go_together_are_refused(capsys):
     ):
         assert main(["sweep", *words]) == 2, words
         assert message in capsys.readouterr().err
+
+
+def test_numbers_in_scientific_notation_are_numbers_and_early_terminate_is_said():
+    from tinv.sweeps.sweepfile import read_sweep
+
+    Path("sweep.yaml").write_text(
+        'command: [tinv, fit, --config, configs/digits_grid.yaml, "${args}"]\nmethod: random\nrun_cap: 3\n'
+        "early_terminate: {type: hyperband, min_iter: 3}\nparameters:\n"
+        "  model.init_args.optimizer.init_args.lr: {distribution: log_uniform_values, min: 1e-5, max: 1e-1}\n"
+    )
+    sweep = read_sweep(Path("sweep.yaml"))
+    found = sweep.parameters["model.init_args.optimizer.init_args.lr"]
+    assert (found.low, found.high, sweep.early_terminate) == (1e-5, 1e-1, True)
+
+
+def test_giant_grids_are_counted_and_refused():
+    from tinv.errors import TinvError
+    from tinv.sweeps.sweepfile import read_sweep
+
+    Path("sweep.yaml").write_text(
+        'command: [tinv, fit, --config, configs/digits_grid.yaml, "${args}"]\nmethod: grid\n'
+        "parameters:\n  seed_everything: {min: 0, max: 1000000000000}\n"
+    )
+    with pytest.raises(TinvError, match="the grid has 1000000000001 cells, more than 100000"):
+        read_sweep(Path("sweep.yaml"))
+
+
+def test_off_is_a_value_of_wandb():
+    from tinv.sweeps.sweepfile import read_sweep
+
+    Path("sweep.yaml").write_text(
+        'command: [tinv, fit, --config, configs/digits_grid.yaml, "${args}"]\nmethod: grid\n'
+        "parameters:\n  wandb: {value: off}\n  seed_everything: {values: [1, 2]}\n"
+    )
+    assert read_sweep(Path("sweep.yaml")).parameters["wandb"].values == ("off",)

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 import yaml
@@ -21,8 +21,9 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from tinv import yaml_files
 from tinv.errors import TinvError, nearest, unknown
-from tinv.nested import lay_over
+from tinv.nested import flatten, lay_over
 from tinv.runs.callbacks import ProgressLines
 from tinv.runs.options import TOP_LEVEL, find_config, option_pairs, read_yaml
 from tinv.runs.wandb_run import WandbMode, wandb_logger
@@ -114,8 +115,10 @@ class Configuration(LightningCLI):
                 self.config = parser.parse_args(args)
             except (ArgumentError, ValueError, TypeError) as error:
                 raise TinvError(short_message(str(error))) from error
+        # the parser writes YAML 1.1, in which 1e5 is a string
         self.values: dict[str, Any] = yaml.safe_load(parser.dump(self.config, skip_unset=False, skip_validation=True))
         self.values.pop("config", None)
+        check_values(self.values)
 
     def instantiate_classes(self) -> None:
         """Builds data and task; the trainer is built by `make_trainer`, when the run's folder is known."""
@@ -164,9 +167,65 @@ def _merged(args: Sequence[str]) -> list[str]:
         if name == "config" and value:
             merged = lay_over(merged, read_yaml(find_config(value)))
             skipped |= {position} if "=" in words[position] else {position, position + 1}
+    for section in SECTIONS:
+        if section in merged and merged[section] is None:
+            raise TinvError(f"{section}: is null; give its keys, or leave it out")
     rest = [word for position, word in enumerate(words) if position not in skipped]
     # the parser takes a configuration's text in the place of its file name
-    return ["--config", yaml.safe_dump(merged, sort_keys=False), *rest] if merged else rest
+    return ["--config", yaml_files.dump(merged), *rest] if merged else rest
+
+
+SECTIONS = ("model", "data", "trainer", "checkpoint")
+"""Keys that hold others."""
+
+SEEDS = 2**32
+"""Seeds are integers below this, as numpy takes them."""
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Checks what no type says of a value.
+
+    Raises:
+        TinvError: for a seed out of range, and for an empty path or name, naming the key.
+    """
+    for key, value in flatten(values):
+        last = key.rpartition(".")[2]
+        is_seed = last in ("seed", "seed_everything") or last.endswith("_seed")
+        if is_seed and isinstance(value, int) and not isinstance(value, bool) and not 0 <= value < SEEDS:
+            raise TinvError(f"{key}: a seed is an integer from 0 to {SEEDS - 1}, not {value}")
+        if value == "" and key in ("ckpt_path", "run_dir", "runs", "experiment", "data.init_args.root"):
+            raise TinvError(f"{key}: is empty; give it a value or leave it out")
+    for section in ("model", "data"):
+        check_nulls(values.get(section), section)
+
+
+def check_nulls(value: Any, key: str) -> None:
+    """Checks that null is given only where a class takes it, in a class of a configuration and those inside of it.
+
+    Raises:
+        TinvError: naming the key.
+    """
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            check_nulls(item, f"{key}[{number}]")
+    if not isinstance(value, dict):
+        return
+    given = value.get("init_args")
+    if "class_path" not in value or not isinstance(given, dict):
+        for name, item in value.items():
+            check_nulls(item, f"{key}.{name}")
+        return
+    module, _, name = str(value["class_path"]).rpartition(".")
+    try:
+        made: Any = getattr(importlib.import_module(module), name)
+        hints = get_type_hints(getattr(made, "__init__") if isinstance(made, type) else made)  # noqa: B009
+    except (ImportError, AttributeError, NameError, TypeError, ValueError):
+        hints = {}
+    for name, item in given.items():
+        hint = hints.get(name, Any)
+        if item is None and hint is not Any and hint is not None and type(None) not in get_args(hint):
+            raise TinvError(f"{key}.init_args.{name}: is null, which it cannot be; leave it out for its default")
+        check_nulls(item, f"{key}.init_args.{name}")
 
 
 def short_message(message: str) -> str:

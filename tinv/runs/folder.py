@@ -13,8 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
-
+from tinv import yaml_files
 from tinv.errors import TinvError
 from tinv.identity import may_change_numbers, without_location
 from tinv.nested import flatten
@@ -82,7 +81,7 @@ class RunFolder:
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Writes `config.yaml`, the configuration with every default filled in."""
-        write_atomically(self.config, yaml.safe_dump(config, sort_keys=False, width=120))
+        write_atomically(self.config, yaml_files.dump(config, width=120))
 
     def load_config(self) -> dict[str, Any]:
         """Reads `config.yaml`."""

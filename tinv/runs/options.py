@@ -13,8 +13,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from tinv import yaml_files
 from tinv.errors import TinvError, nearest, unknown
 from tinv.nested import flatten, lay_over
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
@@ -103,17 +102,7 @@ def sweep_files() -> list[Path]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping, or raises TinvError with the line and column of what is wrong."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise TinvError(f"{path}{at}: not valid YAML ({getattr(error, 'problem', error)})") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise TinvError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise TinvError(f"{path}: holds no `key: value` lines")
-    return content
+    return yaml_files.read_mapping(path)
 
 
 def option_pairs(args: list[str]) -> Iterator[tuple[str, str | None, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -42,8 +43,12 @@ def wandb_logger(mode: WandbMode, config: dict[str, Any], folder: Path) -> Any:
 
 def earlier_id(folder: Path) -> str | None:
     """Returns the id of the W&B run that a run folder already belongs to, None for a new one."""
-    runs = sorted((folder / "wandb").glob("*run-*-*"))
-    return runs[-1].name.rpartition("-")[2] if runs else None
+    # run-DATE_TIME-ID or offline-run-DATE_TIME-ID; an id may have hyphens of its own
+    named = (
+        re.fullmatch(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)", path.name) for path in (folder / "wandb").glob("*run-*")
+    )
+    found = sorted(match.groups() for match in named if match is not None)
+    return found[-1][1] if found else None
 
 
 def end_wandb(ok: bool) -> None:

@@ -49,6 +49,11 @@ def sweep(words: Sequence[str], program: Sequence[str] = PROGRAM) -> int:
     if args.jobs < 1:
         raise TinvError(f"--jobs must be at least 1, not {args.jobs}")
     plan = read_sweep(args.file)
+    if plan.early_terminate:
+        print(
+            f"note: {plan.path}: early_terminate works under W&B agents alone; here every cell runs to its end",
+            file=sys.stderr,
+        )
     options.check([*plan.words, *extra])
     for name, _, _ in options.option_pairs(extra):
         if name in ("run_dir", "runs", "ckpt_path"):

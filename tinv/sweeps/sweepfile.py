@@ -11,6 +11,7 @@ from typing import Any, Literal, cast, get_args
 
 import yaml
 
+from tinv import yaml_files
 from tinv.errors import TinvError, nearest, unknown
 from tinv.nested import flatten, lay_over
 from tinv.runs import options
@@ -79,6 +80,7 @@ class Sweep:
         metric: the metric that `bayes` looks at, and whether it is made small or large.
         count: how many cells `random` and `bayes` run (`run_cap`).
         seed: of the choice of cells by `random` and `bayes`.
+        early_terminate: whether W&B agents are to end poor cells early, which `tinv sweep` does not.
     """
 
     path: Path
@@ -90,6 +92,7 @@ class Sweep:
     metric: tuple[str, Literal["minimize", "maximize"]] | None = None
     count: int | None = None
     seed: int = 0
+    early_terminate: bool = False
 
     def excluded(self, settings: Mapping[str, Any]) -> str | None:
         """Returns why a cell is impossible, None if it is not."""
@@ -104,7 +107,7 @@ class Sweep:
     @property
     def size(self) -> int:
         """The number of cells of a grid, excluded ones among them."""
-        return prod(len(_all_values(key, p)) for key, p in self.parameters.items())
+        return prod(_count(key, p) for key, p in self.parameters.items())
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -130,6 +133,11 @@ def _sweep(path: Path, content: dict[str, Any]) -> Sweep:
     for key in content:
         if key not in (*WANDB_KEYS, *OWN_KEYS):
             raise unknown("key", key, (*WANDB_KEYS, *OWN_KEYS))
+    if isinstance(parameters := content.get("parameters"), dict) and isinstance(parameters.get("wandb"), dict):
+        # YAML reads off as false
+        off = {key: [_named(v) for v in value] if isinstance(value, list) else _named(value)
+               for key, value in parameters["wandb"].items()}  # fmt: skip
+        content = {**content, "parameters": {**parameters, "wandb": off}}
     method = content.get("method")
     if method not in get_args(Method):
         raise unknown("method", method, get_args(Method))
@@ -158,10 +166,22 @@ def _sweep(path: Path, content: dict[str, Any]) -> Sweep:
         exclude=tuple(_exclusion(rule, read) for rule in content.get("exclude") or ()),
         metric=(metric["name"], goal) if metric else None,
         count=count,
-        seed=int(content.get("seed", 0)),
+        seed=_seed(content.get("seed", 0)),
+        early_terminate=content.get("early_terminate") is not None,
     )
     _check_keys(sweep)
+    _check_size(sweep)
     return sweep
+
+
+def _named(value: Any) -> Any:
+    return "off" if value is False else value
+
+
+def _seed(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
+        raise TinvError(f"seed: {value!r} is no integer from 0 to {2**32 - 1}")
+    return value
 
 
 def _words(command: Any) -> tuple[str, ...]:
@@ -249,11 +269,29 @@ def _check_keys(sweep: Sweep) -> None:
                 raise TinvError(f"parameters.{key}: {error}") from error
 
 
-def _all_values(key: str, parameter: Choice | Range) -> tuple[Any, ...]:
+MOST_CELLS = 100_000
+"""A grid of more cells is a mistake; each is a training."""
+
+
+def _count(key: str, parameter: Choice | Range) -> int:
+    """Returns how many values a key takes, without a list of them."""
+    values = _all_values(key, parameter)
+    # len() of a range is at most what an index can be
+    return max(0, -(-(values.stop - values.start) // values.step)) if isinstance(values, range) else len(values)
+
+
+def _check_size(sweep: Sweep) -> None:
+    """Raises TinvError for a grid with more cells than anyone trains."""
+    if sweep.method == "grid" and sweep.size > MOST_CELLS:
+        counts = ", ".join(f"{key} {_count(key, p)}" for key, p in sweep.parameters.items())
+        raise TinvError(f"the grid has {sweep.size} cells, more than {MOST_CELLS} ({counts}); vary less, or use random")
+
+
+def _all_values(key: str, parameter: Choice | Range) -> Sequence[Any]:
     if isinstance(parameter, Choice):
         return parameter.values
     if parameter.whole and not parameter.log:
-        return tuple(range(int(parameter.low), int(parameter.high) + 1, int(parameter.step or 1)))
+        return range(int(parameter.low), int(parameter.high) + 1, int(parameter.step or 1))
     raise TinvError(f"parameters.{key}: a grid needs `values`; for a range use method random or bayes")
 
 
@@ -261,7 +299,7 @@ def written(value: Any) -> str:
     """Returns a value as an option of the command line takes it."""
     if isinstance(value, str):
         return value
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
+    return yaml_files.dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
 
 
 def option_words(settings: Mapping[str, Any]) -> list[str]:
@@ -304,7 +342,7 @@ _READ: dict[str, Any] = {}
 def _read_value(text: str) -> Any:
     if text not in _READ:
         try:
-            _READ[text] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            _READ[text] = yaml_files.parse(text)
+        except (yaml.YAMLError, ValueError, TinvError):
             _READ[text] = text
     return _READ[text]
