@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 
@@ -46,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except TinvError as error:
         if debug:
             traceback.print_exc()
-        print(f"tinv: error: {' '.join(str(error).split())}", file=sys.stderr)
+        _say_error(error)
         return 2
     except KeyboardInterrupt:
         print("tinv: stopped", file=sys.stderr)
@@ -55,6 +56,19 @@ def main(args: Sequence[str] | None = None) -> int:
         # the reader of our output, such as `head`, has gone; keep the interpreter from saying so again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _say_error(error: TinvError) -> None:
+    """Prints an error on one line; of several processes that found the same one, the first does."""
+    from tinv.runs.ranks import rank
+
+    connected = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
+    if rank() and connected:
+        # the first process, if it found the same, says so and ends this one
+        time.sleep(5)
+    if rank() == 0 or connected:
+        where = f"process {rank()}: " if rank() else ""
+        print(f"tinv: error: {where}{' '.join(str(error).split())}", file=sys.stderr)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -276,9 +276,19 @@ class StopTogether(Callback):
 
 
 def stopped_by(name: str, folder: RunFolder) -> str:
-    """Returns the line that says how to go on with a stopped run."""
-    hint = f"; go on with: --run_dir {folder.path} --ckpt_path last" if folder.last.exists() else ""
-    return f"tinv: stopped by {name}{hint}"
+    """Returns the line that says how to resume a stopped run."""
+    return f"tinv: stopped by {name}{resume_hint(folder)}"
+
+
+def resume_hint(folder: RunFolder) -> str:
+    """Returns how to resume a run; empty where there is no checkpoint yet."""
+    return f"; go on with: --run_dir {folder.path} --ckpt_path last" if folder.last.exists() else ""
+
+
+def end_processes(trainer: Trainer) -> None:
+    """Ends the other processes of a distributed run, which would wait for this one without end."""
+    for process in getattr(trainer.strategy.launcher, "procs", []):
+        process.terminate()
 
 
 def load_weights(model: LightningModule, path: Path) -> dict[str, Any]:

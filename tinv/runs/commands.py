@@ -28,12 +28,17 @@ from tinv.runs.callbacks import (
     SeedEachEpoch,
     StopOnNaN,
     StopTogether,
+    end_processes,
     load_weights,
+    resume_hint,
     stopped_by,
 )
+from tinv.runs.checkpoints import FULL, disk_message
+from tinv.runs.checks import CheckSets
 from tinv.runs.configuration import Configuration
 from tinv.runs.folder import RunFolder, differences, new_folder, unfinished_folder
 from tinv.runs.options import option_pairs
+from tinv.runs.ranks import rank
 from tinv.runs.wandb_run import end_wandb
 
 
@@ -61,7 +66,15 @@ def fit(configuration: Configuration) -> int:
     last = LastCheckpoint(folder)
     best = BestCheckpoint(folder, values["checkpoint"]["monitor"], values["checkpoint"]["mode"])
     seeding = SeedEachEpoch(int(values["seed_everything"]))
-    callbacks: list[Callback] = [StopTogether(folder), RefuseWrongGradients(), StopOnNaN(folder), seeding, last, best]
+    callbacks: list[Callback] = [
+        CheckSets(),
+        StopTogether(folder),
+        RefuseWrongGradients(),
+        StopOnNaN(folder),
+        seeding,
+        last,
+        best,
+    ]
     trainer = configuration.make_trainer(callbacks, folder.path)
     model, data = configuration.model, configuration.datamodule
     ok = False
@@ -73,7 +86,7 @@ def fit(configuration: Configuration) -> int:
                 shutil.rmtree(folder.path)
             print("a fast_dev_run keeps nothing and reports no numbers")
             return 0
-        if not folder.best.exists():
+        if not folder.best.exists() and trainer.is_global_zero:
             print("note: no best checkpoint, since nothing was validated; the last weights are tested", file=sys.stderr)
         load_weights(model, folder.best if folder.best.exists() else folder.last)
         trainer.test(model, datamodule=data, verbose=False)
@@ -82,16 +95,40 @@ def fit(configuration: Configuration) -> int:
         ok = True
     except SystemExit:
         return _stopped(trainer, folder)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"tinv: error: {disk_message(error, folder)}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if trainer.world_size < 2 or not any(word in str(error) for word in LOST_CONNECTION):
+            raise
+        if trainer.is_global_zero:
+            hint = resume_hint(folder)
+            print(f"tinv: error: another process of this run failed; see what it said{hint}", file=sys.stderr)
+        return 1
     except TinvError:
-        if not begun and not folder.checkpoints.exists():
+        if not begun and not folder.checkpoints.exists() and not rank():
             shutil.rmtree(folder.path)  # nothing was run: leave nothing behind
         raise
     finally:
+        if not ok:
+            end_processes(trainer)
         end_wandb(ok)
         folder.release()
     if trainer.is_global_zero:
         print_results(_metrics(trainer), published, str(folder.path))
     return 0
+
+
+LOST_CONNECTION = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "remote process exited",
+)
+"""In what torch says where another process of a distributed run is gone."""
 
 
 def evaluate(command: str, configuration: Configuration) -> int:

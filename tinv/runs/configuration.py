@@ -20,12 +20,15 @@ from jsonargparse import ArgumentError
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import CheckpointIO
 
 from tinv import yaml_files
 from tinv.errors import TinvError, nearest, unknown
 from tinv.nested import flatten, lay_over
 from tinv.runs.callbacks import ProgressLines
+from tinv.runs.checkpoints import AtomicCheckpoints
 from tinv.runs.options import TOP_LEVEL, find_config, option_pairs, read_yaml
+from tinv.runs.ranks import trainer_options
 from tinv.runs.wandb_run import WandbMode, wandb_logger
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -149,7 +152,10 @@ class Configuration(LightningCLI):
         if (logger := wandb_logger(self.values["wandb"], self.values, folder)) is not None:
             options["logger"] = [logger, *(_as_list(options["logger"]) if options["logger"] is not False else [])]
         options["default_root_dir"] = options.get("default_root_dir") or str(folder)
-        trainer = Trainer(**options)
+        plugins = _as_list(options.get("plugins"))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            options["plugins"] = [*plugins, AtomicCheckpoints()]
+        trainer = Trainer(**trainer_options(options))
         # `deterministic` would also fill every new tensor, which guards against a fault we do not have, at a cost
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         return trainer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from tinv.errors import TinvError
 from tinv.identity import may_change_numbers, without_location
 from tinv.nested import flatten
 from tinv.runs.options import read_yaml
+from tinv.runs.ranks import agreed, rank, ranks
 
 RUN_DIR_VARIABLE = "TINV_RUN_DIR"
 """Tells the other processes of a distributed run, which parse the same command line, where the first one writes."""
@@ -25,9 +27,22 @@ RUN_DIR_VARIABLE = "TINV_RUN_DIR"
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file under a temporary name and renames it, so that no reader ever sees half of it."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Writes bytes under a temporary name beside, waits for the disk, and renames: the old file stays until then."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 class RunFolder:
@@ -58,7 +73,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if int(os.environ.get("LOCAL_RANK", 0)):
+            if rank():
                 return  # the first process of a distributed run holds it for all
             self._lock = (self.path / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,7 +95,9 @@ class RunFolder:
             self._lock = None
 
     def save_config(self, config: dict[str, Any]) -> None:
-        """Writes `config.yaml`, the configuration with every default filled in."""
+        """Writes `config.yaml`, the configuration with every default filled in; one process does."""
+        if rank():
+            return
         write_atomically(self.config, yaml_files.dump(config, width=120))
 
     def load_config(self) -> dict[str, Any]:
@@ -136,8 +153,14 @@ def new_folder(command: str, config: dict[str, Any]) -> RunFolder:
         TinvError: if the folder already holds a run.
     """
     shared = os.environ.get(RUN_DIR_VARIABLE)
-    if shared and int(os.environ.get("LOCAL_RANK", 0)):
+    if shared and rank() and ranks() < 2:
         return RunFolder(Path(shared))
+    folder = RunFolder(Path(agreed("run_dir", lambda: str(_new_folder(command, config).path))))
+    os.environ[RUN_DIR_VARIABLE] = str(folder.path)
+    return folder
+
+
+def _new_folder(command: str, config: dict[str, Any]) -> RunFolder:
     if config["run_dir"]:
         folder = RunFolder(Path(config["run_dir"]))
         if folder.results.exists():
@@ -151,7 +174,6 @@ def new_folder(command: str, config: dict[str, Any]) -> RunFolder:
         name = f"{datetime.now():%Y%m%d-%H%M%S}-seed{config['seed_everything']}-{secrets.token_hex(2)}"
         name = name if command == "fit" else f"{command}-{name}"
         folder = RunFolder(Path(config["runs"]) / config["experiment"] / name)
-    os.environ[RUN_DIR_VARIABLE] = str(folder.path)
     return folder
 
 
@@ -161,6 +183,15 @@ def unfinished_folder(config: dict[str, Any]) -> RunFolder:
     Raises:
         TinvError: if there is none, or it was configured differently (which keys is said).
     """
+    shared = os.environ.get(RUN_DIR_VARIABLE)
+    if shared and rank() and ranks() < 2:
+        return RunFolder(Path(shared))
+    folder = RunFolder(Path(agreed("run_dir", lambda: str(_unfinished_folder(config).path))))
+    os.environ[RUN_DIR_VARIABLE] = str(folder.path)
+    return folder
+
+
+def _unfinished_folder(config: dict[str, Any]) -> RunFolder:
     if config["run_dir"]:
         folder = RunFolder(Path(config["run_dir"]))
         if folder.results.exists():
@@ -172,14 +203,12 @@ def unfinished_folder(config: dict[str, Any]) -> RunFolder:
                 f"{folder.path} was begun with another configuration ({', '.join(differing)}); give the same one, or "
                 "leave out --ckpt_path for a new run"
             )
-        os.environ[RUN_DIR_VARIABLE] = str(folder.path)
         return folder
     parent = Path(config["runs"]) / config["experiment"]
     candidates = sorted(parent.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
     for last in candidates:
         folder = RunFolder(last.parent.parent)
         if not folder.results.exists() and folder.config.exists() and not differences(folder.load_config(), config):
-            os.environ[RUN_DIR_VARIABLE] = str(folder.path)
             return folder
     raise TinvError(
         f"no stopped run of this configuration in {parent}; name its folder with --run_dir, or leave out --ckpt_path"
