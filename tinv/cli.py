@@ -5,7 +5,6 @@ Nothing here imports torch before the options have been checked.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import traceback
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 
 from tinv import __version__
 from tinv.errors import TinvError, unknown
+from tinv.outputs import DISK_FULL, close_stdout, drop_stdout, open_outputs
 
 RUN_COMMANDS = {
     "fit": "train, then test the best checkpoint",
@@ -33,17 +33,21 @@ OTHER_COMMANDS = {
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code.
 
-    0: done. 1: an unexpected error. 2: something in the input has to be mended, said in one line. 130, 143: stopped by
-    Ctrl-C or SIGTERM.
+    0: done. 1: an unexpected error. 2: something in the input has to be corrected, said in one line. 130, 143: stopped
+    by Ctrl-C or SIGTERM.
 
     Args:
         args: words after `tinv`; None takes the process's own.
     """
+    if args is None:
+        open_outputs()
     words = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        close_stdout()
+        return code
     except TinvError as error:
         if debug:
             traceback.print_exc()
@@ -53,8 +57,14 @@ def main(args: Sequence[str] | None = None) -> int:
         print("tinv: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # the reader of our output, such as `head`, has gone; keep the interpreter from saying so again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # the reader of our output, such as `head`, has gone
+        drop_stdout()
+        return 1
+    except OSError as error:
+        if debug or error.errno not in DISK_FULL:
+            raise
+        where = f" to {error.filename}" if error.filename else ""
+        print(f"tinv: error: cannot write{where} ({error.strerror}); free some space", file=sys.stderr)
         return 1
 
 

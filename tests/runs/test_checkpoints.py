@@ -1,4 +1,4 @@
-"""A disk that takes no more: the last checkpoint stays whole, one line says how to resume, and the run can be resumed."""
+"""A full disk: the last checkpoint stays whole, one line says how to resume, and the run can be resumed."""
 
 import errno
 import os

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,6 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from tinv.runs.folder import RunFolder, write_bytes_atomically
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
-"""Errors of a disk that takes no more."""
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from tinv.errors import TinvError
+from tinv.outputs import DISK_FULL
 from tinv.report.published import published_for
 from tinv.report.tables import print_results
 from tinv.runs.callbacks import (
@@ -33,7 +34,7 @@ from tinv.runs.callbacks import (
     resume_hint,
     stopped_by,
 )
-from tinv.runs.checkpoints import FULL, disk_message
+from tinv.runs.checkpoints import disk_message
 from tinv.runs.checks import CheckSets
 from tinv.runs.configuration import Configuration
 from tinv.runs.folder import RunFolder, differences, new_folder, unfinished_folder
@@ -96,7 +97,7 @@ def fit(configuration: Configuration) -> int:
     except SystemExit:
         return _stopped(trainer, folder)
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         print(f"tinv: error: {disk_message(error, folder)}", file=sys.stderr)
         return 1
