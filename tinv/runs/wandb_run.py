@@ -26,10 +26,10 @@ def wandb_logger(mode: WandbMode, config: dict[str, Any], folder: Path) -> Any:
     under_agent = "WANDB_SWEEP_ID" in os.environ
     if mode == "off" or (mode == "auto" and not under_agent):
         return None
-    from lightning.pytorch.loggers import WandbLogger
+    from tinv.runs.lasting_logger import LastingWandbLogger
 
     options: dict[str, Any] = {"mode": "offline"} if mode == "offline" else {}
-    return WandbLogger(
+    return LastingWandbLogger(
         name=f"{config['experiment']}/{folder.name}",
         # an agent gives the run's id, and the project of the sweep
         id=None if under_agent else earlier_id(folder),
@@ -53,6 +53,7 @@ def earlier_id(folder: Path) -> str | None:
 
 def end_wandb(ok: bool) -> None:
     """Ends the W&B run of this process, if there is one, so that its summary is complete."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=0 if ok else 1)
+    if "wandb" in sys.modules:
+        from tinv.runs.lasting_logger import end_run
+
+        end_run(ok)
