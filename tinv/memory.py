@@ -1,8 +1,11 @@
-"""What is done with memory that was freed."""
+"""How much memory there is, and what is done with what was freed."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of mallopt, as malloc.h numbers them."""
@@ -20,3 +23,11 @@ def keep_freed_memory() -> None:
         return  # another C library
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def memory_here() -> int:
+    """Returns the bytes of memory that this process may have: the machine's, or less in a container."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):
+        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return found

@@ -1,11 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop as Reference
 
-from tinv.data.file_batches import RandomResizedCrop
-from tinv.data.image_files import resize, resize_shorter
+from tinv.data.file_batches import FileLoader, ImageDataset, RandomResizedCrop
+from tinv.data.image_files import ImageFiles, resize, resize_shorter
+from tinv.data.in_memory import BatchOrder
+from tinv.errors import TinvError
 from tinv.translation import uniform
 
 
@@ -50,3 +54,45 @@ def test_resizing_is_that_of_pil(height, width):
 def test_the_shorter_side_is_the_one_asked_for():
     assert resize_shorter(torch.zeros(3, 48, 64, dtype=torch.uint8), 24).shape == (3, 24, 32)
     assert resize_shorter(torch.zeros(3, 100, 50, dtype=torch.uint8), 60).shape == (3, 120, 60)
+
+
+def loader(damaged: set[int], even: bool = True, count: int = 8) -> FileLoader:
+    """Reads files in batches of two, of which some are damaged."""
+    files = ImageFiles(Path(), [f"{n}.png" for n in range(count)], np.arange(count), ["a"])
+
+    def prepare(path: Path) -> torch.Tensor:
+        if int(path.stem) in damaged:
+            raise TinvError(f"{path} is damaged")
+        return torch.full((3, 2, 2), int(path.stem), dtype=torch.uint8)
+
+    order = BatchOrder(count, 2, lambda: torch.arange(count), even=even)
+    return FileLoader(ImageDataset(files, prepare), order, on_error="skip")
+
+
+def targets(of: FileLoader) -> list[list[int]]:
+    return [batch.target.tolist() for batch in of]
+
+
+def test_damaged_files_are_left_out_and_nothing_at_all_is_an_error():
+    assert targets(loader({0, 1, 2})) == [[3], [4, 5], [6, 7]]
+    for even in (True, False):
+        with pytest.raises(TinvError, match=r"none of 8 files could be read, although on_error: skip; 0.png is dam"):
+            targets(loader(set(range(8)), even))
+
+
+@pytest.mark.parametrize("damaged", [{0, 2}, {4, 6}, {0, 2, 4}, {2, 4, 6}, {0, 4}])
+def test_processes_that_train_together_take_equally_many_steps_whatever_is_damaged(damaged, monkeypatch):
+    # of rank 0, whose files are 0, 2, 4, 6; the other one's are whole
+    steps = []
+    for rank in (0, 1):
+        for place in ("tinv.data.file_batches", "tinv.data.in_memory"):
+            monkeypatch.setattr(f"{place}.rank_and_ranks", lambda rank=rank: (rank, 2))
+        steps.append(targets(loader(damaged)))
+    assert len(steps[0]) == len(steps[1]) == 2
+    assert {t for batch in steps[0] for t in batch} == {0, 2, 4, 6} - damaged
+    assert steps[1] == [[1, 3], [5, 7]]
+    # an image may count once only where nothing is learned
+    monkeypatch.setattr("tinv.data.file_batches.rank_and_ranks", lambda: (0, 2))
+    monkeypatch.setattr("tinv.data.in_memory.rank_and_ranks", lambda: (0, 2))
+    found = [t for batch in targets(loader(damaged, even=False)) for t in batch]
+    assert found == sorted({0, 2, 4, 6} - damaged)

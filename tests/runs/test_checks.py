@@ -8,6 +8,8 @@ import pytest
 from tiny_run import TINY
 
 from tinv.cli import main
+from tinv.errors import TinvError
+from tinv.runs.checks import check_batch
 
 
 @pytest.mark.parametrize(("name", "what"), [("train", "training"), ("test", "test")])
@@ -33,3 +35,20 @@ def test_a_set_smaller_than_the_processes_is_refused_in_one_line(name, what):
     [line] = [line for line in done.stderr.splitlines() if "error" in line]
     assert f"the {what} set has 1 images, less than the 2 processes of this run" in line
     assert "Traceback" not in done.stderr
+
+
+def test_an_empty_set_is_refused_by_the_command_that_uses_it(capsys):
+    assert main(["test", *TINY, "--untrained", "--data.init_args.test_size=0"]) == 2
+    assert "no test image is left" in capsys.readouterr().err
+    assert main(["validate", *TINY, "--untrained", "--data.init_args.val_size=0"]) == 2
+    assert "no validation image is left" in capsys.readouterr().err
+    assert main(["test", *TINY, "--untrained", "--data.init_args.train_size=0"]) == 0
+
+
+class Clips:
+    input_shape, batch_size = (3, 1_000_000, 112, 112), 32
+
+
+def test_a_batch_beyond_memory_is_refused():
+    with pytest.raises(TinvError, match=r"a batch of 32 inputs of 3x1000000x112x112 takes 4817 GB, more than the mem"):
+        check_batch(Clips())

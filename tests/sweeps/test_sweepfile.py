@@ -209,3 +209,11 @@ def test_off_is_a_value_of_wandb():
         "parameters:\n  wandb: {value: off}\n  seed_everything: {values: [1, 2]}\n"
     )
     assert read_sweep(Path("sweep.yaml")).parameters["wandb"].values == ("off",)
+
+
+@pytest.mark.parametrize("count", [10_000_000, 0, "true", 2.5])
+def test_a_number_of_runs_is_bounded(count):
+    path = write_sweep(PADDING)
+    path.write_text(path.read_text().replace("method: grid", f"method: random\nrun_cap: {count}"))
+    with pytest.raises(TinvError, match=r"run_cap: .* is not a number of runs from 1 to 100000"):
+        read_sweep(path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from tinv.errors import TinvError
 
 ABOUT = "about.json"
 """A file that says what a folder holds; written last, so that its being there tells that the folder is whole."""
+
+BEGIN, PATIENCE_S = ".building-", 60.0
+"""How names of folders begin that are being made, and for how long one that nobody holds is left alone."""
 
 
 def default_folder() -> Path:
@@ -39,9 +44,12 @@ def make_once(place: Path, what: str, write: Callable[[Path], None]) -> None:
     if is_made(place):
         return
     temporary: Path | None = None
+    held: int | None = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".building-", dir=place.parent))
+        _remove_abandoned(place.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=BEGIN, dir=place.parent))
+        held = _hold(temporary)
         write(temporary)
         # of two runs that make the same folder the first one's is kept
         with contextlib.suppress(OSError):
@@ -54,5 +62,30 @@ def make_once(place: Path, what: str, write: Callable[[Path], None]) -> None:
             "--data.init_args.cache_dir, or turn the cache off"
         ) from error
     finally:
+        if held is not None:
+            os.close(held)
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _hold(folder: Path) -> int | None:
+    """Tells other processes that a folder is in use, until this one closes the file or ends; None if one holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or a file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Removes what killed processes have left unfinished; what a process still works on is held by it."""
+    for folder in parent.glob(f"{BEGIN}*"):
+        with contextlib.suppress(OSError):
+            # another process may have made it, and not held it yet
+            if time.time() - folder.stat().st_mtime < PATIENCE_S:
+                continue
+            if (held := _hold(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(held)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tinv.data.image_cache import ImageCache
 from tinv.data.image_files import ImageFiles, OnError, read_pixels, resize, resize_and_centre, resize_shorter
-from tinv.data.in_memory import Batch, BatchOrder
+from tinv.data.in_memory import Batch, BatchOrder, rank_and_ranks
 from tinv.errors import TinvError
 from tinv.translation import uniform
 
@@ -335,23 +335,36 @@ class FileLoader:
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields batches; those whose images are all damaged are left out.
+        """Yields batches; one whose images are all damaged is left out.
+
+        In training with several processes, which must take equally many steps, another batch is given twice instead.
 
         Raises:
-            TinvError: for a damaged file, unless it is to be skipped.
+            TinvError: for a damaged file, unless it is to be skipped; if no image at all can be read.
         """
+        given, owed, problem = False, 0, ""
         for batch in self._read():
             if batch.skipped:
                 if self.on_error == "raise":
                     raise TinvError(f"{batch.problem}; remove it, or leave such files out with on_error: skip")
                 self.skipped.update(str(self.images.files.path(number)) for number in batch.skipped)
+                problem = problem or batch.problem
             if not len(batch.index):
+                owed += 1
                 continue
             image = batch.image
             if image.is_shared():  # type: ignore[no-untyped-call]
                 self._mapped.append(image)
                 image = image.clone()
-            yield Batch(image, batch.target, batch.index)
+            last = Batch(image, batch.target, batch.index)
+            yield last
+            if self.order.even and rank_and_ranks()[1] > 1:
+                yield from [last] * owed
+            given, owed = True, 0
+        if owed and not given:
+            raise TinvError(f"none of {len(self.images)} files could be read, although on_error: skip; {problem}")
+        if owed and self.order.even and rank_and_ranks()[1] > 1:
+            yield from [last] * owed
 
     def _read(self) -> Iterator[FileBatch]:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 from tinv.data.in_memory import ImageSet, InMemoryData, Splits, check_targets, data_root, missing, split_balanced
 from tinv.errors import TinvError
+from tinv.files import read_bytes
 
 IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
 
@@ -96,8 +99,9 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
         TinvError: for another magic number or a length that is not what the sizes say.
     """
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, OSError) as error:
+        raw = read_bytes(path)
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (EOFError, OSError, zlib.error) as error:
         raise TinvError(f"{path}: cannot be read ({error}); get the file again") from error
     found = int.from_bytes(raw[:4], "big")
     if found != magic:
@@ -105,7 +109,7 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
     dims = magic & 0xFF
     start = 4 + 4 * dims
     sizes = [int.from_bytes(raw[at : at + 4], "big") for at in range(4, start, 4)]
-    expected = start + int(np.prod(sizes))
+    expected = start + math.prod(sizes)
     if len(raw) != expected:
         raise TinvError(f"{path}: truncated or damaged, {len(raw)} bytes where {expected} belong; get the file again")
     return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(sizes).copy()

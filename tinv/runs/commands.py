@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
@@ -35,7 +35,7 @@ from tinv.runs.callbacks import (
     stopped_by,
 )
 from tinv.runs.checkpoints import disk_message
-from tinv.runs.checks import CheckSets
+from tinv.runs.checks import CheckSets, Command
 from tinv.runs.configuration import Configuration
 from tinv.runs.folder import RunFolder, differences, new_folder, unfinished_folder
 from tinv.runs.options import option_pairs
@@ -47,7 +47,7 @@ def run(command: str, args: Sequence[str]) -> int:
     """Runs one command with its options and returns the exit code."""
     if command == "fit":
         return fit(Configuration(args))
-    return evaluate(command, Configuration(_with_run_config(args)))
+    return evaluate(cast(Command, command), Configuration(_with_run_config(args)))
 
 
 def fit(configuration: Configuration) -> int:
@@ -68,7 +68,7 @@ def fit(configuration: Configuration) -> int:
     best = BestCheckpoint(folder, values["checkpoint"]["monitor"], values["checkpoint"]["mode"])
     seeding = SeedEachEpoch(int(values["seed_everything"]))
     callbacks: list[Callback] = [
-        CheckSets(),
+        CheckSets("fit"),
         StopTogether(folder),
         RefuseWrongGradients(),
         StopOnNaN(folder),
@@ -132,7 +132,7 @@ LOST_CONNECTION = (
 """In what torch says where another process of a distributed run is gone."""
 
 
-def evaluate(command: str, configuration: Configuration) -> int:
+def evaluate(command: Command, configuration: Configuration) -> int:
     """Scores a checkpoint (validate, test), or writes its predictions."""
     values = configuration.values
     published = published_for(values) if command == "test" else None
@@ -147,27 +147,34 @@ def evaluate(command: str, configuration: Configuration) -> int:
     if checkpoint is not None and not checkpoint.is_file():
         raise TinvError(f"no checkpoint {checkpoint}; name a .ckpt file with --ckpt_path")
     folder = new_folder(command, values)
-    trainer = configuration.make_trainer([StopTogether(folder), _BuildAndLoad(checkpoint)], folder.path)
+    callbacks = [CheckSets(command), StopTogether(folder), _BuildAndLoad(checkpoint)]
+    trainer = configuration.make_trainer(callbacks, folder.path)
+    ok = False
     try:
         if command == "predict":
             predictions = trainer.predict(model, datamodule=data)
         else:
             getattr(trainer, command)(model, datamodule=data, verbose=False)
+        if trainer.is_global_zero:
+            if checkpoint is not None:
+                _say_differences(checkpoint, values)
+            folder.make()
+            folder.save_config(values)
+            if command == "predict":
+                path = write_predictions(folder, predictions, getattr(data, "test_sets", ("test",)))
+                print(f"predictions: {path}")
+            else:
+                _finish(command, trainer, model, folder, values, time.monotonic() - started)
+        ok = True
     except SystemExit:
         return _stopped(trainer, folder)
-    if not trainer.is_global_zero:
-        return 0
-    if checkpoint is not None:
-        _say_differences(checkpoint, values)
-    folder.make()
-    folder.save_config(values)
-    if command == "predict":
-        print(f"predictions: {write_predictions(folder, predictions, getattr(data, 'test_sets', ('test',)))}")
-    else:
-        _finish(command, trainer, model, folder, values, time.monotonic() - started)
+    finally:
+        if not ok:
+            end_processes(trainer)
+        end_wandb(ok)
+        folder.release()
+    if trainer.is_global_zero and command != "predict":
         print_results(_metrics(trainer), published, str(folder.path))
-    end_wandb(True)
-    folder.release()
     return 0
 
 

@@ -77,6 +77,9 @@ class RunFolder:
                 return  # the first process of a distributed run holds it for all
             self._lock = (self.path / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (self.path / ".lock").exists():  # removed meanwhile by the process that held it
+                self._lock.close()
+                self.make()
         except BlockingIOError as error:
             raise TinvError(
                 f"another process is writing to {self.path}; wait for it, or choose another --run_dir"

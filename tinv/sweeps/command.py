@@ -20,7 +20,7 @@ from tinv.sweeps.local import Job, Launcher, LocalLauncher
 from tinv.sweeps.runner import Queue, Runner, Source, write_unfinished
 from tinv.sweeps.search import Search, random_settings
 from tinv.sweeps.slurm import SlurmLauncher
-from tinv.sweeps.sweepfile import Sweep, read_sweep
+from tinv.sweeps.sweepfile import MOST_CELLS, Sweep, read_sweep
 
 USAGE = "tinv sweep FILE --out DIR [options] [-- --key=value ...]"
 
@@ -59,8 +59,8 @@ def sweep(words: Sequence[str], program: Sequence[str] = PROGRAM) -> int:
         if name in ("run_dir", "runs", "ckpt_path"):
             raise TinvError(f"--{name} cannot be given after `--`; the sweep itself sets it")
     if args.count is not None:
-        if plan.method == "grid" or args.count < 1:
-            raise TinvError("--count is a number of cells for method random or bayes")
+        if plan.method == "grid" or not 1 <= args.count <= MOST_CELLS:
+            raise TinvError(f"--count is a number of cells for method random or bayes, from 1 to {MOST_CELLS}")
         plan = replace(plan, count=args.count)
     make = CellFactory(plan, extra)
     cells, excluded = _cells(plan, make, args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -85,9 +86,5 @@ def random_settings(sweep: Sweep) -> list[dict[str, Any]]:
     if sweep.count is None:
         raise TinvError(f"{sweep.path}: method random needs run_cap, the number of cells")
     search = Search(sweep)
-    settings: list[dict[str, Any]] = []
-    for _ in range(sweep.count):
-        drawn, _trial = search.ask()
-        if drawn not in settings:
-            settings.append(drawn)
-    return settings
+    drawn = (search.ask()[0] for _ in range(sweep.count))
+    return list({json.dumps(settings, sort_keys=True, default=str): settings for settings in drawn}.values())

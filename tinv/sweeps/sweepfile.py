@@ -155,8 +155,8 @@ def _sweep(path: Path, content: dict[str, Any]) -> Sweep:
     if method == "bayes" and metric is None:
         raise TinvError("method bayes needs a metric: {name: test/mcs, goal: maximize}")
     count = content.get("run_cap")
-    if count is not None and (not isinstance(count, int) or count < 1):
-        raise TinvError(f"run_cap: {count!r} is not a number of runs")
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_CELLS):
+        raise TinvError(f"run_cap: {count!r} is not a number of runs from 1 to {MOST_CELLS}")
     sweep = Sweep(
         path=path,
         name=str(content.get("name", path.stem)),

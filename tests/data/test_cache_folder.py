@@ -1,0 +1,68 @@
+"""Folders made once: whole or not there, and nothing is left for ever of processes that were killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tinv.data import cache_folder
+from tinv.data.cache_folder import ABOUT, is_made, make_once
+from tinv.errors import TinvError
+
+
+def write(folder: Path) -> None:
+    (folder / "content").write_text("whole")
+    (folder / ABOUT).write_text("{}")
+
+
+def age(folder: Path) -> None:
+    before = time.time() - 2 * cache_folder.PATIENCE_S
+    os.utime(folder, (before, before))
+
+
+HANGING = """
+import sys, time
+from pathlib import Path
+from tinv.data.cache_folder import make_once
+
+def write(folder):
+    (folder / "half").write_text("half")
+    print("writing", flush=True)
+    time.sleep(100)
+
+make_once(Path("made/a"), "the cache", write)
+"""
+
+
+def test_what_a_killed_process_has_left_is_removed_by_the_next_and_what_one_still_writes_is_not():
+    with subprocess.Popen([sys.executable, "-c", HANGING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "writing\n"
+        [building] = Path("made").iterdir()
+        age(building)
+        make_once(Path("made/b"), "the cache", write)
+        assert (building / "half").exists()
+        process.send_signal(signal.SIGKILL)
+    age(building)
+    make_once(Path("made/c"), "the cache", write)
+    assert sorted(path.name for path in Path("made").iterdir()) == ["b", "c"]
+
+
+def test_a_folder_that_is_new_is_left_alone():
+    Path("made/.building-x").mkdir(parents=True)
+    make_once(Path("made/a"), "the cache", write)
+    assert Path("made/.building-x").exists()
+    assert is_made(Path("made/a"))
+
+
+def test_an_error_leaves_nothing():
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(TinvError, match=r"cannot write the cache to made \(No space left on device\)"):
+        make_once(Path("made/a"), "the cache", fail)
+    assert list(Path("made").iterdir()) == []
