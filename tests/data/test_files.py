@@ -1,6 +1,7 @@
 """MNIST and CIFAR from their official files: what is read, and what each kind of damage leads to."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -58,6 +59,19 @@ def test_damaged_idx_files_are_named(tmp_path, damage, message):
     path = write_mnist(tmp_path) / "train-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(TinvError, match=f"train-images-idx3-ubyte: .*{message}"):
+        MNIST(str(tmp_path), **SMALL).setup()
+
+
+def test_idx_files_that_are_pipes_or_damaged_archives_are_named(tmp_path):
+    path = write_mnist(tmp_path) / "train-images-idx3-ubyte"
+    packed = bytearray(gzip.compress(path.read_bytes()))
+    packed[20:200] = bytes(180)
+    path.unlink()
+    path.with_name(path.name + ".gz").write_bytes(packed)
+    with pytest.raises(TinvError, match=r"train-images-idx3-ubyte.gz: cannot be read"):
+        MNIST(str(tmp_path), **SMALL).setup()
+    os.mkfifo(path)
+    with pytest.raises(TinvError, match="train-images-idx3-ubyte is a named pipe, not a regular file"):
         MNIST(str(tmp_path), **SMALL).setup()
 
 
