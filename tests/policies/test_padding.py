@@ -188,3 +188,9 @@ def test_a_kernel_larger_than_the_map_is_named_with_its_layer():
 def test_parameters_keep_torch_names_and_shapes():
     mine, theirs = PaddedConv2d(4, 6, 3, groups=2), nn.Conv2d(4, 6, 3, groups=2)
     assert {k: v.shape for k, v in mine.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+
+
+@pytest.mark.parametrize("policy", ["same_zero", "same_circular", "same_reflect", "full_zero", "valid"])
+def test_a_missing_batch_axis_is_said(policy):
+    with pytest.raises(TinvError, match=r"convolution: takes maps \(N, C, H, W\), not of shape \(3, 8, 8\)"):
+        PaddedConv2d(3, 4, 3, padding_policy=policy)(torch.randn(3, 8, 8))

@@ -89,3 +89,20 @@ def test_ceil_mode_equals_torch(kind, size, amount):
     # the same windows when the border is filled with real pixels
     ours = Pool(kind, 3, 2, "same_replicate", amounts=[(amount, amount)] * 2, ceil_mode=True)
     assert ours(x).shape == theirs.shape
+
+
+@pytest.mark.parametrize(("size", "dilation"), [(1, 2), (3, 4), (5, 8)])
+def test_windows_that_hold_padding_only_are_refused(size, dilation):
+    images = torch.randn(1, 1, size, size)
+    for kind in ("max", "average"):
+        pool = Pool(kind, 3, 1, "full_zero", dilation, count_padding=False)
+        with pytest.raises(TinvError, match=rf"{kind} pool: its map of .* is smaller than the dilation {dilation}"):
+            pool(images)
+    # zeros that count have a mean, and pixels of the map a maximum
+    assert Pool("average", 3, 1, "full_zero", dilation)(images).isfinite().all()
+    assert Pool("max", 3, 1, "full_circular", dilation)(torch.randn(1, 1, 8, 8)).isfinite().all()
+
+
+def test_a_missing_batch_axis_is_said():
+    with pytest.raises(TinvError, match=r"max pool: takes maps \(N, C, H, W\), not of shape \(3, 8, 8\)"):
+        Pool("max", (3, 3), 1, "same_zero")(torch.randn(3, 8, 8))

@@ -175,7 +175,8 @@ class PaddedConv(_ConvNd):
         (N, C, *spatial) -> (N, out_channels, *spatial').
 
     Raises:
-        TinvError: when built, for an unknown policy; when run, for a map smaller than the (dilated) kernel.
+        TinvError: when built, for an unknown policy; when run, for a map smaller than the (dilated) kernel, or without
+            the batch axis.
     """
 
     padding_policy: Padding
@@ -195,6 +196,7 @@ class PaddedConv(_ConvNd):
         self.padding_amounts = padding_amounts(self.padding_policy, self.kernel_size, self.dilation)
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
+        check_axes("convolution", images, len(self.kernel_size))
         # symmetric zeros are left to the convolution itself, which needs no copy of the map
         if self.padding_content == "zero" and all(left == right for left, right in self.padding_amounts):
             self._check_size(images, self.padding_amounts)
@@ -241,6 +243,15 @@ class PaddedConv3d(PaddedConv, nn.Conv3d):
 
     def _convolve(self, images: Tensor, padding: Any) -> Tensor:
         return F.conv3d(images, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+def check_axes(layer: str, images: Tensor, axes: int) -> None:
+    """Raises TinvError if a map is not (N, C, *spatial) with so many spatial axes."""
+    if images.dim() != axes + 2:
+        names = ", ".join(("N", "C", *("L", "H, W", "T, H, W")[axes - 1].split(", ")))
+        raise TinvError(
+            f"{layer}: takes maps ({names}), not of shape {tuple(images.shape)}; is the batch axis missing?"
+        )
 
 
 def check_kernel_fits(layer: str, kernel: Sequence[int], sizes: Sequence[int]) -> None:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tinv.errors import TinvError
 from tinv.policies.cards import Padding
 from tinv.policies.padding import (
     Amounts,
+    check_axes,
     check_kernel_fits,
     check_padding,
     each_axis,
@@ -47,7 +49,7 @@ class Pool(nn.Module):
         (N, C, *spatial) -> (N, C, *spatial'), one to three spatial axes.
 
     Raises:
-        TinvError: when run, if the kernel is larger than the padded map.
+        TinvError: when run, if the kernel is larger than the padded map, or if a window holds nothing but padding.
     """
 
     def __init__(
@@ -70,12 +72,16 @@ class Pool(nn.Module):
         self.count_padding = self.padding_policy.startswith("full_") if count_padding is None else count_padding
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
-        axes = images.dim() - 2
+        # the window says how many axes there are, unless it is one number for all
+        axes = images.dim() - 2 if isinstance(self.kernel_size, int) else len(self.kernel_size)
+        check_axes(f"{self.kind} pool", images, min(max(axes, 1), 3))
         kernel, stride, dilation = (each_axis(v, axes) for v in (self.kernel_size, self.stride, self.dilation))
         amounts = self.amounts or padding_amounts(self.padding_policy, kernel, dilation)
         reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
         sizes = [size + left + right for size, (left, right) in zip(images.shape[2:], amounts, strict=True)]
         check_kernel_fits(f"{self.kind} pool", reach, sizes)
+        if self.padding_content == "zero" and (self.kind == "max" or not self.count_padding):
+            self._check_windows(images.shape[2:], amounts, kernel, stride, dilation)
         ceil_mode = self.ceil_mode
         native = all(left == right <= k // 2 for (left, right), k in zip(amounts, kernel, strict=True)) and (
             self.kind == "max" or all(d == 1 for d in dilation)
@@ -105,6 +111,20 @@ class Pool(nn.Module):
         if self.count_padding:
             return mean
         return mean / _window_mean(F.pad(torch.ones_like(images[:1, :1]), flat(amounts)), kernel, stride, dilation)
+
+    def _check_windows(
+        self, sizes: Sequence[int], amounts: Amounts, kernel: list[int], stride: list[int], dilation: list[int]
+    ) -> None:
+        """Raises TinvError if a window holds no pixel of the map, which has then no maximum and no mean."""
+        for size, (left, right), k, s, d in zip(sizes, amounts, kernel, stride, dilation, strict=True):
+            if size >= d:  # no window can step over the map
+                continue
+            for first in range(-left, size + right - d * (k - 1), s):
+                if not any(0 <= first + d * tap < size for tap in range(k)):
+                    raise TinvError(
+                        f"{self.kind} pool: its map of {'x'.join(map(str, sizes))} is smaller than the dilation {d}, "
+                        "so that some windows hold padding only; use a larger image, or strides in place of dilation"
+                    )
 
     def blank_response(self, background: Tensor) -> Tensor:
         """Returns this layer's output for an image that is `background` everywhere: the same constant."""
