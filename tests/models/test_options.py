@@ -88,7 +88,7 @@ def test_a_partial_conversion_says_so_in_inspect(capsys):
 
 
 def test_public_names_are_where_the_documentation_has_them():
-    from tinv.policies import AdaptivePolyphase, BlurPool, PaddedConv2d, Pool, Settings, analyse, pad  # noqa: F401
+    from tinv.policies import AdaptivePolyphase, BlurPool, PaddedConv2d, PolicySequential, Pool, analyse, pad  # noqa: F401
 
     assert tinv.TinvError is TinvError
     assert tinv.LayerError is LayerError

@@ -138,3 +138,9 @@ def test_a_checkpoint_of_another_network_says_what_differs(capsys):
     message = capsys.readouterr().err
     assert "best.ckpt is a checkpoint of another network: network.features.conv1.bias is missing" in message
     assert "more" in message
+
+
+def test_a_precision_that_lightning_would_change_is_refused(capsys):
+    assert main(["fit", *TINY, "--trainer.precision=16-mixed", "--trainer.accelerator=cpu"]) == 2
+    assert "trainer.precision=16-mixed: a CPU has no mixed precision in float16" in capsys.readouterr().err
+    assert not Path("runs").exists()

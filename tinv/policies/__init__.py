@@ -13,7 +13,7 @@ _NAMES = {
     "settings": ("Conversion", "Settings"),
     "analysis": ("Analysis", "analyse"),
     "verdict": ("Verdict",),
-    "padding": ("PaddedConv1d", "PaddedConv2d", "PaddedConv3d", "fit", "pad", "padding_amounts"),
+    "padding": ("PaddedConv1d", "PaddedConv2d", "PaddedConv3d", "PolicySequential", "fit", "pad", "padding_amounts"),
     "pooling": ("Pool",),
     "subsampling": ("AdaptivePolyphase", "BlurPool", "subsampler"),
     "cards": ("PADDINGS", "PADDING_CARDS", "SUBSAMPLINGS", "SUBSAMPLING_CARDS"),

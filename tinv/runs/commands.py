@@ -62,8 +62,6 @@ def fit(configuration: Configuration) -> int:
     resume = values["ckpt_path"] == "last"
     folder = unfinished_folder(values) if resume else new_folder("fit", values)
     begun = folder.path.exists()
-    folder.make()
-    folder.save_config(values)
     last = LastCheckpoint(folder)
     best = BestCheckpoint(folder, values["checkpoint"]["monitor"], values["checkpoint"]["mode"])
     seeding = SeedEachEpoch(int(values["seed_everything"]))
@@ -77,6 +75,8 @@ def fit(configuration: Configuration) -> int:
         best,
     ]
     trainer = configuration.make_trainer(callbacks, folder.path)
+    folder.make()
+    folder.save_config(values)
     model, data = configuration.model, configuration.datamodule
     ok = False
     try:

@@ -155,7 +155,13 @@ class Configuration(LightningCLI):
         plugins = _as_list(options.get("plugins"))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             options["plugins"] = [*plugins, AtomicCheckpoints()]
-        trainer = Trainer(**trainer_options(options))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")
+            trainer = Trainer(**trainer_options(options))
+        if str(options.get("precision")).startswith("16") and str(trainer.precision).startswith("bf16"):
+            raise TinvError(
+                f"trainer.precision={options['precision']}: a CPU has no mixed precision in float16; use bf16-mixed"
+            )
         # `deterministic` would also fill every new tensor, which guards against a fault we do not have, at a cost
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         return trainer
