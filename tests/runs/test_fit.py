@@ -177,7 +177,7 @@ def test_epochs_without_validation_have_no_validation_numbers():
     assert [row[header.index("val/loss")] == "" for row in rows] == [True, False, True, False]
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true"])
 def test_true_precisions_train_and_test(precision):
     assert "test/acc/similar" in results(fit(f"--trainer.precision={precision}"))["metrics"]
 
@@ -296,3 +296,17 @@ def test_a_loss_that_is_not_a_number_stops_the_run(capsys):
     assert not Path("run/results.json").exists()
     kept = torch.load("run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.isfinite(value).all() for value in kept.values())
+
+
+def test_weights_that_the_last_step_spoils_stop_the_run(capsys):
+    # Adam divides by the root of a mean of squares plus 1e-8, which float16 rounds to zero
+    options = [
+        "--config=configs/digits_grid.yaml",
+        "--trainer.precision=16-true",
+        "--trainer.max_epochs=1",
+        "--data.init_args.train_size=64",
+    ]
+    assert main(["fit", *options, "--run_dir=run"]) == 2
+    assert "are no longer finite after epoch 1 under trainer.precision=16-true" in capsys.readouterr().err
+    assert main(["fit", *options, "--model.init_args.optimizer.init_args.eps=1e-4", "--run_dir=other"]) == 0
+    assert results(Path("other"))["metrics"]["test/mcs"] <= 1

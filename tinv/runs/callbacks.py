@@ -215,6 +215,16 @@ class StopOnNaN(Callback):
                 )
             self.losses.clear()
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at the weights that the epoch ends with, which its last step may have spoiled."""
+        bad = next((name for name, p in pl_module.named_parameters() if not torch.isfinite(p).all()), None)
+        if bad is not None:
+            raise TinvError(
+                f"the weights {bad} are no longer finite after epoch {trainer.current_epoch + 1} under "
+                f"trainer.precision={trainer.precision}; use another precision, a lower learning rate or, in float16, "
+                "a larger eps of the optimizer"
+            )
+
 
 class RefuseWrongGradients(Callback):
     """Refuses what torch computes wrongly: weights of 3D convolutions trained in bfloat16 on a CPU.
