@@ -211,3 +211,15 @@ def test_bad_input_is_one_line(capsys):
         captured = capsys.readouterr()
         assert message in captured.err
         assert captured.err.count("\n") == 1
+
+
+def test_a_full_disk_costs_no_numbers(monkeypatch, capsys):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_images(Path("photos"), 2)
+    monkeypatch.setattr("tinv.measure.command.write_atomically", full)
+    assert measure("--metrics=consistency") == 2
+    said = capsys.readouterr()
+    assert "consistency_cosine" in said.out
+    assert "cannot write to out (No space left on device)" in said.err

@@ -60,8 +60,7 @@ def measure(words: Sequence[str]) -> int:
     )
     prepare(args, "measure.json")
     plain, network = networks(args, size) if trained is None else (trained.network, trained.network)
-    report = _measure(args, plain, network, photographs)
-    _print(report)
+    _measure(args, plain, network, photographs)
     print(f"results: {args.out / 'measure.json'}")
     return 0
 
@@ -240,6 +239,7 @@ def _measure(
             "shift": layers.layers.shift,
             "errors": [vars(e) for e in layers.errors() if not math.isnan(e.error)],
         }
+    _print(report)  # before anything is written: a full disk must not cost what was measured
     _save(args, report, metrics)
     return report
 
@@ -268,9 +268,9 @@ def _metrics(args: argparse.Namespace) -> dict[str, InvarianceMetric]:
 
 def _save(args: argparse.Namespace, report: dict[str, Any], metrics: dict[str, InvarianceMetric]) -> None:
     try:
+        write_atomically(args.out / "measure.json", json.dumps(report, indent=2) + "\n")
         for name, metric in metrics.items():
             metric.save(args.out, name)
-        write_atomically(args.out / "measure.json", json.dumps(report, indent=2) + "\n")
     except OSError as error:
         raise TinvError(f"cannot write to {args.out} ({error.strerror}); choose another --out") from error
 

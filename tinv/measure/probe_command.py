@@ -63,6 +63,7 @@ def probe(words: Sequence[str]) -> int:
         "location": {padding: [vars(readout) for readout in readouts] for padding, readouts in found.items()},
         "versions": versions(),
     }
+    _print(found, args, count)  # before anything is written: a full disk must not cost what was found
     try:
         temporary = args.out / ".location.tmp.png"
         _draw(found, args).savefig(temporary, dpi=130)
@@ -70,7 +71,6 @@ def probe(words: Sequence[str]) -> int:
         write_atomically(args.out / "location.json", json.dumps(report, indent=2) + "\n")
     except OSError as error:
         raise TinvError(f"cannot write to {args.out} ({error.strerror}); choose another --out") from error
-    _print(found, args, count)
     print(f"results: {args.out / 'location.json'}")
     return 0
 
