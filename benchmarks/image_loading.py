@@ -18,9 +18,10 @@ from timing import in_turn, verdict
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from tinv.data.file_batches import FileLoader, ImageDataset, RandomResizedCrop, WholeImage
+from tinv.data.file_batches import FileLoader, ImageDataset
 from tinv.data.image_cache import ImageCache
 from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, find_images
+from tinv.data.image_preparation import RandomResizedCrop, WholeImage
 from tinv.data.in_memory import BatchOrder, normalise, shuffled
 
 SIZE, BATCH, CACHE_SIDE, ROUNDS = 224, 64, 256, 5

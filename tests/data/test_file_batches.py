@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop as Reference
 
-from tinv.data.file_batches import FileLoader, ImageDataset, RandomResizedCrop
+from tinv.data.file_batches import FileLoader, ImageDataset
 from tinv.data.image_files import ImageFiles, resize, resize_shorter
+from tinv.data.image_preparation import RandomResizedCrop
 from tinv.data.in_memory import BatchOrder
 from tinv.errors import TinvError
 from tinv.translation import uniform

@@ -6,9 +6,9 @@ import pytest
 import torch
 from official_formats import write_image_folders
 
-from tinv.data.file_batches import Middle, WholeImage
 from tinv.data.image_cache import ImageCache
 from tinv.data.image_files import find_images
+from tinv.data.image_preparation import Middle, WholeImage
 from tinv.errors import TinvError
 
 

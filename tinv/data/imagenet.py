@@ -12,14 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from torch import nn
 
-from tinv.data.file_batches import (
-    Augmentation,
-    ImageDataset,
-    Middle,
-    RandomResizedCrop,
-    Transforms,
-    WholeImage,
-)
+from tinv.data.file_batches import ImageDataset
 from tinv.data.file_data import FileData
 from tinv.data.image_cache import ImageCache, Prepare
 from tinv.data.image_files import (
@@ -31,6 +24,7 @@ from tinv.data.image_files import (
     find_images,
     image_files,
 )
+from tinv.data.image_preparation import Augmentation, Middle, RandomResizedCrop, Transforms, WholeImage
 from tinv.data.in_memory import Batch, data_root, normalise
 from tinv.errors import TinvError, nearest, unknown
 from tinv.files import read_lines

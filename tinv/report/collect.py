@@ -185,7 +185,7 @@ def _measured(path: Path, metrics: dict[str, Any]) -> dict[str, float]:
     usable = {key: value for key, value in values.items() if abs(value) <= LARGEST}
     if len(usable) < len(values):
         names = ", ".join(f"{key} {values[key]:g}" for key in values if key not in usable)
-        print(f"note: {path}: {names} left out, not finite", file=sys.stderr)
+        print(f"note: {path}: {names} left out: not finite, or beyond {LARGEST:g}", file=sys.stderr)
     return usable
 
 
