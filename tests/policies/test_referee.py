@@ -150,6 +150,6 @@ def test_no_verdict_on_300_random_networks_is_a_false_claim(part):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("part", range(20))
-def test_no_verdict_on_5000_random_networks_is_a_false_claim(part):
-    assert holds(referee(range(1000 + 200 * part, 1000 + 200 * (part + 1)), pairs=2))
+@pytest.mark.parametrize("half", range(2))
+def test_no_verdict_on_5000_random_networks_is_a_false_claim(half):
+    assert holds(referee(range(1000 + 2500 * half, 1000 + 2500 * (half + 1)), pairs=2))
