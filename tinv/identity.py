@@ -15,7 +15,7 @@ _OF_TRAINER = (
     *("devices", "accelerator", "strategy", "num_nodes", "precision"),
     *("default_root_dir", "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger"),
     *("profiler", "detect_anomaly", "barebones", "plugins", "sync_batchnorm"),
-    *("use_distributed_sampler"),
+    "use_distributed_sampler",
 )
 MACHINE_KEYS = frozenset((*(f"data.init_args.{key}" for key in _OF_DATA), *(f"trainer.{key}" for key in _OF_TRAINER)))
 """Dotted keys that say on what machine and how fast a run ran; a key below one of them is one too."""

@@ -2,11 +2,14 @@
 
 import json
 import os
+from inspect import signature
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Trainer
 
 from tinv.cli import main
+from tinv.identity import MACHINE_KEYS, is_machine_key
 from tinv.report.collect import collect
 
 FORMATS = ["table", "md", "csv", "latex", "html"]
@@ -119,3 +122,9 @@ def test_a_partial_conversion_is_said_beside_its_numbers(form, capsys):
     said = capsys.readouterr().out
     text = Path("runs/report.html").read_text() if form == "html" else " ".join(said.split())
     assert "partial: 1 layers not converted" in text.replace("\\_", "_")
+
+
+def test_keys_of_the_machine_are_keys_of_the_trainer_or_the_data():
+    assert is_machine_key("trainer.use_distributed_sampler")
+    trainer = set(signature(Trainer.__init__).parameters)
+    assert {key.removeprefix("trainer.") for key in MACHINE_KEYS if key.startswith("trainer.")} <= trainer
