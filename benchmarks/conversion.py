@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinv import convert
-from tinv.policies.subsampling import BlurPool
+from tinv.nn.subsampling import BlurPool
 
 BATCH, PIXELS, ROUNDS = 8, 112, 9
 

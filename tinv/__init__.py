@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinv.models import create_backbone
-    from tinv.policies.convert import convert
+    from tinv.surgery.convert import convert
 
 from tinv.errors import LayerError, TinvError
 
@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
 
         return create_backbone
     if name == "convert":
-        from tinv.policies.convert import convert
+        from tinv.surgery.convert import convert
 
         return convert
     raise AttributeError(f"module 'tinv' has no attribute {name!r}")

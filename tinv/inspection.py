@@ -17,8 +17,9 @@ from tinv.policies.arguments import add_policy_options, policies_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from tinv.policies.analysis import Analysis, Layer
-    from tinv.policies.settings import Conversion, Settings
+    from tinv.graph.account import Conversion
+    from tinv.graph.analysis import Analysis, Layer
+from tinv.policies.settings import Settings
 
 
 def inspect(words: Sequence[str]) -> int:
@@ -26,8 +27,8 @@ def inspect(words: Sequence[str]) -> int:
     args = _parser().parse_args(words)
     import torch
 
+    from tinv.graph.analysis import analyse
     from tinv.models import backbone_options, create_backbone
-    from tinv.policies.analysis import analyse
     from tinv.policies.settings import Settings
 
     size = _input_size(args)
@@ -156,9 +157,9 @@ def _print(
 
 def _built(network: nn.Module) -> str:
     """Returns how many layers of a network took the policies when it was built."""
-    from tinv.policies.padding import PaddedConv
-    from tinv.policies.pooling import Pool
-    from tinv.policies.subsampling import AdaptivePolyphase, BlurPool
+    from tinv.nn.padding import PaddedConv
+    from tinv.nn.pooling import Pool
+    from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
 
     kinds = {"convolutions": PaddedConv, "pools": Pool, "blurs": BlurPool, "adaptive layers": AdaptivePolyphase}
     counts = {name: sum(isinstance(m, kind) for m in network.modules()) for name, kind in kinds.items()}

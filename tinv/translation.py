@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tinv.errors import unknown
-from tinv.policies.padding import pad
+from tinv.nn.padding import pad
 
 Canvas = Literal["zero", "circular"]
 

@@ -12,7 +12,7 @@ from torch import nn
 from tinv.errors import TinvError
 from tinv.metrics import LayerEquivariance
 from tinv.models import create_backbone
-from tinv.policies.convert import convert
+from tinv.surgery.convert import convert
 
 
 def network_with_statistics() -> nn.Module:

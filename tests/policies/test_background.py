@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from tinv import convert
-from tinv.policies.background import blank_norm, norm_and_blank
+from tinv.nn.zero_response import blank_norm, norm_and_blank
 
 NORMS = {
     "torch": lambda: nn.BatchNorm2d(5),

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from tinv import convert, create_backbone
 from tinv.errors import TinvError
+from tinv.graph.converted import ConvertedNetwork
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
-from tinv.policies.convert import ConvertedNetwork
 
 POLICIES = [policy for policy in PADDINGS if policy != "keep"]
 IMAGES = torch.zeros(1, 3, 64, 64)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinv import convert
-from tinv.policies.analysis import analyse
+from tinv.graph.analysis import analyse
 
 NETWORKS = ["resnet18", "resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0", "r3d_18"]
 EXACT = 1e-9

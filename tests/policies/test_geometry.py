@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from tinv import convert
-from tinv.policies.analysis import analyse
+from tinv.graph.analysis import analyse
 
 # Araujo, Norris & Sim, Distill 2019, and hand calculation for those with a stride in the 3x3 layer
 PUBLISHED = {"alexnet": 195, "vgg16": 212, "resnet50": 427, "densenet121": 2071, "mobilenet_v2": 491}

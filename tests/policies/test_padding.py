@@ -4,8 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinv.errors import TinvError
-from tinv.policies.cards import PADDING_CARDS, PADDINGS
-from tinv.policies.padding import (
+from tinv.nn.padding import (
     PaddedConv1d,
     PaddedConv2d,
     PaddedConv3d,
@@ -14,8 +13,9 @@ from tinv.policies.padding import (
     pad,
     padding_amounts,
 )
-from tinv.policies.pooling import Pool
-from tinv.policies.subsampling import BlurPool
+from tinv.nn.pooling import Pool
+from tinv.nn.subsampling import BlurPool
+from tinv.policies.cards import PADDING_CARDS, PADDINGS
 
 CONVS = {1: (PaddedConv1d, nn.Conv1d), 2: (PaddedConv2d, nn.Conv2d), 3: (PaddedConv3d, nn.Conv3d)}
 POLICIES = [policy for policy in PADDINGS if policy != "keep"]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tinv import convert
 from tinv.errors import TinvError
-from tinv.policies.analysis import analyse
+from tinv.graph.analysis import analyse
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from tinv.errors import TinvError
-from tinv.policies.pooling import Pool
+from tinv.nn.pooling import Pool
 
 
 def reference(kind: str, x: torch.Tensor, kernel: int, stride: int, left: int, right: int, dilation: int = 1):

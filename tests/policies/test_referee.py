@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tinv import convert
 from tinv.errors import TinvError
-from tinv.policies.analysis import Analysis, analyse
+from tinv.graph.analysis import Analysis, analyse
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 
 Changes = Callable[[nn.Module, Analysis, int, int, Tensor], Iterator[float]]

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from tinv.errors import TinvError
+from tinv.nn.subsampling import AdaptivePolyphase, BlurPool, check_subsampling, subsampler
 from tinv.policies.cards import SUBSAMPLING_CARDS, SUBSAMPLINGS
-from tinv.policies.subsampling import AdaptivePolyphase, BlurPool, check_subsampling, subsampler
 
 
 def test_every_policy_has_a_card():

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinv import convert
-from tinv.policies.analysis import analyse
-from tinv.policies.verdict import Verdict
+from tinv.graph.analysis import analyse
+from tinv.graph.verdict import Verdict
 
 IMAGES = torch.randn(1, 3, 64, 64, dtype=torch.double, generator=torch.Generator().manual_seed(0))
 

@@ -17,7 +17,7 @@ from tinv.errors import TinvError
 from tinv.metrics import ShiftConsistency
 from tinv.metrics.views import Motion
 from tinv.policies.cards import Padding
-from tinv.policies.convert import PoolPolicy, Settings, convert
+from tinv.surgery.convert import PoolPolicy, Settings, convert
 
 EXACT_PADDING: dict[Motion, tuple[Padding, PoolPolicy]] = {
     "circular": ("same_circular", "keep"),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tinv.errors import TinvError, unknown
 from tinv.metrics.answers import check_at_least
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap
-from tinv.policies.padding import pad
+from tinv.nn.padding import pad
 from tinv.translation import Canvas
 
 

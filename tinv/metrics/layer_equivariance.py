@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from tinv.errors import TinvError
+from tinv.graph.converted import ConvertedNetwork
+from tinv.graph.geometry import Walk
+from tinv.graph.places import Place
+from tinv.graph.tracing import layer_of, on_meta, trace
 from tinv.metrics.answers import check_at_least
 from tinv.metrics.views import Motion, ViewMetric, bootstrap_means, take_views
-from tinv.policies.convert import ConvertedNetwork
-from tinv.policies.geometry import Walk
-from tinv.policies.places import Place
-from tinv.policies.tracing import layer_of, on_meta, trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

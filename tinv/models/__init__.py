@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from tinv.errors import LayerError, TinvError, unknown
+from tinv.nn.padding import check_padding
+from tinv.nn.subsampling import check_subsampling
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.padding import check_padding
-from tinv.policies.subsampling import check_subsampling
 
 if TYPE_CHECKING:
     from tinv.policies.settings import Axes, BlurPadding, PoolPolicy, Stem
@@ -166,7 +166,7 @@ def under_policies(
     Raises:
         TinvError: if the network cannot take them.
     """
-    from tinv.policies.convert import convert_if_needed
+    from tinv.surgery.convert import convert_if_needed
 
     try:
         return convert_if_needed(original, torch.zeros(2, in_channels, *size), **policies)

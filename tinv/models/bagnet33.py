@@ -41,7 +41,7 @@ def bagnet33(
         raise unknown("head", head, ("gap", "gmp"))
     if padding == "keep" and subsampling == "keep":
         return BagNet(num_classes, in_channels, head, padded=False)
-    from tinv.policies.convert import convert
+    from tinv.surgery.convert import convert
 
     aligned = BagNet(num_classes, in_channels, head, padded=True)
     example = torch.zeros(2, in_channels, *input_size)

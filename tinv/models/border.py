@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinv.errors import TinvError
-from tinv.policies.convert import ConvertedNetwork
-from tinv.policies.operations import operation
-from tinv.policies.tracing import trace
+from tinv.graph.converted import ConvertedNetwork
+from tinv.graph.operations import operation
+from tinv.graph.tracing import trace
 
 
 def widen_border(network: nn.Module, border: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tinv.errors import TinvError, unknown
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.convert import convert_if_needed
+from tinv.surgery.convert import convert_if_needed
 
 Descriptor = Literal["published", "pooled", "cropped"]
 

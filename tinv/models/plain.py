@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinv.errors import unknown
+from tinv.nn.padding import PaddedConv2d, PolicySequential, padding_content
+from tinv.nn.pooling import Pool
+from tinv.nn.subsampling import BlurPool, subsampler
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.padding import PaddedConv2d, PolicySequential, padding_content
-from tinv.policies.pooling import Pool
-from tinv.policies.subsampling import BlurPool, subsampler
 
 Head = Literal["flatten", "gap", "gmp"]
 

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from tinv.errors import TinvError, unknown
 from tinv.models.plain import Head, PlainBuilder, PlainNetwork
+from tinv.nn.padding import check_padding
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.padding import check_padding
 
 StrideOrder = Literal["first", "last"]
 PoolKind = Literal["max", "average"]

@@ -10,7 +10,7 @@ from torch import nn
 
 from tinv.errors import TinvError, unknown
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.convert import PoolPolicy, Stem, convert_if_needed
+from tinv.surgery.convert import PoolPolicy, Stem, convert_if_needed
 
 Head = Literal["gap", "gmp"]
 DEPTHS = (18, 34, 50, 101, 152)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from tinv.policies.contractions import contracted
-from tinv.policies.operations import TRANSFORMERS, Operation
-from tinv.policies.places import Place, Places, holds_positions, places_in
-from tinv.policies.state import Case, State
-from tinv.policies.values import Values, norm_axes
+from tinv.graph.contractions import contracted
+from tinv.graph.operations import TRANSFORMERS, Operation
+from tinv.graph.places import Place, Places, holds_positions, places_in
+from tinv.graph.state import Case, State
+from tinv.graph.values import Values, norm_axes
 
 _PRODUCTS = {"mul", "multiply", "imul", "rmul"}
 _QUOTIENTS = {"div", "divide", "truediv", "true_divide", "itruediv"}

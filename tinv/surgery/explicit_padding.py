@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, cast
 
 from torch import fx
 
-from tinv.policies.padding import pad
-from tinv.policies.places import holds_positions
-from tinv.policies.tracing import layer_of
+from tinv.graph.places import holds_positions
+from tinv.graph.tracing import layer_of
+from tinv.nn.padding import pad
 
 if TYPE_CHECKING:
-    from tinv.policies.graph_builder import GraphBuilder
+    from tinv.surgery.graph_builder import GraphBuilder
 
 
 def fold_pads(g: GraphBuilder) -> None:

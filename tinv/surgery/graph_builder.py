@@ -10,24 +10,24 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from tinv.errors import LayerError
-from tinv.policies import functions
-from tinv.policies.alignment import Aligner
-from tinv.policies.background import add_background
+from tinv.graph import functions
+from tinv.graph.geometry import Walk
+from tinv.graph.operations import Operation
+from tinv.graph.places import Lost, Place, Places, holds_positions
+from tinv.graph.tracing import is_geometric, is_in_place, layer_of
+from tinv.graph.windows import Window, padding_text, set_conv, sizes_text
+from tinv.nn.padding import Content, fit, flat, pad, padding_amounts, padding_content
+from tinv.nn.pooling import Pool
+from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
 from tinv.policies.cards import Padding
-from tinv.policies.explicit_padding import fold_pads
-from tinv.policies.geometry import Walk
-from tinv.policies.operations import Operation
-from tinv.policies.padding import Content, fit, flat, pad, padding_amounts, padding_content
-from tinv.policies.places import Lost, Place, Places, holds_positions
-from tinv.policies.pooling import Pool
 from tinv.policies.settings import policy_axes
-from tinv.policies.strides import Strides
-from tinv.policies.subsampling import AdaptivePolyphase, BlurPool
-from tinv.policies.tracing import is_geometric, is_in_place, layer_of
-from tinv.policies.windows import Window, padding_text, set_conv, sizes_text
+from tinv.surgery.alignment import Aligner
+from tinv.surgery.background import add_background
+from tinv.surgery.explicit_padding import fold_pads
+from tinv.surgery.strides import Strides
 
 if TYPE_CHECKING:
-    from tinv.policies.builder import Builder
+    from tinv.surgery.builder import Builder
 
 
 class GraphBuilder:

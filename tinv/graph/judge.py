@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from tinv.policies.border import is_rectifier, judge_padding, judge_window
-from tinv.policies.geometry import Walk
-from tinv.policies.operations import WINDOWS, Operation, item_number
-from tinv.policies.places import Lost, Place, Places, holds_positions, places_in
-from tinv.policies.positions import RULES
-from tinv.policies.signs import not_negative, uniform_axes, zero_axes
-from tinv.policies.state import Case, Reading, State
-from tinv.policies.tracing import layer_of
-from tinv.policies.values import Values
-from tinv.policies.verdict import SHIFTS, Standing, Verdict
+from tinv.graph.border import is_rectifier, judge_padding, judge_window
+from tinv.graph.geometry import Walk
+from tinv.graph.operations import WINDOWS, Operation, item_number
+from tinv.graph.places import Lost, Place, Places, holds_positions, places_in
+from tinv.graph.positions import RULES
+from tinv.graph.signs import not_negative, uniform_axes, zero_axes
+from tinv.graph.state import Case, Reading, State
+from tinv.graph.tracing import layer_of
+from tinv.graph.values import Values
+from tinv.graph.verdict import SHIFTS, Standing, Verdict
 
 
 def verdict(walk: Walk, network: nn.Module) -> Verdict:

@@ -7,11 +7,12 @@ from collections import Counter
 from torch import Tensor, fx, nn
 
 from tinv.errors import LayerError
-from tinv.policies.geometry import RunError, Walk
-from tinv.policies.graph_builder import GraphBuilder
-from tinv.policies.settings import Conversion, Note, Settings
-from tinv.policies.tracing import on_meta, trace
-from tinv.policies.windows import Window
+from tinv.graph.account import Conversion, Note
+from tinv.graph.geometry import RunError, Walk
+from tinv.graph.tracing import on_meta, trace
+from tinv.graph.windows import Window
+from tinv.policies.settings import Settings
+from tinv.surgery.graph_builder import GraphBuilder
 
 
 class PartialError(LayerError):

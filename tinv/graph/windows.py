@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.modules import padding as pads
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from tinv.policies.padding import Content, PaddedConv, each_axis, padding_amounts
-from tinv.policies.pooling import Pool
-from tinv.policies.subsampling import AdaptivePolyphase, BlurPool
+from tinv.nn.padding import Content, PaddedConv, each_axis, padding_amounts
+from tinv.nn.pooling import Pool
+from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 
-from tinv.policies import functions
-from tinv.policies.padding import fit, pad
-from tinv.policies.pooling import Pool
-from tinv.policies.subsampling import AdaptivePolyphase, BlurPool
-from tinv.policies.tracing import at_least
-from tinv.policies.windows import (
+from tinv.graph import functions
+from tinv.graph.tracing import at_least
+from tinv.graph.windows import (
     Pads,
     Window,
     blur_window,
@@ -32,6 +29,9 @@ from tinv.policies.windows import (
     pool_window,
     written_pads,
 )
+from tinv.nn.padding import fit, pad
+from tinv.nn.pooling import Pool
+from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
 
 Kind = Literal[
     "conv",  # a weighted sum over a window

@@ -8,10 +8,10 @@ from fractions import Fraction
 
 from torch import nn
 
-from tinv.policies.operations import Operation
-from tinv.policies.places import Folded, Lost, Place
-from tinv.policies.state import Case, State
-from tinv.policies.windows import Window
+from tinv.graph.operations import Operation
+from tinv.graph.places import Folded, Lost, Place
+from tinv.graph.state import Case, State
+from tinv.graph.windows import Window
 
 
 def border_problem(

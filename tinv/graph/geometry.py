@@ -17,10 +17,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinv.errors import LayerError, TinvError
-from tinv.policies.operations import WINDOWS, Operation, item_number, operation, whole_value
-from tinv.policies.places import Place, Places, Uniform, holds_positions
-from tinv.policies.rules import Source, Step, places_after
-from tinv.policies.tracing import FACTORIES, attribute, is_in_place, layer_of
+from tinv.graph.operations import WINDOWS, Operation, item_number, operation, whole_value
+from tinv.graph.places import Place, Places, Uniform, holds_positions
+from tinv.graph.rules import Source, Step, places_after
+from tinv.graph.tracing import FACTORIES, attribute, is_in_place, layer_of
 
 
 class RunError(LayerError):

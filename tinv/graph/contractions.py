@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinv.policies.operations import Operation
-from tinv.policies.places import Entry, Folded, Lost, Place, Places, Uniform, holds_positions
+from tinv.graph.operations import Operation
+from tinv.graph.places import Entry, Folded, Lost, Place, Places, Uniform, holds_positions
 
 Operand = tuple[Places, Sequence[int]]
 """The places and the shape of a tensor."""

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from tinv.policies.contractions import Contraction, attended, contracted
-from tinv.policies.operations import TRANSFORMERS, reduced_axes
-from tinv.policies.places import Entry, Lost, Place, Uniform, holds_positions, places_in
-from tinv.policies.rules import expanded_index, flipped_axes, is_whole_resize, rolls
-from tinv.policies.state import Case, Reading, choices, signature
-from tinv.policies.values import Values, differs_along, norm_axes
+from tinv.graph.contractions import Contraction, attended, contracted
+from tinv.graph.operations import TRANSFORMERS, reduced_axes
+from tinv.graph.places import Entry, Lost, Place, Uniform, holds_positions, places_in
+from tinv.graph.rules import expanded_index, flipped_axes, is_whole_resize, rolls
+from tinv.graph.state import Case, Reading, choices, signature
+from tinv.graph.values import Values, differs_along, norm_axes
 
 
 def _axes_of(entries: Iterable[Entry]) -> set[int]:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from tinv.policies.contractions import attended, contracted
-from tinv.policies.operations import Operation, reduced_axes
-from tinv.policies.places import (
+from tinv.graph.contractions import attended, contracted
+from tinv.graph.operations import Operation, reduced_axes
+from tinv.graph.places import (
     Entry,
     Folded,
     Lost,
@@ -23,7 +23,7 @@ from tinv.policies.places import (
     holds_positions,
     reshaped,
 )
-from tinv.policies.tracing import layer_of
+from tinv.graph.tracing import layer_of
 
 
 @dataclass(frozen=True)

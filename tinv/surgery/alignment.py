@@ -16,10 +16,10 @@ from typing import Any
 from torch import fx
 
 from tinv.errors import LayerError
-from tinv.policies.geometry import Walk
-from tinv.policies.padding import Content, fit, pad
-from tinv.policies.places import Place
-from tinv.policies.tracing import layer_of
+from tinv.graph.geometry import Walk
+from tinv.graph.places import Place
+from tinv.graph.tracing import layer_of
+from tinv.nn.padding import Content, fit, pad
 
 Edge = tuple[fx.Node, fx.Node]
 """A map and the node that reads it."""

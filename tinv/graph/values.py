@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from tinv.policies import functions
-from tinv.policies.geometry import Walk
-from tinv.policies.operations import Operation
-from tinv.policies.places import Places, holds_positions
-from tinv.policies.tracing import attribute
+from tinv.graph import functions
+from tinv.graph.geometry import Walk
+from tinv.graph.operations import Operation
+from tinv.graph.places import Places, holds_positions
+from tinv.graph.tracing import attribute
 
 _RANDOM = ("rand", "normal", "bernoulli", "uniform", "poisson", "dropout")
 

@@ -17,9 +17,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils import checkpoint
 
 from tinv.errors import LayerError
-from tinv.policies.padding import PolicySequential
-from tinv.policies.pooling import Pool
-from tinv.policies.subsampling import AdaptivePolyphase, BlurPool
+from tinv.nn.padding import PolicySequential
+from tinv.nn.pooling import Pool
+from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
 
 Mode = bool
 """True: as in training. Dropout and auxiliary heads may differ, so a network has one graph for each."""

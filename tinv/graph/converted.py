@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import linecache
+import operator
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from tinv.errors import TinvError
-from tinv.policies.background import shared_moments
-from tinv.policies.settings import Conversion
-from tinv.policies.tracing import Mode, switch_gradients
+from tinv.graph.account import Conversion
+from tinv.graph.tracing import Mode, switch_gradients
+from tinv.nn.zero_response import blank_norm, norm_and_blank
 
 
 class ConvertedNetwork(nn.Module):
@@ -100,7 +101,7 @@ class ConvertedNetwork(nn.Module):
                 return
 
     def _compile(self) -> None:
-        graphs = {training: shared_moments(graph) if training else graph for training, graph in self.graphs.items()}
+        graphs = {training: _shared_moments(graph) if training else graph for training, graph in self.graphs.items()}
         self._programs = {training: _program(graph, self.original_class) for training, graph in graphs.items()}
         self._switches_gradients = any(n.target is switch_gradients for g in self.graphs.values() for n in g.nodes)
         called = {str(n.target) for g in self.graphs.values() for n in g.nodes if n.op == "call_module"}
@@ -161,3 +162,26 @@ def _program(graph: fx.Graph, name: str) -> Callable[[nn.Module, Tensor], Any]:
     namespace = dict(code.globals)
     exec(compile(code.src, file, "exec"), namespace)
     return cast(Callable[[nn.Module, Tensor], Any], namespace["forward"])
+
+
+def _shared_moments(graph: fx.Graph) -> fx.Graph:
+    """Returns a graph for training in which norms that the background passes reckon their moments once for both."""
+    blanks = [n for n in graph.nodes if n.target is blank_norm]
+    if not blanks:
+        return graph
+    twin = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    twin.output(twin.graph_copy(graph, copies))
+    for blank in (copies[n] for n in blanks):
+        layer, source, images = cast(list[fx.Node], blank.args)
+        for norm in [n for n in images.users if n.op == "call_module" and n.target == layer.target]:
+            with twin.inserting_before(norm):
+                getter = twin.create_node("get_attr", layer.target)
+                both = twin.call_function(norm_and_blank, (getter, images, source))
+                norm.replace_all_uses_with(twin.call_function(operator.getitem, (both, 0)))
+                blank.replace_all_uses_with(twin.call_function(operator.getitem, (both, 1)))
+            twin.erase_node(norm)
+            twin.erase_node(blank)
+            break
+    twin.lint()
+    return twin

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import fx
 
-from tinv.policies.operations import Operation
-from tinv.policies.places import Folded, Place, Places, holds_positions, places_in
-from tinv.policies.verdict import SHIFTS, Shift, Standing
-from tinv.policies.windows import Pads
+from tinv.graph.operations import Operation
+from tinv.graph.places import Folded, Place, Places, holds_positions, places_in
+from tinv.graph.verdict import SHIFTS, Shift, Standing
+from tinv.graph.windows import Pads
 
 
 @dataclass

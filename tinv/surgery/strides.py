@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import fx, nn
 
 from tinv.errors import LayerError
-from tinv.policies.operations import Operation
-from tinv.policies.padding import Content
-from tinv.policies.places import Place
-from tinv.policies.rules import expanded_index
-from tinv.policies.subsampling import (
+from tinv.graph.operations import Operation
+from tinv.graph.places import Place
+from tinv.graph.rules import expanded_index
+from tinv.graph.tracing import layer_of
+from tinv.graph.windows import Window, sizes_text
+from tinv.nn.padding import Content
+from tinv.nn.subsampling import (
     AdaptivePolyphase,
     BlurPool,
     FollowingPolyphase,
@@ -21,11 +23,9 @@ from tinv.policies.subsampling import (
     blur_size,
     subsampler,
 )
-from tinv.policies.tracing import layer_of
-from tinv.policies.windows import Window, sizes_text
 
 if TYPE_CHECKING:
-    from tinv.policies.graph_builder import GraphBuilder
+    from tinv.surgery.graph_builder import GraphBuilder
 
 
 class Strides:

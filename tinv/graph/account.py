@@ -1,0 +1,58 @@
+"""The account of a conversion: what was changed, what was left and why, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tinv.graph.geometry import Cost
+from tinv.policies.settings import Settings
+
+
+@dataclass(frozen=True)
+class Note:
+    """A layer's path, and what was done to it or why it was left."""
+
+    layer: str
+    text: str
+
+
+@dataclass
+class Conversion:
+    """What `convert` did.
+
+    Attributes:
+        settings: the policies.
+        changed: layers that were changed or added, in the order of running, each with what was done.
+        left: layers that the policies name but that were left, each with the reason.
+        partial: layers among those that a policy was asked for and could not be put on; none unless `partial=True`.
+        counts: how many layers of each kind of change.
+        size: of the example's images, in pixels.
+        before: what the example cost in evaluation before the conversion.
+        after: what it costs since.
+    """
+
+    settings: Settings
+    changed: list[Note] = field(default_factory=list)
+    left: list[Note] = field(default_factory=list)
+    partial: list[Note] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    size: tuple[int, ...] = ()
+    before: Cost = field(default_factory=Cost)
+    after: Cost = field(default_factory=Cost)
+
+    @property
+    def price(self) -> str:
+        """What the conversion costs, in words."""
+        flops, memory = self.after.flops / max(self.before.flops, 1), self.after.bytes / max(self.before.bytes, 1)
+        size = "x".join(map(str, self.size))
+        return f"{flops:.2f}x the FLOPs and {memory:.2f}x the activation memory on {size} images"
+
+    def __str__(self) -> str:
+        """The policies, the counts, and a line for each layer."""
+        name = f"partial: {self.settings}" if self.partial else str(self.settings)
+        lines = [name, ", ".join(f"{n} {what}" for what, n in self.counts.items()) or "nothing changed"]
+        lines += [self.price] if self.size else []
+        lines += [f"  {note.layer}: {note.text}" for note in self.changed]
+        lines += [f"  {note.layer}: left: {note.text}" for note in self.left]
+        lines += [f"  {note.layer}: not converted: {note.text}" for note in self.partial]
+        return "\n".join(lines)

@@ -1,0 +1,220 @@
+"""How a map is thinned out: by strides, not at all (dense), after a blur, or where its content says (adaptive)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import comb
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tinv.errors import TinvError, unknown
+from tinv.nn.padding import Content, check_kernel_fits, each_axis, pad
+from tinv.policies.cards import SUBSAMPLINGS, Subsampling
+
+
+def check_subsampling(policy: str) -> Subsampling:
+    """Returns `policy` if it is the name of a subsampling policy, else raises TinvError naming the nearest ones."""
+    if policy not in SUBSAMPLINGS:
+        raise unknown("subsampling", policy, SUBSAMPLINGS)
+    return policy
+
+
+def subsampler(
+    policy: Subsampling, stride: int | Sequence[int], content: Content = "zero", full: bool = False
+) -> BlurPool | AdaptivePolyphase | None:
+    """Returns the layer that carries a stride under a policy, after a layer whose own stride is now 1.
+
+    Args:
+        policy: of subsampling.
+        stride: pixels.
+        content: of the border that the layer's blur sees.
+        full: whether that border is as wide as `full_*` padding makes it, see BlurPool.
+
+    Returns:
+        None for `keep` and `dense`, which need no layer.
+    """
+    filter_size = blur_size(policy)
+    # an axis that keeps its resolution is not blurred
+    size = filter_size if isinstance(stride, int) else [filter_size if s > 1 else 1 for s in stride]
+    if policy.startswith("blur"):
+        return BlurPool(size, stride, content, full)
+    if policy.startswith("aps"):
+        return AdaptivePolyphase(stride, size, content, full)
+    return None
+
+
+def blur_size(policy: Subsampling) -> int:
+    """Returns the size of the filter that a subsampling policy applies; 1 for none."""
+    return int(policy.rpartition("blur")[2]) if "blur" in policy else 1
+
+
+class BlurPool(nn.Module):
+    """Low-pass filter, then stride: the anti-aliased subsampling of Zhang (ICML 2019).
+
+    The filter is the outer product of the binomial row of `size` numbers ([1, 2, 1] / 4 for 3). With the padding of
+    Zhang, (size - 1) / 2 a side, every stride and every map size gives ceil(size / stride) pixels. Even filters look
+    half a pixel to the right (their extra padding pixel goes right), so 32 pixels become 16, never 17. With full
+    padding, size - 1 a side, every filter value meets every pixel, as in the F+BlurPool networks of Kayhan & van Gemert
+    (CVPR 2020): n pixels become floor((n + size - 2) / stride) + 1.
+
+    Args:
+        size: of the filter, 1 to 7, one number for all axes or one for each; 1 is plain sampling.
+        stride: pixels, one number for all axes or one for each.
+        content: of the padding pixels; `background` takes it from a PolicySequential.
+        full: whether size - 1 pixels are added a side, not (size - 1) / 2.
+
+    Shape:
+        (N, C, *spatial) -> (N, C, *spatial'), one to three spatial axes; spatial' = ceil(spatial / stride) unless full.
+
+    Raises:
+        TinvError: if the size is not 1 to 7.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        stride: int | Sequence[int] = 2,
+        content: Content = "zero",
+        full: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = [size] if isinstance(size, int) else list(size)
+        if not all(1 <= s <= 7 for s in sizes):
+            raise TinvError(f"blur filter size must be 1 to 7, not {size}")
+        self.size, self.stride, self.padding_content, self.full = size, stride, content, full
+        # constants, not part of the state dict: published weights must still load. One filter for inputs of any number
+        # of axes, or the one filter there is
+        for axes in (1, 2, 3) if isinstance(size, int) else (len(sizes),):
+            # without the two axes of channels: `module.to(memory_format=...)` takes what has four or five axes
+            kernel = torch.ones((), dtype=torch.float64)
+            for s in each_axis(size, axes):
+                row = torch.tensor([comb(s - 1, i) for i in range(s)], dtype=torch.float64) / 2 ** (s - 1)
+                kernel = kernel.unsqueeze(-1) * row
+            self.register_buffer(f"filter_{axes}d", kernel.to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
+        axes = images.dim() - 2
+        size, stride = each_axis(self.size, axes), each_axis(self.stride, axes)
+        if all(s == 1 for s in size):
+            return images[(slice(None), slice(None), *(slice(None, None, s) for s in stride))]
+        amounts = self.padding_amounts(axes)
+        # symmetric zeros are left to the convolution itself, which needs no copy of the map
+        inside = self.padding_content == "zero" and all(left == right for left, right in amounts)
+        if not inside:
+            # of the padding after the map only what the last window reads
+            amounts = [
+                (left, max(0, right - (n + left + right - s) % by))
+                for (left, right), n, by, s in zip(amounts, images.shape[2:], stride, size, strict=True)
+            ]
+            images = pad(images, amounts, self.padding_content, background)
+            check_kernel_fits("blur", size, images.shape[2:])
+        channels = images.shape[1]
+        # one channel first: an expanded plane alone would pass for channels_last
+        kernel = getattr(self, f"filter_{axes}d").to(images.dtype)[None, None].expand(channels, 1, *size)
+        padding = [left for left, _ in amounts] if inside else 0
+        conv = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+        return conv(images, kernel, stride=stride, padding=padding, groups=channels)
+
+    def padding_amounts(self, axes: int) -> list[tuple[int, int]]:
+        """Returns the pixels (left, right) that are added to each of `axes` spatial axes."""
+        sizes = each_axis(self.size, axes)
+        return [(s - 1, s - 1) if self.full else ((s - 1) // 2, s // 2) for s in sizes]
+
+    def blank_response(self, background: Tensor) -> Tensor:
+        """Returns this layer's output for an image that is `background` everywhere: the filter sums to one."""
+        return background
+
+    def extra_repr(self) -> str:
+        full = ", full" if self.full else ""
+        return f"size={self.size}, stride={self.stride}, {self.padding_content}{full}"
+
+
+class AdaptivePolyphase(nn.Module):
+    """Keeps, of all ways to take every s-th pixel, the one of largest norm (Chaman & Dokmanic, CVPR 2021).
+
+    A map of stride s has s polyphase components an axis: those that begin at pixel 0, 1, .., s-1. Which of them is the
+    strongest moves with the content, so a circular shift of the map leaves the same set of pixels, shifted: after a
+    network of circular convolutions, a global pool is unchanged under every circular shift, before any training.
+    The choice is made for each image by itself.
+
+    Args:
+        stride: pixels, one number for all axes or one for each.
+        blur: size (1 to 7) of a binomial filter before the choice, one number or one for each axis; 1 for none.
+        content: of the border that the filter sees, and of the pixels added where the stride does not divide the size.
+        full: whether the filter's padding is full, see BlurPool.
+
+    Shape:
+        (N, C, *spatial) -> (N, C, *ceil(spatial' / stride)), one to three spatial axes; spatial' is spatial, or
+        spatial + blur - 1 with a full blur.
+    """
+
+    def __init__(
+        self,
+        stride: int | Sequence[int] = 2,
+        blur: int | Sequence[int] = 1,
+        content: Content = "zero",
+        full: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding_content = stride, content
+        self.blur = BlurPool(blur, 1, content, full)
+
+    def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
+        components = self.components(images, background)
+        return self.select(components, self.choose(components))
+
+    def components(self, images: Tensor, background: Tensor | None = None) -> Tensor:
+        """Returns the components of the blurred map: (N, P, C, *ceil(spatial' / stride)), P the product of strides."""
+        images = self.blur(images, background)
+        axes = images.dim() - 2
+        stride = each_axis(self.stride, axes)
+        missing = [(0, -size % s) for size, s in zip(images.shape[2:], stride, strict=True)]
+        images = pad(images, missing, self.padding_content, background)
+        split = [part for size, s in zip(images.shape[2:], stride, strict=True) for part in (size // s, s)]
+        images = images.reshape(*images.shape[:2], *split)
+        # (N, C, h, s, w, s) -> (N, s, s, C, h, w)
+        phases, places = range(3, 3 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
+        return images.permute(0, *phases, 1, *places).flatten(1, axes)
+
+    @staticmethod
+    def choose(components: Tensor) -> Tensor:
+        """Returns the number (N,) of the component of largest Euclidean norm, the first of equals."""
+        # half precision would overflow, and doubles must not be rounded into ties
+        exact = components if components.dtype == torch.double else components.float()
+        return exact.flatten(2).square().sum(dim=2).argmax(dim=1)
+
+    @staticmethod
+    def select(components: Tensor, choice: Tensor) -> Tensor:
+        """Returns each image's chosen component (N, C, ...). Branches that meet again must share one choice."""
+        index = choice.view(-1, *(1 for _ in components.shape[1:])).expand(-1, 1, *components.shape[2:])
+        return components.gather(1, index).squeeze(1)
+
+    def blank_response(self, background: Tensor) -> Tensor:
+        """Returns this layer's output for an image that is `background` everywhere: the same constant."""
+        return background
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+
+class LeadingPolyphase(AdaptivePolyphase):
+    """Returns the chosen component and the choice (N,), for the branches of a block that follow it."""
+
+    level: str = ""
+    """Names the choice; those that follow it have the same."""
+
+    def forward(self, images: Tensor, background: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        components = self.components(images, background)
+        choice = self.choose(components)
+        return self.select(components, choice), choice
+
+
+class FollowingPolyphase(AdaptivePolyphase):
+    """Takes the component that another branch has chosen."""
+
+    level: str = ""
+
+    def forward(self, images: Tensor, choice: Tensor, background: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return self.select(self.components(images, background), choice)

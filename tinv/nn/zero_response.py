@@ -1,0 +1,201 @@
+"""What single layers answer to an image of zeros: one constant a channel, which background padding fills borders with.
+
+The constants have one pixel an axis that the policy treats; time, where it is left alone, keeps its size. Norms use the
+statistics that the data uses, in training those of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+
+def blank_image(images: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Returns zeros (1, C, ...) with one pixel on the spatial axes named and the images' size on the others."""
+    sizes = [1 if axis in axes else size for axis, size in enumerate(images.shape[2:])]
+    return images.new_zeros(1, images.shape[1], *sizes)
+
+
+def _over_window(blank: Tensor, reach: Iterable[int | None]) -> Tensor:
+    sizes = [size if r is None else r for size, r in zip(blank.shape[2:], reach, strict=True)]
+    return blank.expand(*blank.shape[:2], *sizes)
+
+
+def blank_convolution(layer: nn.Module, blank: Tensor, reach: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    """Returns a convolution's answer to a blank map, on `axes` to one window of it; there the layer must not pad."""
+    grown = _over_window(blank, [r if axis in axes else None for axis, r in enumerate(reach)])
+    answer: Tensor = layer.forward(grown)
+    return answer
+
+
+def blank_pool(
+    pool: Callable[[Tensor], Tensor], blank: Tensor, reach: tuple[int, ...], axes: tuple[int, ...]
+) -> Tensor:
+    """Returns a pool's answer to a blank map: the same constant, pooled over the axes that are not in `axes`."""
+    if len(axes) == blank.dim() - 2:
+        return blank
+    grown = _over_window(blank, [r if axis in axes else None for axis, r in enumerate(reach)])
+    answer = pool(grown)
+    return answer[
+        (slice(None), slice(None), *(slice(0, 1) if axis in axes else slice(None) for axis in range(len(reach))))
+    ]
+
+
+def norm_and_blank(layer: nn.Module, images: Tensor, blank: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns a norm's answers to `images` (N, C, ...) and to a blank pixel, with the statistics it uses on `images`.
+
+    Batch norms of torch and timm reckon the batch's moments once for both.
+    """
+    if not _shares_moments(layer, images):
+        return layer(images), blank_norm(layer, blank, images)
+    assert isinstance(layer, _BatchNorm)
+    running, momentum = (layer.running_mean, layer.running_var), layer.momentum
+    if not layer.track_running_stats:
+        running = (None, None)
+    elif layer.num_batches_tracked is not None:
+        layer.num_batches_tracked.add_(1)
+        if momentum is None:
+            # the average over all batches so far
+            momentum = 1.0 / float(layer.num_batches_tracked)
+    data, blank = _BatchNormWithBlank.apply(
+        images, blank, layer.weight, layer.bias, *running, momentum or 0.0, layer.eps
+    )
+    return _carried(layer, data, drops=True), _carried(layer, blank)
+
+
+def _shares_moments(layer: nn.Module, images: Tensor) -> bool:
+    known = type(layer).forward is _BatchNorm.forward or type(layer).__name__ == "BatchNormAct2d"
+    hooked = bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+    # a compiler sees for itself that both passes need the same moments, and one value a channel is torch's to refuse
+    several = images.numel() > images.shape[1]
+    return known and layer.training and several and not (hooked or images.is_meta or torch.compiler.is_compiling())
+
+
+class _BatchNormWithBlank(torch.autograd.Function):
+    """Batch norm of a map and of a constant c beside it, by the moments of the map alone.
+
+    With mean m, inverse deviation s, weight w and bias b, the constant becomes w s (c - m) + b. Its gradient reaches
+    the map through both moments: dm/dx = 1/n and ds/dx = -s^3 (x - m) / n for n values a channel.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: Tensor,
+        blank: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_variance: Tensor | None,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Tensor, Tensor]:
+        data, mean, deviation = torch.native_batch_norm(
+            images, weight, bias, running_mean, running_variance, True, momentum, eps
+        )
+        ctx.save_for_backward(images, blank, weight, mean, deviation)
+        ctx.eps = eps
+        shape = (1, -1, *(1 for _ in blank.shape[2:]))
+        scale = deviation if weight is None else deviation * weight
+        answer = (blank - mean.view(shape)) * scale.view(shape)
+        return data, answer if bias is None else answer + bias.view(shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, data_gradient: Tensor, blank_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        images, blank, weight, mean, deviation = ctx.saved_tensors
+        needs_images, needs_blank, needs_weight, needs_bias = ctx.needs_input_grad[:4]
+        for_images, for_weight, for_bias = torch.ops.aten.native_batch_norm_backward(
+            data_gradient.to(images.dtype), images, weight, None, None, mean, deviation, True, ctx.eps,
+            [needs_images, needs_weight, needs_bias],
+        )  # fmt: skip
+        shape = (1, -1, *(1 for _ in blank.shape[2:]))
+        dims = [0, *range(2, blank.dim())]
+        sums = blank_gradient.sum(dims)
+        products = (blank_gradient * (blank - mean.view(shape))).sum(dims) * deviation
+        if needs_weight:
+            for_weight = for_weight + products
+        if needs_bias:
+            for_bias = for_bias + sums
+        scale = deviation if weight is None else deviation * weight
+        if needs_images:
+            count = images.numel() / images.shape[1]
+            slope = -scale * deviation * products / count
+            level = -scale * sums / count - slope * mean
+            each = (1, -1, *(1 for _ in images.shape[2:]))
+            for_images.addcmul_(images, slope.to(images.dtype).view(each)).add_(level.to(images.dtype).view(each))
+        for_blank = (blank_gradient * scale.view(shape)).to(blank.dtype) if needs_blank else None
+        return for_images, for_blank, for_weight, for_bias, None, None, None, None
+
+
+def blank_norm(layer: nn.Module, blank: Tensor, images: Tensor) -> Tensor:
+    """Returns what a norm makes of a blank pixel, with the statistics it uses on `images`."""
+    dims = [0, *range(2, images.dim())]
+    if isinstance(layer, _BatchNorm):
+        if not (layer.training or layer.running_mean is None):
+            return layer.forward(blank)
+        variance, mean = _moments(layer, images, dims)
+        return _carried(layer, _affine(blank, mean, variance, layer.eps, layer.weight, layer.bias))
+    if isinstance(layer, nn.GroupNorm):
+        grouped = images.view(images.shape[0], layer.num_groups, -1, *images.shape[2:])
+        variance, mean = torch.var_mean(grouped, dim=list(range(2, grouped.dim())), correction=0, keepdim=True)
+        spread = [t.expand(-1, -1, grouped.shape[2], *t.shape[3:]).flatten(1, 2) for t in (variance, mean)]
+        return _carried(layer, _affine(blank, spread[1], spread[0], layer.eps, layer.weight, layer.bias))
+    if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
+        variance, mean = torch.var_mean(images, dim=dims[1:], correction=0, keepdim=True)
+        return _affine(blank, mean, variance, layer.eps, layer.weight, layer.bias)
+    # over the channels of one pixel
+    return cast(Tensor, layer(blank))
+
+
+def _carried(norm: nn.Module, images: Tensor, drops: bool = False) -> Tensor:
+    """Applies the dropout and activation that timm's norms carry."""
+    for name in ("drop", "act"):
+        extra = getattr(norm, name, None)
+        if isinstance(extra, nn.Module) and (drops or not isinstance(extra, _DropoutNd)):
+            images = extra(images)
+    return images
+
+
+def _moments(layer: _BatchNorm, images: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
+    variance, mean = torch.var_mean(images, dim=dims, correction=0, keepdim=True)
+    synchronised = isinstance(layer, nn.SyncBatchNorm) and torch.distributed.is_initialized()
+    if not synchronised or torch.distributed.get_world_size() == 1:
+        return variance, mean
+    from torch.distributed.nn.functional import all_reduce
+
+    # ranks may hold batches of different sizes
+    count = mean.new_tensor(images.numel() / images.shape[1])
+    sums = torch.stack([mean * count, (variance + mean.square()) * count, count.expand_as(mean)])
+    total = all_reduce(sums, group=layer.process_group)  # type: ignore[no-untyped-call]
+    mean, square = total[0] / total[2], total[1] / total[2]
+    return square - mean.square(), mean
+
+
+def _affine(
+    blank: Tensor, mean: Tensor, variance: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    answer = (blank - mean) * torch.rsqrt(variance + eps)
+    shape = (1, -1, *(1 for _ in blank.shape[2:]))
+    if weight is not None:
+        answer = answer * weight.view(shape)
+    return answer if bias is None else answer + bias.view(shape)
+
+
+def blank_pointwise(layer: Callable[[Tensor], Tensor], blank: Tensor) -> Tensor:
+    """Returns what a layer that acts on each pixel alone makes of a blank one; nothing is dropped."""
+    if isinstance(layer, _DropoutNd) or type(layer).__name__ in ("StochasticDepth", "DropPath"):
+        return blank
+    return layer(blank.clone() if getattr(layer, "inplace", False) else blank)
+
+
+def blank_concatenation(blanks: Sequence[Tensor], dim: int) -> Tensor:
+    """Returns the constants of concatenated maps; those of one sample count for all."""
+    samples = max(blank.shape[0] for blank in blanks)
+    return torch.cat([blank.expand(samples, *blank.shape[1:]) for blank in blanks], dim)

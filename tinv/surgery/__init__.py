@@ -1,0 +1,1 @@
+"""Changes a network: puts padding and subsampling policies on its graph."""

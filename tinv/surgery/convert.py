@@ -1,0 +1,233 @@
+"""Puts a padding and a subsampling policy onto any network: `tinv.convert`."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import warnings
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from tinv.errors import LayerError, TinvError
+from tinv.graph.account import Conversion
+from tinv.graph.converted import ConvertedNetwork
+from tinv.graph.geometry import Walk
+from tinv.graph.tracing import with_weights_of
+from tinv.nn.padding import PaddedConv, PolicySequential
+from tinv.policies.cards import Padding, Subsampling
+from tinv.policies.settings import Axes, BlurPadding, PoolPolicy, Settings, Stem, policy_axes
+from tinv.surgery.builder import Builder, PartialError
+
+__all__ = [
+    "Axes",
+    "BlurPadding",
+    "Conversion",
+    "ConvertedNetwork",
+    "PoolPolicy",
+    "Settings",
+    "Stem",
+    "convert",
+    "convert_if_needed",
+]
+
+
+def convert_if_needed(model: nn.Module, example_input: Tensor, **policies: Any) -> nn.Module:
+    """Returns `convert(model, ...)`, or the model itself if all policies are `keep`.
+
+    A policy that changes nothing, such as `same_zero` on a network that has it, is not warned of: it is the plain cell
+    of a comparison.
+    """
+    settings = Settings(**policies)
+    settings.check()
+    if settings.keeps_all:
+        return model
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*changed nothing.*")
+        return convert(model, example_input=example_input, **policies)
+
+
+def convert(
+    model: nn.Module,
+    padding: Padding = "keep",
+    subsampling: Subsampling = "keep",
+    *,
+    pool: PoolPolicy = "keep",
+    stem: Stem = "keep",
+    axes: Axes = "space",
+    blur_padding: BlurPadding = "as_padding",
+    partial: bool = False,
+    example_input: Tensor,
+) -> nn.Module:
+    """Returns a copy of a network under a padding and a subsampling policy; the given network is left as it was.
+
+    Padding changes every convolution with a kernel larger than one pixel. Pools keep the amounts of their padding
+    unless `pool` says otherwise, but circular and background policies also say what fills it. Branches that meet
+    (add, multiply, concatenate) are padded or cropped so that they show the same pixels.
+
+    Subsampling changes every convolution and pool with a stride. Blur and adaptive layers come after the norm and
+    activation that follow the strided layer, and before a strided 1x1 convolution (Zhang, ICML 2019). Under `full_*`
+    padding they are padded fully too, as in Kayhan & van Gemert's F+BlurPool networks. Pools keep their
+    kernel at stride 1. Adaptive layers of one resolution share one choice a sample.
+
+    Args:
+        model: takes one batch of images (N, C, *spatial), one to three spatial axes.
+        padding: see `tinv list padding`.
+        subsampling: see `tinv list subsampling`.
+        pool: padding of pools: `keep`, `valid`, `same` ((k-1)/2 a side) or `full` (k-1 a side).
+        stem: `keep` leaves the stride of the first convolution, as the BlurPool networks of Kayhan & van Gemert do.
+        axes: of clips (N, C, T, H, W): `space` leaves time as it is.
+        blur_padding: what the border of blurs holds; `as_padding` follows `padding`, zeros for `keep`. That border
+            is full, size - 1 pixels a side, under `full_*`.
+        partial: whether layers that cannot take a policy asked for are left, which otherwise is an error. They are
+            listed in `conversion.partial`.
+        example_input: images of any values; the converted network takes other sizes and batches too.
+
+    Returns:
+        A `ConvertedNetwork` (a plain copy if all policies are `keep`), on the same device, in the same mode, whose
+        parameter names, shapes and order are the old ones, and whose attribute `conversion` is a `Conversion`.
+
+    Raises:
+        TinvError: for an unknown policy, a wrapped model, an example of the wrong rank, or one too small for `valid`
+            (naming the least size that works).
+        LayerError: naming a layer that cannot be traced, or those with a window larger than one pixel that cannot take
+            a policy.
+    """
+    settings = Settings(padding, subsampling, pool, stem, axes, blur_padding, partial)
+    settings.check()
+    _check_model(model, example_input)
+    if isinstance(model, ConvertedNetwork):
+        if model.conversion.settings == settings or settings.keeps_all:
+            return copy.deepcopy(model)
+        raise TinvError(
+            f"this network is already converted ({model.conversion.settings}); convert the original with all policies "
+            "at once"
+        )
+    if settings.keeps_all:
+        same = copy.deepcopy(model)
+        same.conversion = Conversion(settings)  # type: ignore[assignment]
+        return same
+    try:
+        builder = Builder(model, settings, example_input.detach().to("meta"))
+    except PartialError:
+        raise
+    except LayerError as error:
+        if padding != "valid":
+            raise
+        raise TinvError(f"{error}{_least_size(model, settings, example_input)}") from error
+    layers = with_weights_of(builder.twin, model)
+    network = ConvertedNetwork(layers, builder.graphs, builder.conversion, _argument(model))
+    network.original_class = type(model).__name__
+    weight = next(model.parameters(), None)
+    if weight is not None:
+        cast(nn.Module, network.policy_layers).to(weight.device)
+    network.train(model.training)
+    for name, module in model.named_modules():
+        network.get_submodule(name).training = module.training
+    _warn(builder.conversion, type(model).__name__)
+    return network
+
+
+def _argument(model: nn.Module) -> str:
+    """Returns the name by which a network takes its images."""
+    names = list(inspect.signature(model.forward).parameters)
+    return names[0] if names else "images"
+
+
+def _check_model(model: nn.Module, example: Tensor) -> None:
+    if not isinstance(example, Tensor):
+        raise TinvError(f"example_input must be a tensor of images (N, C, *spatial), not {type(example).__name__}")
+    if any(isinstance(module, (PaddedConv, PolicySequential)) for module in model.modules()):
+        raise TinvError(
+            f"{type(model).__name__} is built from tinv's own layers, which take their policy when they are built: "
+            "tinv.create_backbone(name, padding=..., subsampling=...)"
+        )
+    wrappers = {
+        "DistributedDataParallel": "module",
+        "DataParallel": "module",
+        "FullyShardedDataParallel": "module",
+        "OptimizedModule": "_orig_mod",
+    }
+    inner = wrappers.get(type(model).__name__)
+    if inner is not None:
+        raise TinvError(
+            f"the network is wrapped in {type(model).__name__}; convert model.{inner} and wrap the result anew"
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TinvError("a TorchScript module cannot be converted; convert the network before scripting it")
+    for name, module in model.named_modules():
+        _check_module(name or "the network", module)
+    convs = {
+        name: module for name, module in model.named_modules() if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    }
+    # the first layer's rank, but 1-D layers inside of 2-D networks act on channels
+    rank = next((len(conv.kernel_size) + 2 for conv in convs.values()), example.dim())
+    if example.dim() != rank or not 3 <= example.dim() <= 5:
+        name, conv = next(iter(convs.items()), ("the network", model))
+        raise TinvError(
+            f"example_input has shape {tuple(example.shape)}, {example.dim()} axes; layer {name} "
+            f"({type(conv).__name__}) takes {rank}: (N, C, *spatial)"
+        )
+
+
+def _check_module(name: str, module: nn.Module) -> None:
+    """Raises TinvError for what a copy of a layer could not keep."""
+    if any(isinstance(p, UninitializedParameter) for p in module.parameters(recurse=False)):
+        raise TinvError(f"layer {name} is lazy and has no weights yet; run the network once, then convert it")
+    made = [key for key, value in vars(module).items() if isinstance(value, Tensor) and value.grad_fn is not None]
+    if made:
+        raise TinvError(
+            f"layer {name}: its {made[0]} is computed by a hook (torch.nn.utils.weight_norm, spectral_norm or prune); "
+            "remove it (remove_weight_norm, prune.remove) or use torch.nn.utils.parametrizations, then convert"
+        )
+    if list(module.children()) and (module._forward_hooks or module._forward_pre_hooks):
+        raise TinvError(
+            f"{name} holds hooks, which a converted network would not run; remove them, and register them on the "
+            "converted network or on single layers of it"
+        )
+
+
+def _warn(conversion: Conversion, name: str) -> None:
+    settings, counts = conversion.settings, conversion.counts
+    if settings.padding != "keep" and not counts.get("convolutions padded"):
+        warnings.warn(f"padding={settings.padding} changed nothing in {name}", stacklevel=3)
+    if settings.subsampling != "keep" and not counts.get("strides replaced"):
+        warnings.warn(f"subsampling={settings.subsampling} changed nothing in {name}", stacklevel=3)
+
+
+def _least_size(model: nn.Module, settings: Settings, example: Tensor) -> str:
+    """Returns the end of an error message: the smallest images that work under `valid`, if any do."""
+    builder = None
+    sizes = list(example.shape[2:])
+    spatial = policy_axes(settings, len(sizes))
+
+    def at(scale: float) -> Tensor:
+        return torch.empty(
+            *example.shape[:2],
+            *(math.ceil(s * scale) if axis in spatial else s for axis, s in enumerate(sizes)),
+            device="meta",
+            dtype=example.dtype,
+        )
+
+    scale = 1.0
+    while builder is None and max(sizes) * scale < 8192:
+        scale *= 1.5
+        try:
+            builder = Builder(model, settings, at(scale))
+        except LayerError:
+            continue
+    if builder is None:
+        return ""
+    low, high = scale / 1.5, scale
+    while max(sizes) * (high - low) >= 1:
+        middle = (low + high) / 2
+        try:
+            Walk(builder.graphs[False], builder.twin, at(middle)).run()
+            high = middle
+        except LayerError:
+            low = middle
+    least = "x".join(str(size) for size in at(high).shape[2:])
+    return f"; under padding=valid the least input that works is {least}"
