@@ -5,6 +5,7 @@ Nothing here imports torch before the options have been checked.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -41,6 +42,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     if args is None:
         open_outputs()
+        if os.getcwd() not in sys.path:
+            # classes of the user's own that a configuration names; the script `tinv` has another first entry
+            sys.path.append(os.getcwd())
     words = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

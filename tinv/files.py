@@ -1,4 +1,4 @@
-"""How files that others made are opened: only regular files, and every error names the file."""
+"""How files are opened and written: only regular ones, every error names the file, and nothing is half written."""
 
 from __future__ import annotations
 
@@ -125,3 +125,23 @@ def reading(path: Path, what: str) -> Iterator[None]:
 def unreadable(path: Path, error: Exception) -> TinvError:
     """Returns the error for a file that the system does not let us read."""
     return TinvError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file under a temporary name and renames it, so that no reader ever sees half of it."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Writes bytes under a temporary name beside, waits for the disk, and renames: the old file stays until then."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

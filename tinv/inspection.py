@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from tinv import yaml_files
 from tinv.errors import TinvError
 from tinv.policies.arguments import add_policy_options, policies_of
+from tinv.policies.conversion import ConversionPolicy
 
 if TYPE_CHECKING:
     from torch import nn
 
     from tinv.graph.account import Conversion
     from tinv.graph.analysis import Analysis, Layer
-from tinv.policies.settings import Settings
 
 
 def inspect(words: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def inspect(words: Sequence[str]) -> int:
 
     from tinv.graph.analysis import analyse
     from tinv.models import backbone_options, create_backbone
-    from tinv.policies.settings import Settings
+    from tinv.policies.conversion import ConversionPolicy
 
     size = _input_size(args)
     example = torch.zeros(1, args.in_channels, *size)
@@ -51,7 +51,7 @@ def inspect(words: Sequence[str]) -> int:
     if args.json:
         print(json.dumps(_as_data(args, found, before, network), indent=1))
         return 0
-    _print(args, found, before, said, Settings(**policies), network)
+    _print(args, found, before, said, ConversionPolicy(**policies), network)
     return 0
 
 
@@ -105,7 +105,7 @@ def _print(
     found: Analysis,
     before: Analysis,
     said: list[str],
-    settings: Settings,
+    policy: ConversionPolicy,
     network: nn.Module,
 ) -> None:
     from rich import box
@@ -116,7 +116,7 @@ def _print(
     size = "x".join(map(str, found.input_shape[2:]))
     conversion: Conversion | None = getattr(network, "conversion", None)
     partial = conversion.partial if conversion is not None else []
-    policies = "unconverted" if settings.keeps_all else ("partial: " if partial else "") + str(settings)
+    policies = "unconverted" if policy.keeps_all else ("partial: " if partial else "") + str(policy)
     table = Table(
         title=f"{args.name} ({args.source}), {policies}, on {size} images",
         title_justify="left",
@@ -138,33 +138,19 @@ def _print(
     )
     flops, memory = found.cost.flops, found.cost.bytes
     times, more = flops / max(before.cost.flops, 1), memory / max(before.cost.bytes, 1)
-    against = "" if settings.keeps_all else f", {times:.2f}x and {more:.2f}x the unconverted network"
+    against = "" if policy.keeps_all else f", {times:.2f}x and {more:.2f}x the unconverted network"
     console.print(f"\none image costs {flops / 1e9:.2f} GFLOPs and {memory / 1e6:.0f} MB of activations{against}")
-    if conversion is not None and not settings.keeps_all:
+    if conversion is not None and not policy.keeps_all:
         console.print("changed: " + (", ".join(f"{n} {what}" for what, n in conversion.counts.items()) or "nothing"))
         for note in conversion.left:
             console.print(f"left: {note.layer}: {note.text}")
         for note in partial:
             console.print(f"[yellow]not converted:[/] {note.layer}: {note.text}")
-    elif not settings.keeps_all:
-        console.print(f"built under these policies: {_built(network)}")
     for text in said:
         console.print(f"[yellow]warning:[/] {text}")
     console.print(f"exactly {found.verdict.name} (in evaluation, with these weights) to")
     for line in found.verdict.lines():
         console.print(f"  {line}")
-
-
-def _built(network: nn.Module) -> str:
-    """Returns how many layers of a network took the policies when it was built."""
-    from tinv.nn.padding import PaddedConv
-    from tinv.nn.pooling import Pool
-    from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
-
-    kinds = {"convolutions": PaddedConv, "pools": Pool, "blurs": BlurPool, "adaptive layers": AdaptivePolyphase}
-    counts = {name: sum(isinstance(m, kind) for m in network.modules()) for name, kind in kinds.items()}
-    counts["blurs"] -= counts["adaptive layers"]
-    return ", ".join(f"{n} {name}" for name, n in counts.items() if n > 0) or "nothing"
 
 
 def _cells(layer: Layer) -> list[str]:

@@ -99,9 +99,11 @@ def test_it_takes_the_subsampling_policies(subsampling):
     ("options", "message"),
     [
         ({"descriptor": "pool"}, "unknown descriptor 'pool'; did you mean pooled"),
-        ({"padding": "valid"}, "hardnet under padding valid makes a map of 3x3 of 32x32 patches, .* needs 8x8"),
-        ({"input_size": (16, 16)}, "makes a map of 4x4 of 16x16 patches"),
-        ({"pool": "full"}, "pool=full is for networks that are converted"),
+        (
+            {"padding": "valid"},
+            "on 32x32 images: hardnet under padding valid makes a map of 3x3 of these patches, .* needs 8x8",
+        ),
+        ({"input_size": (16, 16)}, "on 16x16 images: hardnet under padding keep makes a map of 4x4"),
     ],
 )
 def test_what_it_cannot_do_is_one_line(options, message):

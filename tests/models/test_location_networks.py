@@ -84,7 +84,8 @@ def test_only_zeros_count_as_border(policy, more):
 
 def test_the_max_pool_is_that_of_each_method():
     for options, side in (({}, 3), ({"padding": "full_zero"}, 2), ({"subsampling": "blur3"}, 2), ({"max_pool": 3}, 3)):
-        pools = [m for m in resnet(num_classes=2, **options).modules() if type(m).__name__ in ("MaxPool2d", "Pool")]
+        network = create_backbone("resnet", num_classes=2, input_size=(64, 64), **options)
+        pools = [m for m in network.modules() if type(m).__name__ in ("MaxPool2d", "Pool")]
         size = pools[0].kernel_size
         assert (size if isinstance(size, int) else size[0]) == side, options
 

@@ -130,7 +130,7 @@ def test_antialias_blurs_every_pool_also_those_without_stride():
 
 def test_blur_policy_blurs_only_where_there_is_a_stride():
     network = build("pooling_cnn", subsampling_factor=2, subsampling="blur3")
-    assert [name for name, _ in network.features.named_children() if "subsample" in name] == ["pool1_subsample"]
+    assert list(network.features.policy_layers) == ["pool1_subsample"]
 
 
 def test_global_average_pooling_makes_the_size_of_the_image_free():
@@ -151,7 +151,7 @@ def test_features_are_the_input_of_the_last_layer():
     [
         ({"subsampling_factor": 3}, "subsampling_factor must be 1, 2, 4 or 8, not 3"),
         ({"kernel_sise": 3}, "unknown key backbone_args.kernel_sise of pooling_cnn.*did you mean kernel_size"),
-        ({"kernel_size": 40, "pool_padding": "valid"}, "pooling_cnn on 32x32 images, layer pool1.*40x40"),
+        ({"kernel_size": 40, "pool_padding": "valid"}, "pooling_cnn on 32x32 images: layer pool1.*40x40"),
         ({"head": "gapp"}, "did you mean gap"),
         ({"channels": [16, 32]}, "channels must be three numbers"),
         ({"antialias": 3, "subsampling": "blur3"}, "leave subsampling at keep"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from tiny_run import TINY, fit, results
 
+from tinv import files
 from tinv.cli import main
-from tinv.runs import checkpoints, folder
+from tinv.runs import checkpoints
 from tinv.runs.callbacks import read_checkpoint
 from tinv.runs.checkpoints import AtomicCheckpoints
 
@@ -20,7 +21,7 @@ def full(*_: object) -> None:
 def test_a_checkpoint_is_written_whole_or_not_at_all(monkeypatch):
     path = Path("checkpoints/last.ckpt")
     AtomicCheckpoints().save_checkpoint({"state_dict": {}, "epoch": 1}, path)
-    monkeypatch.setattr(folder.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         AtomicCheckpoints().save_checkpoint({"state_dict": {}, "epoch": 2}, path)
     assert read_checkpoint(path)["epoch"] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tinv.graph.geometry import Cost
-from tinv.policies.settings import Settings
+from tinv.policies.conversion import ConversionPolicy
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Conversion:
     """What `convert` did.
 
     Attributes:
-        settings: the policies.
+        policy: all policies together.
         changed: layers that were changed or added, in the order of running, each with what was done.
         left: layers that the policies name but that were left, each with the reason.
         partial: layers among those that a policy was asked for and could not be put on; none unless `partial=True`.
@@ -31,7 +31,7 @@ class Conversion:
         after: what it costs since.
     """
 
-    settings: Settings
+    policy: ConversionPolicy
     changed: list[Note] = field(default_factory=list)
     left: list[Note] = field(default_factory=list)
     partial: list[Note] = field(default_factory=list)
@@ -39,6 +39,11 @@ class Conversion:
     size: tuple[int, ...] = ()
     before: Cost = field(default_factory=Cost)
     after: Cost = field(default_factory=Cost)
+
+    @property
+    def settings(self) -> ConversionPolicy:
+        """Old name of `policy`."""
+        return self.policy
 
     @property
     def price(self) -> str:
@@ -49,7 +54,7 @@ class Conversion:
 
     def __str__(self) -> str:
         """The policies, the counts, and a line for each layer."""
-        name = f"partial: {self.settings}" if self.partial else str(self.settings)
+        name = f"partial: {self.policy}" if self.partial else str(self.policy)
         lines = [name, ", ".join(f"{n} {what}" for what, n in self.counts.items()) or "nothing changed"]
         lines += [self.price] if self.size else []
         lines += [f"  {note.layer}: {note.text}" for note in self.changed]

@@ -22,8 +22,9 @@ def border_problem(
         return "" if blank.uniform[axis] else "a blank image gives different values from position to position here"
     if content == "constant":
         return "pads with a number that a blank image does not give"
-    if content != "zero":
-        return f"{content} padding repeats content at the border"
+    if content != "zeros":
+        known = content in ("circular", "reflect", "replicate")
+        return f"{content} padding " + ("repeats content at the border" if known else "is not known to tinv")
     if kind == "average" and not counts:
         return "the average leaves out the padding, so that content weighs more at the border"
     if not blank.zero[axis]:
@@ -91,14 +92,14 @@ def _judge_axis(case: Case, window: Window, number: int, place: Place, rectified
         # one number for all positions, whatever their order
         case.state.content[axis] = (0, 0)
         return
-    fills = {pads.content if pads else "zero"} if any(added) else set()
+    fills = {pads.content if pads else "zeros"} if any(added) else set()
     fills |= {window.content} if left or right or overhang > 0 else set()
     problem = circular_problem(op, fills, size, stride, cells)
     if problem:
         case.breaks([axis], problem, ["circular"])
     problem = ""
     if any(added):
-        problem = border_problem(pads.content if pads else "zero", blank, axis) if max(added) > 0 else ""
+        problem = border_problem(pads.content if pads else "zeros", blank, axis) if max(added) > 0 else ""
         low, high = blank.content.get(axis, (0, 0))
         if low + added[0] < 0 or high > size - 1 + added[1]:
             problem = "cells at the border are cropped"
@@ -128,7 +129,7 @@ def circular_problem(op: Operation, fills: set[str], size: int, stride: int, cel
     """Returns why windows do not go round a ring of `size` cells in even steps; empty if they do."""
     if fills - {"circular"}:
         kinds = " and ".join(sorted(fills - {"circular"}))
-        name = {"max": "-inf", "average": "nothing"}.get(op.kind, "zeros") if kinds == "zero" else kinds
+        name = {"max": "-inf", "average": "nothing"}.get(op.kind, "zeros") if kinds == "zeros" else kinds
         return f"pads with {name}"
     if size % stride:
         return f"{size} cells are not a multiple of its stride {stride}"

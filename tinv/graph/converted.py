@@ -6,6 +6,7 @@ import copy
 import linecache
 import operator
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -143,11 +144,7 @@ class ConvertedNetwork(nn.Module):
         return f"Converted{self.original_class}"
 
     def extra_repr(self) -> str:
-        return str(self.conversion.settings)
-
-
-def _is_torchs(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn")
+        return str(self.conversion.policy)
 
 
 _PROGRAMS = iter(range(10**9))
@@ -161,7 +158,10 @@ def _program(graph: fx.Graph, name: str) -> Callable[[nn.Module, Tensor], Any]:
     linecache.cache[file] = (len(code.src), None, code.src.splitlines(keepends=True), file)
     namespace = dict(code.globals)
     exec(compile(code.src, file, "exec"), namespace)
-    return cast(Callable[[nn.Module, Tensor], Any], namespace["forward"])
+    program = namespace["forward"]
+    # copies of the network share the function; its lines go with the last of them
+    weakref.finalize(program, linecache.cache.pop, file, None)
+    return cast(Callable[[nn.Module, Tensor], Any], program)
 
 
 def _shared_moments(graph: fx.Graph) -> fx.Graph:

@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tinv.errors import LayerError, TinvError
 from tinv.graph.operations import WINDOWS, Operation, item_number, operation, whole_value
 from tinv.graph.places import Place, Places, Uniform, holds_positions
-from tinv.graph.rules import Source, Step, places_after
+from tinv.graph.rules import places_after
+from tinv.graph.step import Source, Step
 from tinv.graph.tracing import FACTORIES, attribute, is_in_place, layer_of
 
 

@@ -183,6 +183,9 @@ class _Judge:
             return state
         if op.kind in WINDOWS:
             judge_window(case, lambda: all(self.rectifies(user) for user in node.users))
+            if op.kind == "subsample":
+                missing = [kind for kind in SHIFTS if kind not in getattr(op.module, "exact", ())]
+                case.breaks(case.every_axis(), f"{op.name} does not say that it follows such shifts", missing)
             if number == 1 and op.kind == "max":
                 case.breaks(case.every_axis(), "says where the maximum is")
         elif op.kind == "opaque" or op.kind not in RULES:

@@ -31,7 +31,7 @@ from tinv.graph.windows import (
 )
 from tinv.nn.padding import fit, pad
 from tinv.nn.pooling import Pool
-from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
+from tinv.nn.subsampling import AdaptivePolyphase, BlurPool, SharedPolyphase, Subsampler
 
 Kind = Literal[
     "conv",  # a weighted sum over a window
@@ -40,6 +40,7 @@ Kind = Literal[
     "average",  # the mean of a window
     "blur",  # a fixed filter, then a stride
     "polyphase",  # a stride whose first pixel depends on the content
+    "subsample",  # a stride carried by a layer of the user's own, which says what it sees and follows
     "patches",  # the pixels of each window, one after the other
     "pad",  # adds pixels at the border
     "fit",  # adds or takes away pixels at the end, until a size is met
@@ -68,7 +69,7 @@ Kind = Literal[
     "size",  # numbers that are not maps
     "opaque",  # a layer that tinv does not know
 ]
-WINDOWS = ("conv", "max", "average", "blur", "polyphase", "patches")
+WINDOWS = ("conv", "max", "average", "blur", "polyphase", "subsample", "patches")
 """Kinds that slide a window."""
 
 ACTIVATIONS = (
@@ -189,8 +190,10 @@ def _of_module(module: nn.Module, axes: int) -> dict[str, Any]:
         return {"kind": "conv", "window": conv_window(module)}
     if isinstance(module, Pool):
         return {"kind": module.kind, "window": own_pool_window(module, axes)}
-    if isinstance(module, (BlurPool, AdaptivePolyphase)) or name == "BlurPool2d":
-        kind = "polyphase" if isinstance(module, AdaptivePolyphase) else "blur"
+    if isinstance(module, Subsampler) or name == "BlurPool2d":
+        adaptive, blurs = isinstance(module, (AdaptivePolyphase, SharedPolyphase)), isinstance(module, BlurPool)
+        own = isinstance(module, Subsampler) and not (adaptive or blurs)
+        kind = "polyphase" if adaptive else "subsample" if own else "blur"
         return {"kind": kind, "window": blur_window(module, axes)}
     if isinstance(module, (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)):
         args = (module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
@@ -312,7 +315,7 @@ def _attribute(op: Operation, values: Mapping[fx.Node, Any]) -> dict[str, Any]:
 def _pads(op: Operation, node: fx.Node) -> dict[str, Any]:
     """Returns the padding that a call of torch's `pad` or of ours adds."""
     if node.target is pad:
-        content = op.argument(2, "content", "zero")
+        content = op.argument(2, "content", "zeros")
         return {"kind": "pad", "pads": Pads(tuple(tuple(pair) for pair in op.argument(1, "amounts")), content)}
     amounts = op.argument(1, "pad", ())
     written = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")

@@ -11,7 +11,7 @@ from torch import nn
 from tinv.graph.contractions import Contraction, attended, contracted
 from tinv.graph.operations import TRANSFORMERS, reduced_axes
 from tinv.graph.places import Entry, Lost, Place, Uniform, holds_positions, places_in
-from tinv.graph.rules import expanded_index, flipped_axes, is_whole_resize, rolls
+from tinv.graph.rearrangements import expanded_index, flipped_axes, is_whole_resize, rolls
 from tinv.graph.state import Case, Reading, choices, signature
 from tinv.graph.values import Values, differs_along, norm_axes
 

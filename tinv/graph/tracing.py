@@ -17,9 +17,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils import checkpoint
 
 from tinv.errors import LayerError
-from tinv.nn.padding import PolicySequential
 from tinv.nn.pooling import Pool
-from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
+from tinv.nn.subsampling import Subsampler
 
 Mode = bool
 """True: as in training. Dropout and auxiliary heads may differ, so a network has one graph for each."""
@@ -221,7 +220,7 @@ class _Tracer(fx.Tracer):
 
 def is_geometric(module: nn.Module) -> bool:
     """Returns whether a module is a convolution, pool or blur: one that a policy may touch."""
-    return isinstance(module, (_ConvNd, *POOLS, Pool, BlurPool, AdaptivePolyphase)) or (
+    return isinstance(module, (_ConvNd, *POOLS, Pool, Subsampler)) or (
         # timm's layers of these names, whichever module they live in
         type(module).__name__ in ("BlurPool2d", "CondConv2d")
     )
@@ -251,15 +250,7 @@ def _timm_leaves() -> set[type]:
 def _adapters() -> dict[type, Callable[..., Any]]:
     """Returns, for modules whose control flow depends on the size of the map, a forward that can be traced."""
     vgg = sys.modules.get("timm.models.vgg")
-    adapters: dict[type, Callable[..., Any]] = {PolicySequential: _chain}
-    return {**adapters, vgg.ConvMlp: _conv_mlp} if vgg is not None else adapters
-
-
-def _chain(module: Any, images: fx.Proxy) -> Any:
-    # the background, which has no place of its own, is left out
-    for layer in module:
-        images = layer(images)
-    return images
+    return {vgg.ConvMlp: _conv_mlp} if vgg is not None else {}
 
 
 def switch_gradients(wanted: bool) -> bool:

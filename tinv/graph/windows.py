@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.modules import padding as pads
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from tinv.nn.padding import Content, PaddedConv, each_axis, padding_amounts
+from tinv.nn.padding import Content, PaddedConv, each_axis, same_widths
 from tinv.nn.pooling import Pool
-from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
+from tinv.nn.subsampling import Subsampler
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Window:
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
     amounts: tuple[tuple[int, int], ...] | None
-    content: Content = "zero"
+    content: Content = "zeros"
     ceil_mode: bool = False
     counts_padding: bool = True
 
@@ -75,7 +75,7 @@ class Pads:
     """
 
     amounts: tuple[tuple[int, int], ...]
-    content: str = "zero"
+    content: str = "zeros"
     fixed: bool = True
 
     def of(self, dim: int, rank: int) -> tuple[int, int]:
@@ -90,7 +90,7 @@ def written_pads(flat: Sequence[Any], mode: str, value: Any, fixed: bool) -> Pad
         return None
     pairs = tuple((flat[i], flat[i + 1]) for i in range(0, len(flat) - 1, 2))[::-1]
     if mode == "constant":
-        mode = "constant" if value else "zero"
+        mode = "constant" if value else "zeros"
     return Pads(pairs, mode, fixed)
 
 
@@ -113,7 +113,7 @@ def conv_window(module: _ConvNd) -> Window:
     kernel, stride, dilation = tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation)
     if isinstance(module, PaddedConv):
         return Window(kernel, stride, dilation, tuple(module.padding_amounts), module.padding_content)
-    content = {"zeros": "zero"}.get(module.padding_mode, module.padding_mode)
+    content = module.padding_mode
     if is_tensorflow_same(module):
         return Window(kernel, stride, dilation, None, cast(Content, content))
     return Window(kernel, stride, dilation, _amounts(module.padding, kernel, dilation), cast(Content, content))
@@ -134,7 +134,7 @@ def _one(value: Any) -> Any:
 
 def _amounts(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
     if padding == "same":
-        return tuple(padding_amounts("same_zero", kernel, dilation))
+        return same_widths(kernel, dilation)
     if padding == "valid":
         return ((0, 0),) * len(kernel)
     return tuple((int(p), int(p)) for p in padding)
@@ -166,25 +166,24 @@ def pool_window(
 
     amounts = None if same else tuple((p, p) for p in each(padding))
     strides = each(stride if stride not in (None, (), []) else kernel)
-    return Window(each(kernel), strides, each(dilation), amounts, "zero", bool(ceil_mode), counts)
+    return Window(each(kernel), strides, each(dilation), amounts, "zeros", bool(ceil_mode), counts)
 
 
 def own_pool_window(module: Pool, axes: int) -> Window:
     """Returns the window of tinv's pool."""
     kernel, stride, dilation = (tuple(each_axis(v, axes)) for v in (module.kernel_size, module.stride, module.dilation))
-    amounts = tuple(module.amounts or padding_amounts(module.padding_policy, kernel, dilation))
+    amounts = tuple(module.widths(kernel, dilation))
     content = module.padding_content
     return Window(kernel, stride, dilation, amounts, content, module.ceil_mode, module.count_padding)
 
 
 def blur_window(module: nn.Module, axes: int) -> Window:
     """Returns the window of a blur of timm or tinv, or of the blur of an adaptive layer."""
-    if isinstance(module, (BlurPool, AdaptivePolyphase)):
-        blur = module if isinstance(module, BlurPool) else module.blur
-        kernel, stride = tuple(each_axis(blur.size, axes)), tuple(each_axis(module.stride, axes))
-        return Window(kernel, stride, (1,) * axes, tuple(blur.padding_amounts(axes)), module.padding_content)
+    if isinstance(module, Subsampler):
+        kernel, stride = tuple(module.window(axes)), tuple(each_axis(module.stride, axes))
+        return Window(kernel, stride, (1,) * axes, tuple(module.padding_amounts(axes)), module.padding_content)
     timms = cast(Any, module)
-    modes: Mapping[str, str] = {"zeros": "zero", "constant": "zero"}
+    modes: Mapping[str, str] = {"constant": "zeros"}
     amount, content = timms.padding[0], modes.get(timms.pad_mode, timms.pad_mode)
     size, stride = (timms.filt_size,) * 2, (timms.stride,) * 2
     return Window(size, stride, (1, 1), ((amount, amount),) * 2, cast(Content, content))
@@ -200,13 +199,20 @@ def expands_exactly(module: _ConvTransposeNd) -> bool:
     )
 
 
+def plain_conv(conv: _ConvNd) -> _ConvNd:
+    """Returns a layer of timm that finds its padding from the size of the map as one of torch's, with its weights."""
+    if not is_tensorflow_same(conv):
+        return conv
+    if hasattr(conv, "same_pad"):
+        conv.same_pad = False  # type: ignore[assignment]
+        return conv
+    plain = nn.Conv2d.__new__(nn.Conv2d)
+    plain.__dict__.update(conv.__dict__)
+    return plain
+
+
 def set_conv(conv: _ConvNd, window: Window, padding: list[int]) -> None:
     """Changes a convolution of torch or timm in place; its weights stay what they are."""
-    if is_tensorflow_same(conv):
-        if hasattr(conv, "same_pad"):
-            conv.same_pad = False  # type: ignore[assignment]
-        else:
-            conv.__class__ = nn.Conv2d
     conv.stride, conv.dilation, conv.padding = window.stride, window.dilation, tuple(padding)
     conv.padding_mode = "zeros"
     conv._reversed_padding_repeated_twice = [p for p in reversed(padding) for _ in range(2)]
@@ -223,4 +229,4 @@ def padding_text(window: Window) -> str:
         return "TensorFlow's same"
     pairs = [str(left) if left == right else f"{left}+{right}" for left, right in window.amounts]
     text = pairs[0] if len(set(pairs)) == 1 else "x".join(pairs)
-    return text if text == "0" or window.content == "zero" else f"{text} {window.content}"
+    return text if text == "0" or window.content == "zeros" else f"{text} {window.content}"

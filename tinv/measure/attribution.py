@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -17,7 +17,8 @@ from tinv.errors import TinvError
 from tinv.metrics import ShiftConsistency
 from tinv.metrics.views import Motion
 from tinv.policies.cards import Padding
-from tinv.surgery.convert import PoolPolicy, Settings, convert
+from tinv.policies.conversion import ConversionPolicy, PoolPolicy
+from tinv.surgery.convert import convert
 
 EXACT_PADDING: dict[Motion, tuple[Padding, PoolPolicy]] = {
     "circular": ("same_circular", "keep"),
@@ -83,8 +84,9 @@ def variants(
         partial: whether layers that cannot be made exact are left.
     """
     padding, pool = EXACT_PADDING[motion]
-    exact_padding, exact_subsampling = Settings(padding, pool=pool), Settings(subsampling="aps", stem="convert")
-    both = Settings(padding, "aps", pool, "convert")
+    exact_padding = ConversionPolicy(padding, pool=pool)
+    exact_subsampling = ConversionPolicy(subsampling="aps", stem="convert")
+    both = ConversionPolicy(padding, "aps", pool, "convert")
     found = [Variant("unconverted", network, "", copy.deepcopy(consistency))]
     for name, wanted in (
         (f"padding {padding}", exact_padding),
@@ -96,15 +98,8 @@ def variants(
             with warnings.catch_warnings():
                 # a network without strides has nothing to subsample
                 warnings.filterwarnings("ignore", message=".*changed nothing.*")
-                made = convert(
-                    network,
-                    wanted.padding,
-                    wanted.subsampling,
-                    pool=wanted.pool,
-                    stem=wanted.stem,
-                    partial=partial,
-                    example_input=example,
-                ).eval()
+                policy = replace(wanted, partial=partial)
+                made = convert(network, policy=policy, example_input=example).eval()
         except TinvError as error:
             refusal = str(error)
         left = tuple(note.layer for note in getattr(getattr(made, "conversion", None), "partial", []))

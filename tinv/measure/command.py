@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinv.errors import TinvError
+from tinv.files import write_atomically
 from tinv.measure.networks import (
     add_network_options,
     add_normalisation_options,
@@ -24,7 +25,7 @@ from tinv.measure.networks import (
 )
 from tinv.policies.arguments import POLICY_OPTIONS, add_policy_options, policies_of
 from tinv.progress import progress
-from tinv.runs.folder import versions, write_atomically
+from tinv.runs.folder import versions
 
 if TYPE_CHECKING:
     from torch import nn

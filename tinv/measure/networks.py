@@ -111,14 +111,16 @@ def with_policies(
 ) -> nn.Module:
     """Returns the network under policies, with the weights of the plain one, which it is itself if all are `keep`."""
     from tinv.models import create_backbone, under_policies
-    from tinv.policies.settings import Settings
+    from tinv.policies.conversion import ConversionPolicy
 
-    policies: dict[str, Any] = {**policies_of(args), "padding": padding, "pool": pool}
-    if Settings(**policies).keeps_all:
+    options: dict[str, Any] = {**policies_of(args), "padding": padding, "pool": pool}
+    policy = ConversionPolicy(**options)
+    if policy.keeps_all:
         return plain
     if args.source != "tinv":
-        return under_policies(plain, f"{args.source}'s {args.backbone}", 3, size, policies)
-    network = create_backbone(args.backbone, num_classes=args.num_classes, input_size=size, **policies)
+        return under_policies(plain, f"{args.source}'s {args.backbone}", 3, size, policy)
+    # a network of ours may depend on the policy, and its head on the size of its last map
+    network = create_backbone(args.backbone, num_classes=args.num_classes, input_size=size, **options)
     network.load_state_dict(plain.state_dict())
     return network
 
@@ -129,7 +131,7 @@ def networks(args: argparse.Namespace, size: tuple[int, int]) -> tuple[nn.Module
     network = with_policies(plain, args, size, args.padding, args.pool)
     conversion = getattr(network, "conversion", None)
     if conversion is not None and not any(conversion.counts.values()):
-        print(f"note: {conversion.settings} changes nothing in {args.backbone}")
+        print(f"note: {conversion.policy} changes nothing in {args.backbone}")
     for note in getattr(conversion, "partial", []):
         print(f"note: partial: {note.layer} was not converted: {note.text}")
     return plain, network

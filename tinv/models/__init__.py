@@ -9,23 +9,22 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tinv.errors import LayerError, TinvError, unknown
-from tinv.nn.padding import check_padding
-from tinv.nn.subsampling import check_subsampling
+from tinv.errors import TinvError, unknown
 from tinv.policies.cards import Padding, Subsampling
-
-if TYPE_CHECKING:
-    from tinv.policies.settings import Axes, BlurPadding, PoolPolicy, Stem
+from tinv.policies.conversion import Axes, BlurPadding, ConversionPolicy, PoolPolicy, Stem
+from tinv.policies.padding import PaddingPolicy, padding_policy
+from tinv.policies.subsampling import SubsamplingPolicy
 
 Source = Literal["tinv", "timm", "torchvision"]
 
-_NOT_BACKBONES = {"__init__", "border", "features", "plain", "weights"}
+_NOT_BACKBONES = {"__init__", "border", "features", "trunk_and_head", "weights"}
 
 
 def own_backbones() -> list[str]:
@@ -40,8 +39,8 @@ def create_backbone(
     num_classes: int,
     in_channels: int = 3,
     input_size: tuple[int, ...] = (32, 32),
-    padding: Padding = "keep",
-    subsampling: Subsampling = "keep",
+    padding: Padding | PaddingPolicy = "keep",
+    subsampling: Subsampling | SubsamplingPolicy = "keep",
     pool: PoolPolicy = "keep",
     stem: Stem = "keep",
     axes: Axes = "space",
@@ -52,21 +51,21 @@ def create_backbone(
     border: int = 0,
     **backbone_args: Any,
 ) -> nn.Module:
-    """Builds a network with a padding and a subsampling policy; those of timm and torchvision by `tinv.convert`.
+    """Builds a plain network and puts it under a padding and a subsampling policy, by `tinv.convert`.
 
     Args:
         name: of the network in its source.
         source: `tinv` (the papers' own small networks), `timm` or `torchvision`.
-        num_classes: numbers in the output vector.
+        num_classes: output classes.
         in_channels: channels of the image.
         input_size: (H, W) of the image in pixels, (T, H, W) of a clip; a network too large for it is refused here.
-        padding: policy of every convolution with a kernel larger than one pixel.
-        subsampling: policy of every layer with a stride larger than one pixel.
-        pool: padding of the pools of a timm or torchvision network, see `tinv.convert`.
-        stem: whether the stride of the first convolution of such a network is kept.
+        padding: policy of every convolution with a kernel larger than one pixel, by name or as an object.
+        subsampling: policy of every layer with a stride larger than one pixel, by name or as an object.
+        pool: padding of the pools, see `tinv.convert`.
+        stem: whether the stride of the first convolution is kept.
         axes: what the policies treat in clips.
-        blur_padding: what the border of the blurs of such a network holds.
-        partial: whether layers of such a network that cannot take the policies are left, see `tinv.convert`.
+        blur_padding: what the border of blurs holds.
+        partial: whether layers that cannot take the policies are left, see `tinv.convert`.
         pretrained: loads the source's default weights (downloads them once).
         weights: a file that the pretrained weights are taken from, instead of the source's; its last layer is left out
             if it is for other classes.
@@ -80,8 +79,9 @@ def create_backbone(
         TinvError: for an unknown name, option or policy, a kernel larger than the map it runs on, and a policy that
             the network cannot take.
     """
-    check_padding(padding)
-    check_subsampling(subsampling)
+    policy = ConversionPolicy(
+        padding, subsampling, pool=pool, stem=stem, axes=axes, blur_padding=blur_padding, partial=partial
+    )
     if source not in get_args(Source):
         raise unknown("source", source, get_args(Source))
     if weights is not None and not pretrained:
@@ -90,22 +90,14 @@ def create_backbone(
     if border < 0:
         raise TinvError(f"border must be 0 pixels or more, not {border}")
     common = {"num_classes": num_classes, "in_channels": in_channels, "pretrained": pretrained}
-    policies: dict[str, Any] = {
-        "padding": padding,
-        "subsampling": subsampling,
-        "pool": pool,
-        "stem": stem,
-        "axes": axes,
-        "blur_padding": blur_padding,
-        "partial": partial,
-    }
     if source == "tinv":
-        network = _own(name, common, tuple(input_size), policies, backbone_args)
+        network = _own(name, common, policy, backbone_args)
+        title = name
     else:
         build = _timm if source == "timm" else _torchvision
         network = build(name, num_classes, in_channels, pretrained, backbone_args)
-    if source != "tinv" or not {"padding", "subsampling"} & _own_options(name):
-        network = under_policies(network, f"{source}'s {name}", in_channels, tuple(input_size), policies)
+        title = f"{source}'s {name}"
+    network = under_policies(network, title, in_channels, tuple(input_size), policy)
     if weights is not None:
         from tinv.models.weights import load_file
 
@@ -148,30 +140,51 @@ _SET_BY = {
 
 
 def under_policies(
-    original: nn.Module,
-    name: str,
-    in_channels: int,
-    size: tuple[int, ...],
-    policies: dict[str, Any],
+    network: nn.Module, name: str, in_channels: int, size: tuple[int, ...], policy: ConversionPolicy
 ) -> nn.Module:
     """Returns a network under policies, by `tinv.convert`, or itself if they change nothing.
 
+    The head of a `TrunkAndHead` is made here, when the size of its trunk's last map is known.
+
     Args:
-        original: maps (N, in_channels, *size); left as it is.
+        network: maps (N, in_channels, *size).
         name: of it, for messages.
         in_channels: of the image.
         size: (H, W) in pixels, or (T, H, W).
-        policies: options of `tinv.convert`.
+        policy: to put it under.
 
     Raises:
-        TinvError: if the network cannot take them.
+        TinvError: if the network cannot take it, or such images.
     """
+    from tinv.models.trunk_and_head import TrunkAndHead
     from tinv.surgery.convert import convert_if_needed
 
+    if policy.padding.amount == "keep" and not policy.keeps_all and hasattr(network, "own_padding"):
+        policy = replace(policy, padding=padding_policy(cast(str, network.own_padding)))
+    example = torch.zeros(2, in_channels, *size)
     try:
-        return convert_if_needed(original, torch.zeros(2, in_channels, *size), **policies)
+        if not isinstance(network, TrunkAndHead):
+            return convert_if_needed(network, example, policy)
+        trunk = convert_if_needed(getattr(network, network.trunk_name), example, policy)
+        setattr(network, network.trunk_name, trunk)
+        network.make_head(_last_map(trunk, example[:1]), policy)
+        if hasattr(trunk, "conversion"):
+            network.conversion = trunk.conversion
+        return network
     except TinvError as error:
         raise TinvError(f"{name} on {'x'.join(map(str, size))} images: {error}") from error
+
+
+def _last_map(trunk: nn.Module, example: Tensor) -> Tensor:
+    """Returns what a trunk makes of an image, without values; an error names the layer that cannot run."""
+    from tinv.graph.converted import ConvertedNetwork
+    from tinv.graph.geometry import Walk
+    from tinv.graph.tracing import on_meta, trace
+
+    graph = trunk.graphs[False] if isinstance(trunk, ConvertedNetwork) else trace(trunk)[False]
+    walk = Walk(graph, on_meta(trunk).eval(), example.to("meta")).run()
+    [maps] = next(node for node in graph.nodes if node.op == "output").all_input_nodes
+    return cast(Tensor, walk.values[maps])
 
 
 def _own_options(name: str) -> set[str]:
@@ -180,19 +193,9 @@ def _own_options(name: str) -> set[str]:
     return set(inspect.signature(getattr(importlib.import_module(f"tinv.models.{name}"), name)).parameters)
 
 
-def _own(
-    name: str, common: dict[str, Any], size: tuple[int, ...], policies: dict[str, Any], args: dict[str, Any]
-) -> nn.Module:
-    """Builds a network of ours: one that takes `padding` is built with the policies, any other as it is."""
+def _own(name: str, common: dict[str, Any], policy: ConversionPolicy, args: dict[str, Any]) -> nn.Module:
+    """Builds a network of ours; one that takes `policy` is told it, and is put under it like all others."""
     options = _own_options(name)
-    if {"padding", "subsampling"} & options:
-        defaults = {"pool": "keep", "stem": "keep", "axes": "space", "blur_padding": "as_padding"}
-        for key in set(defaults) - options:
-            if policies[key] != defaults[key]:
-                raise TinvError(
-                    f"{key}={policies[key]} is for networks that are converted, as those of timm and torchvision; "
-                    f"{name} has options of its own for it"
-                )
     if common["pretrained"] and "pretrained" not in options:
         raise TinvError(
             f"there are no pretrained weights of {name} to fetch; set pretrained: false, name a file of them with "
@@ -200,21 +203,13 @@ def _own(
         )
     from tinv.models.weights import fetching
 
-    given = {**common, "input_size": size, **policies}
+    given = {**common, "policy": policy}
     for key in args:
         if key not in options - set(given):
             raise unknown(f"key backbone_args.{key} of {name}:", key, sorted(options - set(given)))
     builder = getattr(importlib.import_module(f"tinv.models.{name}"), name)
-    try:
-        with fetching(name, common["pretrained"]):
-            network: nn.Module = builder(**{key: value for key, value in given.items() if key in options}, **args)
-        # a map that is too small is found now, before any training
-        with torch.no_grad():
-            training = network.training
-            network.eval()(torch.zeros(1, common["in_channels"], *size))
-            network.train(training)
-    except LayerError as error:
-        raise TinvError(f"{name} on {'x'.join(map(str, size))} images, {error}") from error
+    with fetching(name, common["pretrained"]):
+        network: nn.Module = builder(**{key: value for key, value in given.items() if key in options}, **args)
     return network
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from tinv.errors import unknown
-from tinv.policies.cards import Padding, Subsampling
+from tinv.policies.conversion import ConversionPolicy
 
 Head = Literal["gap", "gmp"]
 
@@ -18,11 +17,9 @@ def bagnet33(
     *,
     num_classes: int = 1000,
     in_channels: int = 3,
-    input_size: tuple[int, ...] = (224, 224),
-    padding: Padding = "keep",
-    subsampling: Subsampling = "keep",
+    policy: ConversionPolicy | None = None,
     head: Head = "gmp",
-) -> nn.Module:
+) -> BagNet:
     """BagNet-33 (Brendel & Bethge, ICLR 2019), whose last cells see 33 x 33 pixels each.
 
     Names of parameters are those of the published weights. `keep` is the published network: no padding, and shortcuts
@@ -30,22 +27,14 @@ def bagnet33(
     on the network with aligned shortcuts; `valid` then crops both sides.
 
     Args:
-        num_classes: numbers in the output vector.
-        in_channels: of the image.
-        input_size: (H, W) in pixels.
-        padding: policy of the 3x3 convolutions.
-        subsampling: policy of the three strides.
+        num_classes: output classes.
+        in_channels: channels of the image.
+        policy: that the network will be under.
         head: `gap` averages over positions, as published; `gmp` takes their maximum (Kayhan & van Gemert 2020).
     """
     if head not in ("gap", "gmp"):
         raise unknown("head", head, ("gap", "gmp"))
-    if padding == "keep" and subsampling == "keep":
-        return BagNet(num_classes, in_channels, head, padded=False)
-    from tinv.surgery.convert import convert
-
-    aligned = BagNet(num_classes, in_channels, head, padded=True)
-    example = torch.zeros(2, in_channels, *input_size)
-    return convert(aligned, "valid" if padding == "keep" else padding, subsampling, example_input=example)
+    return BagNet(num_classes, in_channels, head, padded=policy is not None and not policy.keeps_all)
 
 
 class BagNet(nn.Module):
@@ -55,7 +44,8 @@ class BagNet(nn.Module):
         num_classes: numbers in the output vector.
         in_channels: of the image.
         head: `gap` or `gmp`.
-        padded: one pixel of zeros a side at every 3x3 convolution; without, shortcuts are cropped.
+        padded: one pixel of zeros a side at every 3x3 convolution, for policies to change; without, shortcuts are
+            cropped.
 
     Shape:
         (N, in_channels, H, W), sides of at least 33 pixels, -> (N, num_classes).
@@ -63,6 +53,8 @@ class BagNet(nn.Module):
 
     def __init__(self, num_classes: int, in_channels: int, head: Head, padded: bool) -> None:
         super().__init__()
+        # what padding=keep stands for, where it is put under another policy
+        self.own_padding = "valid" if padded else "keep"
         self.conv1 = nn.Conv2d(in_channels, 64, 1, bias=False)
         self.conv2 = nn.Conv2d(64, 64, 3, padding=int(padded), bias=False)
         self.bn1 = nn.BatchNorm2d(64, momentum=0.001)

@@ -46,7 +46,7 @@ def _first_padding(network: nn.Module) -> int:
     for node in graph.nodes:
         found = operation(node, network, axes=2)
         if found.kind == "conv" and found.window is not None:
-            if found.window.content != "zero" or found.window.amounts is None:
+            if found.window.content != "zeros" or found.window.amounts is None:
                 return 0
             return max(side for sides in found.window.amounts for side in sides)
     return 0

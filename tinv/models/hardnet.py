@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from tinv.errors import TinvError, unknown
-from tinv.policies.cards import Padding, Subsampling
-from tinv.surgery.convert import convert_if_needed
+from tinv.models.trunk_and_head import TrunkAndHead
+from tinv.policies.conversion import ConversionPolicy
 
 Descriptor = Literal["published", "pooled", "cropped"]
 
@@ -18,26 +17,45 @@ LENGTH = 128
 KERNEL = 8
 
 
-class HardNet(nn.Module):
+class HardNet(TrunkAndHead):
     """A trunk, a convolution over what its map is for 32x32 patches, and the map of that as one vector.
 
     Args:
         trunk: (N, C, H, W) -> (N, 128, H', W').
         descriptor: `published` takes every position of the last map, `pooled` their mean, `cropped` the middle one.
         dropout: probability before the last convolution.
-        dilation: of the last convolution.
 
     Shape:
         (N, C, H, W) -> (N, 128), or (N, 128 * positions) for `published`.
     """
 
-    def __init__(self, trunk: nn.Module, descriptor: Descriptor, dropout: float, dilation: int) -> None:
+    trunk_name = "trunk"
+
+    def __init__(self, trunk: nn.Module, descriptor: Descriptor, dropout: float) -> None:
         super().__init__()
         self.trunk = trunk
         self.dropout = nn.Dropout(dropout)
+        self.descriptor = descriptor
+
+    def make_head(self, maps: Tensor, policy: ConversionPolicy) -> None:
+        """Adds the last convolution; where strides became dilation, its positions are as far apart as before.
+
+        Raises:
+            TinvError: if the map is too small for it.
+        """
+        dilation = 4 if policy.subsampling.dilates else 1
+        height, width = maps.shape[2:]
+        extent = dilation * (KERNEL - 1) + 1
+        if min(height, width) < extent:
+            raise TinvError(
+                f"hardnet under padding {policy.padding} makes a map of {height}x{width} of these patches, its last "
+                f"convolution needs {extent}x{extent}; use larger patches (data.init_args.size) or another padding"
+            )
         self.describe = nn.Conv2d(LENGTH, LENGTH, KERNEL, dilation=dilation, bias=False)
         self.norm = nn.BatchNorm2d(LENGTH, affine=False)
-        self.descriptor = descriptor
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.orthogonal_(module.weight, gain=0.6)
 
     def forward(self, patches: Tensor) -> Tensor:
         maps: Tensor = self.norm(self.describe(self.dropout(self.trunk(patches))))
@@ -48,32 +66,18 @@ class HardNet(nn.Module):
         return maps.flatten(1)
 
 
-def hardnet(
-    *,
-    in_channels: int = 1,
-    input_size: tuple[int, ...] = (32, 32),
-    padding: Padding = "keep",
-    subsampling: Subsampling = "keep",
-    descriptor: Descriptor = "published",
-    dropout: float = 0.3,
-) -> HardNet:
+def hardnet(*, in_channels: int = 1, descriptor: Descriptor = "published", dropout: float = 0.3) -> HardNet:
     """HardNet (Mishchuk et al., NeurIPS 2017): six 3x3 convolutions and one of 8x8 make a patch a descriptor.
 
     The policies treat the 3x3 convolutions; the last one has no padding. With `keep` its map has one position for
-    patches of 32x32 pixels, and the descriptor 128 numbers. Under `full_zero` the map has 7x7 positions: `published`
-    descriptors then have 6,272 numbers, as in the code of Kayhan & van Gemert (2020); `pooled` and `cropped` ones
+    patches of 32x32 pixels, and the descriptor 128 dimensions. Under `full_zero` the map has 7x7 positions: `published`
+    descriptors then have 6,272 dimensions, as in the code of Kayhan & van Gemert (2020); `pooled` and `cropped` ones
     always have 128, a mean that gives up part of where things are, and a window that looks at the middle only.
 
     Args:
-        in_channels: of the patch.
-        input_size: (H, W) in pixels.
-        padding: policy of the 3x3 convolutions; `keep` is one zero a side.
-        subsampling: policy of the two strides.
+        in_channels: channels of the patch.
         descriptor: `published`, `pooled` or `cropped`.
         dropout: probability before the last convolution.
-
-    Raises:
-        TinvError: if the map is too small for the last convolution.
     """
     if descriptor not in get_args(Descriptor):
         raise unknown("descriptor", descriptor, get_args(Descriptor))
@@ -84,25 +88,4 @@ def hardnet(
         layers[f"norm{number}"] = nn.BatchNorm2d(width, affine=False)
         layers[f"relu{number}"] = nn.ReLU(inplace=True)
         channels = width
-    plain = nn.Sequential(layers)
-    example = torch.zeros(2, in_channels, *input_size)
-    trunk = convert_if_needed(plain, example, padding=padding, subsampling=subsampling)
-    # dense strides leave the map as large as the patch, and what the last convolution looks at as far apart
-    dilation = 4 if subsampling == "dense" else 1
-    with torch.no_grad():
-        height, width = trunk.eval()(example).shape[2:]
-    trunk.train()
-    extent = dilation * (KERNEL - 1) + 1
-    if min(height, width) < extent:
-        raise TinvError(
-            f"hardnet under padding {padding} makes a map of {height}x{width} of {'x'.join(map(str, input_size))} "
-            f"patches, its last convolution needs {extent}x{extent}; use larger patches (data.init_args.size) or "
-            "another padding"
-        )
-    network = HardNet(trunk, descriptor, dropout, dilation)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.orthogonal_(module.weight, gain=0.6)
-    if (conversion := getattr(trunk, "conversion", None)) is not None:
-        network.conversion = conversion
-    return network
+    return HardNet(nn.Sequential(layers), descriptor, dropout)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from torch import nn
+
 from tinv.errors import TinvError, unknown
-from tinv.models.plain import Head, PlainBuilder, PlainNetwork
-from tinv.nn.padding import check_padding
-from tinv.policies.cards import Padding, Subsampling
+from tinv.models.trunk_and_head import Head, PlainNetwork
+from tinv.nn.pooling import Pool
+from tinv.nn.subsampling import BlurPool
+from tinv.policies.cards import Padding
+from tinv.policies.conversion import ConversionPolicy
+from tinv.policies.padding import padding_policy
 
 StrideOrder = Literal["first", "last"]
 PoolKind = Literal["max", "average"]
@@ -18,9 +24,7 @@ def pooling_cnn(
     *,
     num_classes: int = 10,
     in_channels: int = 3,
-    input_size: tuple[int, ...] = (50, 50),
-    padding: Padding = "keep",
-    subsampling: Subsampling = "keep",
+    policy: ConversionPolicy | None = None,
     kernel_size: int = 2,
     subsampling_factor: int = 8,
     stride_order: StrideOrder = "first",
@@ -35,16 +39,16 @@ def pooling_cnn(
     What the paper leaves open is an option here: stride order, pool padding, channels.
 
     Args:
-        num_classes: numbers in the output vector.
-        in_channels: of the image.
-        input_size: (H, W) in pixels.
-        padding: policy of the convolutions; `keep` is `same_zero`.
-        subsampling: policy of the pools that have a stride.
+        num_classes: output classes.
+        in_channels: channels of the image.
+        policy: that the network will be under.
         kernel_size: of the pools in pixels, 2 to 5 in the paper.
         subsampling_factor: product of the three pool strides: 1, 2, 4 or 8.
         stride_order: whether the `first` pools or the `last` get the strides; `last` costs 3 to 10 times more.
         pool_kind: what the pools take of their window.
-        pool_padding: policy of the pools; `same_zero` makes the map's size independent of the kernel's.
+        pool_padding: padding of the pools; `same_zero` makes the map's size independent of the kernel's. Under a
+            circular or background policy of the convolutions the pools' border holds the same as theirs, as in every
+            converted network; how wide it is stays what this option says.
         channels: of the three convolutions.
         head: `flatten` keeps positions apart, `gap` is global average pooling.
         antialias: size (1 to 7) of a blur after every pool, which is then dense; None for no blur.
@@ -55,7 +59,7 @@ def pooling_cnn(
     if subsampling_factor not in (1, 2, 4, 8):
         raise TinvError(f"subsampling_factor must be 1, 2, 4 or 8, not {subsampling_factor}")
     if not isinstance(kernel_size, int) or kernel_size < 1:
-        raise TinvError(f"kernel_size must be a whole number of pixels from 1 on, not {kernel_size!r}")
+        raise TinvError(f"kernel_size must be an integer number of pixels from 1 on, not {kernel_size!r}")
     if len(channels) != 3:
         raise TinvError(f"channels must be three numbers, one a convolution, not {list(channels)}")
     if stride_order not in get_args(StrideOrder):
@@ -64,15 +68,21 @@ def pooling_cnn(
         raise unknown("pool_kind", pool_kind, get_args(PoolKind))
     if head not in ("flatten", "gap"):
         raise unknown("head", head, ("flatten", "gap"))
-    check_padding(pool_padding)
-    if antialias is not None and subsampling != "keep":
+    if antialias is not None and policy is not None and policy.subsampling.treats_strides:
         raise TinvError(f"antialias={antialias} already replaces the pools' strides; leave subsampling at keep")
+    own = padding_policy("same_zero" if pool_padding == "keep" else pool_padding)
     strides = [2] * (subsampling_factor.bit_length() - 1)
     ones = [1] * (3 - len(strides))
     strides = strides + ones if stride_order == "first" else ones + strides
-    builder = PlainBuilder(in_channels, padding, subsampling)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    before = in_channels
     for number, (width, stride) in enumerate(zip(channels, strides, strict=True), start=1):
-        builder.conv(f"conv{number}", width, kernel_size=3)
-        builder.pool(f"pool{number}", kernel_size, stride, pool_kind, pool_padding, antialias)
+        layers[f"conv{number}"] = nn.Conv2d(before, width, 3, padding=1)
+        layers[f"conv{number}_relu"] = nn.ReLU()
+        pool_stride = stride if antialias is None else 1
+        layers[f"pool{number}"] = Pool(pool_kind, kernel_size, pool_stride, own.amount, padding_mode=own.mode)
+        if antialias is not None:
+            layers[f"pool{number}_blur"] = BlurPool(antialias, stride)
+        before = width
     network: Head = head
-    return PlainNetwork(builder.build(), network, num_classes, (in_channels, *input_size))
+    return PlainNetwork(nn.Sequential(layers), network, num_classes)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from tinv.models.plain import PlainBuilder, PlainNetwork
-from tinv.policies.cards import Padding, Subsampling
+from torch import nn
+
+from tinv.models.trunk_and_head import PlainNetwork, conv_chain
 
 
-def rook_net(
-    *,
-    num_classes: int = 2,
-    in_channels: int = 1,
-    input_size: tuple[int, ...] = (32, 32),
-    padding: Padding = "keep",
-    subsampling: Subsampling = "keep",
-) -> PlainNetwork:
+def rook_net(*, num_classes: int = 2, in_channels: int = 1) -> PlainNetwork:
     """One 5x5 convolution of one channel, ReLU, global maximum, linear layer (Kayhan & van Gemert 2020).
 
     Args:
-        num_classes: numbers in the output vector.
-        in_channels: of the image.
-        input_size: (H, W) in pixels.
-        padding: policy of the convolution; `keep` is `same_zero`.
-        subsampling: nothing here has a stride, so every policy gives the same network.
+        num_classes: output classes.
+        in_channels: channels of the image.
     """
-    builder = PlainBuilder(in_channels, padding, subsampling)
-    builder.conv("conv1", 1, kernel_size=5, bias=False)
-    return PlainNetwork(builder.build(), "gmp", num_classes, (in_channels, *input_size))
+    return PlainNetwork(nn.Sequential(conv_chain(in_channels, [(1, 1)], kernel_size=5, bias=False)), "gmp", num_classes)

@@ -1,1 +1,14 @@
 """Layers: convolutions and pools with any border, blurs, adaptive subsampling. They know no policy and need none."""
+
+from __future__ import annotations
+
+from tinv.lazy import exports
+
+__getattr__, __all__ = exports(
+    __name__,
+    {
+        "tinv.nn.padding": ("PaddedConv1d", "PaddedConv2d", "PaddedConv3d", "pad"),
+        "tinv.nn.pooling": ("Pool",),
+        "tinv.nn.subsampling": ("AdaptivePolyphase", "BlurPool", "Subsampler"),
+    },
+)

@@ -1,65 +1,83 @@
 """How a convolution treats the border of its input: which pixels it invents, and how many.
 
-Names and amounts follow Kayhan & van Gemert (CVPR 2020), "Convolution types"; see `cards.py` for each.
+Amounts follow Kayhan & van Gemert (CVPR 2020), "Convolution types".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
+import importlib
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
-from tinv.errors import LayerError, TinvError, unknown
-from tinv.policies.cards import PADDINGS, Padding
+from tinv.errors import TinvError, unknown
 
-Content = Literal["zero", "circular", "reflect", "replicate", "background"]
+PaddingMode = Literal["zeros", "circular", "reflect", "replicate", "background"]
+Content = str
+"""One of `PaddingMode`, or the dotted path of a function of the user's own."""
 Amounts = Sequence[tuple[int, int]]
 """Pixels to add (left, right), a pair for every spatial axis, first axis first."""
 
 
-def check_padding(policy: str) -> Padding:
-    """Returns `policy` if it is the name of a padding policy, else raises TinvError naming the nearest ones."""
-    if policy not in PADDINGS:
-        raise unknown("padding", policy, PADDINGS)
-    return policy
+Amount = Literal["valid", "same", "full"]
 
 
-def padding_content(policy: Padding) -> Content:
-    """Returns what fills the border under `policy`: the second half of its name; zero for `valid` and `keep`."""
-    content = policy.partition("_")[2] or "zero"
-    assert content in get_args(Content)
-    return cast(Content, content)
+def same_widths(kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Returns the pixels (left, right) of each axis that keep its size: d(k-1) in all, an odd one more on the right."""
+    totals = [d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True)]
+    return tuple((total // 2, total - total // 2) for total in totals)
 
 
-def padding_amounts(policy: Padding, kernel_size: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
-    """Returns the pixels to add on each side of each spatial axis.
-
-    `same` adds d(k-1) in all, half a side (of an odd total the extra pixel goes right, as in torch's `"same"`);
-    `full` adds d(k-1) a side; `valid` adds nothing. The stride plays no part (K, "Convolution types").
+def window_widths(
+    padding: Amount | str | int | Sequence[int] | Amounts, kernel_size: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Returns the pixels (left, right) that a layer adds on each axis.
 
     Args:
-        policy: any name but `keep`, which stands for whatever the layer had.
-        kernel_size: k for each axis.
-        dilation: d for each axis.
+        padding: `valid`, `same` or `full`, or pixels: one number for all axes, one for each, or a pair for each.
+        kernel_size: k of each axis.
+        dilation: d of each axis.
 
     Raises:
-        TinvError: for `keep`.
+        TinvError: for another word.
     """
-    reach = [d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True)]
-    if policy == "valid":
-        return [(0, 0)] * len(reach)
-    if policy.startswith("same_"):
-        return [(r // 2, r - r // 2) for r in reach]
-    if policy.startswith("full_"):
-        return [(r, r) for r in reach]
-    raise TinvError(f"padding {policy!r} has no amounts of its own; name one of {', '.join(PADDINGS[1:])}")
+    if padding == "valid":
+        return ((0, 0),) * len(kernel_size)
+    if padding == "same":
+        return same_widths(kernel_size, dilation)
+    if padding == "full":
+        return tuple((d * (k - 1),) * 2 for k, d in zip(kernel_size, dilation, strict=True))
+    if isinstance(padding, str):
+        raise unknown("padding", padding, get_args(Amount))
+    if isinstance(padding, int):
+        return ((padding, padding),) * len(kernel_size)
+    return tuple((p, p) if isinstance(p, int) else (p[0], p[1]) for p in padding)
 
 
-def pad(images: Tensor, amounts: Amounts, content: Content = "zero", background: Tensor | None = None) -> Tensor:
+def of_policy_name(given: Any, mode: str, owner: str) -> tuple[Any, str]:
+    """Returns padding and mode of a layer that is given the name of a policy, as it once was."""
+    if not isinstance(given, str) or (given in get_args(Amount) and mode != "zeros"):
+        return given, mode
+    amount, underscore, rest = given.partition("_")
+    if amount not in get_args(Amount) or (underscore and rest not in ("zero", *get_args(PaddingMode)[1:])):
+        raise unknown("padding", given, get_args(Amount))
+    if not underscore:
+        return given, mode
+    found = "zeros" if rest == "zero" else rest
+    warnings.warn(
+        f"{owner}({given!r}) is now {owner}(padding={amount!r}, padding_mode={found!r})",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return amount, found
+
+
+def pad(images: Tensor, amounts: Amounts, content: Content = "zeros", background: Tensor | None = None) -> Tensor:
     """Pads the spatial axes of a batch.
 
     Unlike `torch.nn.functional.pad`, circular and reflect padding may be larger than the map: the map is then wrapped
@@ -83,8 +101,10 @@ def pad(images: Tensor, amounts: Amounts, content: Content = "zero", background:
         amounts = [(max(0, left), max(0, right)) for left, right in amounts]
     if not any(left or right for left, right in amounts):
         return images
-    if content == "zero":
+    if content in ("zeros", "zero"):
         return F.pad(images, flat(amounts))
+    if "." in content:
+        return _own_function(content)(images, amounts)
     if content == "background":
         if background is None:
             # a walk over shapes alone, before the background is known
@@ -115,7 +135,17 @@ def pad(images: Tensor, amounts: Amounts, content: Content = "zero", background:
     return images
 
 
-def fit(images: Tensor, like: Tensor, content: Content = "zero", background: Tensor | None = None) -> Tensor:
+def _own_function(path: str) -> Callable[[Tensor, Amounts], Tensor]:
+    """Returns the user's function that fills a border."""
+    module, _, name = path.rpartition(".")
+    try:
+        found: Callable[[Tensor, Amounts], Tensor] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise TinvError(f"padding mode {path}: there is no such function ({error})") from error
+    return found
+
+
+def fit(images: Tensor, like: Tensor, content: Content = "zeros", background: Tensor | None = None) -> Tensor:
     """Pads or crops a map at the end of its spatial axes to the size of another.
 
     Args:
@@ -162,52 +192,51 @@ def _memory_format(images: Tensor) -> torch.memory_format:
 
 
 class PaddedConv(_ConvNd):
-    """A convolution whose border is treated by a padding policy; weights are those of torch's own layer.
+    """A convolution with any padding; weights are those of torch's own layer.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: one number, or one for each axis.
-        padding_policy: any padding name but `keep`.
-        **kwargs: stride, dilation, groups, bias, ... as in torch; `padding` and `padding_mode` are the policy's.
+        padding: `valid`, `same` or `full`, or pixels as torch takes them, or a pair (left, right) for each axis.
+        padding_mode: what the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
+            function of your own. Circular and reflect padding may be larger than the map.
+        padding_policy: old name of both together, such as `same_circular`.
+        **kwargs: stride, dilation, groups, bias, ... as in torch.
 
     Shape:
         (N, C, *spatial) -> (N, out_channels, *spatial').
 
     Raises:
-        TinvError: when built, for an unknown policy; when run, for a map smaller than the (dilated) kernel, or without
+        TinvError: when built, for an unknown word; when run, for a map smaller than the (dilated) kernel, or without
             the batch axis.
     """
-
-    padding_policy: Padding
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         kernel_size: Any,
-        padding_policy: Padding = "same_zero",
+        padding: Amount | int | Sequence[int] | Amounts | str = "same",
+        padding_mode: Content = "zeros",
+        padding_policy: str | None = None,
         **kwargs: Any,
     ) -> None:
+        padding, mode = of_policy_name(padding_policy or padding, padding_mode, type(self).__name__)
         no_padding: Any = 0  # one number to the layers below, a tuple to the type of their base
         super().__init__(in_channels, out_channels, kernel_size, padding=no_padding, **kwargs)
-        self.padding_policy = check_padding(padding_policy)
-        self.padding_content = padding_content(self.padding_policy)
-        self.padding_amounts = padding_amounts(self.padding_policy, self.kernel_size, self.dilation)
+        self.padding_content = mode
+        self.padding_amounts = window_widths(padding, self.kernel_size, self.dilation)
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         check_axes("convolution", images, len(self.kernel_size))
         # symmetric zeros are left to the convolution itself, which needs no copy of the map
-        if self.padding_content == "zero" and all(left == right for left, right in self.padding_amounts):
+        if self.padding_content == "zeros" and all(left == right for left, right in self.padding_amounts):
             self._check_size(images, self.padding_amounts)
             return self._convolve(images, tuple(left for left, _ in self.padding_amounts))
         padded = pad(images, self.padding_amounts, self.padding_content, background)
         self._check_size(padded, [(0, 0)] * len(self.padding_amounts))
         return self._convolve(padded, 0)
-
-    def blank_response(self, background: Tensor) -> Tensor:
-        """Returns this layer's output for an image that is `background` everywhere: (1, C, 1, ...) in and out."""
-        return self._convolve(background.expand(-1, -1, *self._reach()), 0)
 
     def _reach(self) -> list[int]:
         return [d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
@@ -221,7 +250,7 @@ class PaddedConv(_ConvNd):
 
     def extra_repr(self) -> str:
         own: str = super().extra_repr()  # type: ignore[no-untyped-call]
-        return f"{own}, padding_policy={self.padding_policy}"
+        return f"{own}, padding={self.padding_amounts}, padding_mode={self.padding_content}"
 
 
 class PaddedConv1d(PaddedConv, nn.Conv1d):
@@ -261,44 +290,3 @@ def check_kernel_fits(layer: str, kernel: Sequence[int], sizes: Sequence[int]) -
             f"{layer}: its kernel of {'x'.join(map(str, kernel))} is larger than the map of {'x'.join(map(str, sizes))}"
             " it runs on; use a smaller kernel, fewer strides, more padding or a larger image"
         )
-
-
-@runtime_checkable
-class TakesBackground(Protocol):
-    """A layer that may fill its border with a background, and knows what becomes of one."""
-
-    padding_content: Content
-
-    def __call__(self, images: Tensor, background: Tensor | None) -> Tensor:
-        """Returns the layer's output."""
-
-    def blank_response(self, background: Tensor) -> Tensor:
-        """Returns the layer's output for an image that is `background` everywhere."""
-
-
-class PolicySequential(nn.Sequential):
-    """A chain of layers that carries the response to a blank image beside the data, when a layer needs it.
-
-    Layers with background padding fill their border with what the layers before them answer to an image of zeros: one
-    constant a channel. It is followed through convolutions (the kernel's sum), pools (a constant stays what it is) and
-    every element-wise layer, at the cost of one pixel a layer.
-
-    Errors of a layer are raised anew with its name and place in front.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        background = None
-        if any(getattr(layer, "padding_content", None) == "background" for layer in self):
-            background = images.new_zeros(1, images.shape[1], *(1 for _ in images.shape[2:]))
-        for name, layer in self.named_children():
-            try:
-                if background is None:
-                    images = layer(images)
-                elif isinstance(layer, TakesBackground):
-                    images = layer(images, background)
-                    background = layer.blank_response(background)
-                else:
-                    images, background = layer(images), layer(background)
-            except TinvError as error:
-                raise LayerError(f"layer {name}: {error}") from error
-        return images

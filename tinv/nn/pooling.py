@@ -12,17 +12,17 @@ from torch.nn import functional as F
 
 from tinv.errors import TinvError
 from tinv.nn.padding import (
+    Amount,
     Amounts,
+    Content,
     check_axes,
     check_kernel_fits,
-    check_padding,
     each_axis,
     flat,
+    of_policy_name,
     pad,
-    padding_amounts,
-    padding_content,
+    window_widths,
 )
-from tinv.policies.cards import Padding
 
 Kind = Literal["max", "average"]
 
@@ -31,19 +31,21 @@ class Pool(nn.Module):
     """Pools each channel over a window, under a padding policy.
 
     Zero padding adds nothing to a maximum, which is padded with minus infinity. An average counts the zeros of
-    `full_zero`, whose canvas goes on beyond the border, so that an object weighs the same there as inside; it does
-    not count those of `same_zero`. The other contents (circular, reflect, replicate, background) are real pixels and
+    full padding, whose canvas goes on beyond the border, so that an object weighs the same there as inside; it does
+    not count those of any other. The other contents (circular, reflect, replicate, background) are real pixels and
     count.
 
     Args:
         kind: `max` or `average`.
         kernel_size: pixels, one number for all axes or one for each.
         stride: pixels; 1 is dense pooling, which keeps the resolution.
-        padding_policy: any padding name; `keep` fills `amounts` as `same_zero` would.
+        padding: `valid`, `same` or `full`, or pixels: one number, one for each axis, or a pair (left, right) for each.
         dilation: pixels between the pixels of the window.
-        amounts: pixels (left, right) of each axis, if not those of the policy.
+        padding_mode: what the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
+            function of your own.
+        amounts: old name of `padding` as a pair for each axis.
         ceil_mode: adds a last window that begins inside the map and ends outside of it, as in torch.
-        count_padding: whether an average counts zeros; None leaves it to the policy.
+        count_padding: whether an average counts zeros; None: under `full` padding alone.
 
     Shape:
         (N, C, *spatial) -> (N, C, *spatial'), one to three spatial axes.
@@ -57,43 +59,49 @@ class Pool(nn.Module):
         kind: Kind,
         kernel_size: int | Sequence[int],
         stride: int | Sequence[int] = 1,
-        padding_policy: Padding = "valid",
+        padding: Amount | int | Sequence[int] | Amounts | str = "valid",
         dilation: int | Sequence[int] = 1,
         *,
+        padding_mode: Content = "zeros",
         amounts: Amounts | None = None,
         ceil_mode: bool = False,
         count_padding: bool | None = None,
     ) -> None:
         super().__init__()
         self.kind, self.kernel_size, self.stride, self.dilation = kind, kernel_size, stride, dilation
-        self.padding_policy = check_padding(padding_policy)
-        self.padding_content = padding_content(self.padding_policy)
-        self.amounts, self.ceil_mode = amounts, ceil_mode
-        self.count_padding = self.padding_policy.startswith("full_") if count_padding is None else count_padding
+        self.padding, mode = of_policy_name("valid" if padding == "keep" else padding, padding_mode, "Pool")
+        self.padding = self.padding if amounts is None else amounts
+        self.padding_content = mode
+        self.ceil_mode = ceil_mode
+        self.count_padding = self.padding == "full" if count_padding is None else count_padding
+
+    def widths(self, kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """Returns the pixels (left, right) that are added on each axis."""
+        return window_widths(self.padding, kernel_size, dilation)
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         # the window says how many axes there are, unless it is one number for all
         axes = images.dim() - 2 if isinstance(self.kernel_size, int) else len(self.kernel_size)
         check_axes(f"{self.kind} pool", images, min(max(axes, 1), 3))
         kernel, stride, dilation = (each_axis(v, axes) for v in (self.kernel_size, self.stride, self.dilation))
-        amounts = self.amounts or padding_amounts(self.padding_policy, kernel, dilation)
+        amounts: Amounts = self.widths(kernel, dilation)
         reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
         sizes = [size + left + right for size, (left, right) in zip(images.shape[2:], amounts, strict=True)]
         check_kernel_fits(f"{self.kind} pool", reach, sizes)
-        if self.padding_content == "zero" and (self.kind == "max" or not self.count_padding):
+        if self.padding_content == "zeros" and (self.kind == "max" or not self.count_padding):
             self._check_windows(images.shape[2:], amounts, kernel, stride, dilation)
         ceil_mode = self.ceil_mode
         native = all(left == right <= k // 2 for (left, right), k in zip(amounts, kernel, strict=True)) and (
             self.kind == "max" or all(d == 1 for d in dilation)
         )
-        if self.padding_content != "zero" or not native:
+        if self.padding_content != "zeros" or not native:
             if ceil_mode:
                 amounts = [
                     (left, right + _missing(size, left, right, r, s))
                     for size, (left, right), r, s in zip(images.shape[2:], amounts, reach, stride, strict=True)
                 ]
                 ceil_mode = False
-            if self.padding_content != "zero":
+            if self.padding_content != "zeros":
                 images = pad(images, amounts, self.padding_content, background)
                 amounts = [(0, 0)] * axes
             elif self.kind == "max":
@@ -126,13 +134,9 @@ class Pool(nn.Module):
                         "so that some windows hold padding only; use a larger image, or strides in place of dilation"
                     )
 
-    def blank_response(self, background: Tensor) -> Tensor:
-        """Returns this layer's output for an image that is `background` everywhere: the same constant."""
-        return background
-
     def extra_repr(self) -> str:
-        padding = self.padding_policy if self.amounts is None else f"{self.padding_content} {self.amounts}"
-        return f"{self.kind}, kernel_size={self.kernel_size}, stride={self.stride}, padding={padding}" + (
+        padding = f"padding={self.padding}, padding_mode={self.padding_content}"
+        return f"{self.kind}, kernel_size={self.kernel_size}, stride={self.stride}, {padding}" + (
             ", ceil_mode=True" if self.ceil_mode else ""
         )
 

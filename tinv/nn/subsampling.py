@@ -4,53 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import comb
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tinv.errors import TinvError, unknown
+from tinv.errors import TinvError
 from tinv.nn.padding import Content, check_kernel_fits, each_axis, pad
-from tinv.policies.cards import SUBSAMPLINGS, Subsampling
 
 
-def check_subsampling(policy: str) -> Subsampling:
-    """Returns `policy` if it is the name of a subsampling policy, else raises TinvError naming the nearest ones."""
-    if policy not in SUBSAMPLINGS:
-        raise unknown("subsampling", policy, SUBSAMPLINGS)
-    return policy
+class Subsampler(nn.Module):
+    """Base of layers that carry a stride: what geometry and verdict must know of one.
 
-
-def subsampler(
-    policy: Subsampling, stride: int | Sequence[int], content: Content = "zero", full: bool = False
-) -> BlurPool | AdaptivePolyphase | None:
-    """Returns the layer that carries a stride under a policy, after a layer whose own stride is now 1.
-
-    Args:
-        policy: of subsampling.
-        stride: pixels.
-        content: of the border that the layer's blur sees.
-        full: whether that border is as wide as `full_*` padding makes it, see BlurPool.
-
-    Returns:
-        None for `keep` and `dense`, which need no layer.
+    Attributes:
+        stride: pixels, one number for all axes or one for each.
+        padding_content: of its border.
+        exact: kinds of shift of its input, by multiples of the stride, that shift its output by whole positions and
+            change nothing else; empty where that is not known. The verdict of a network counts on it.
     """
-    filter_size = blur_size(policy)
-    # an axis that keeps its resolution is not blurred
-    size = filter_size if isinstance(stride, int) else [filter_size if s > 1 else 1 for s in stride]
-    if policy.startswith("blur"):
-        return BlurPool(size, stride, content, full)
-    if policy.startswith("aps"):
-        return AdaptivePolyphase(stride, size, content, full)
-    return None
+
+    stride: int | Sequence[int]
+    padding_content: Content = "zeros"
+    exact: frozenset[Literal["circular", "zero_canvas"]] = frozenset()
+
+    def window(self, axes: int) -> list[int]:
+        """Returns the pixels that one position of the output sees along each of `axes` spatial axes."""
+        return each_axis(self.stride, axes)
+
+    def padding_amounts(self, axes: int) -> list[tuple[int, int]]:
+        """Returns the pixels (left, right) that are added to each of `axes` spatial axes."""
+        return [(0, 0)] * axes
 
 
-def blur_size(policy: Subsampling) -> int:
-    """Returns the size of the filter that a subsampling policy applies; 1 for none."""
-    return int(policy.rpartition("blur")[2]) if "blur" in policy else 1
-
-
-class BlurPool(nn.Module):
+class BlurPool(Subsampler):
     """Low-pass filter, then stride: the anti-aliased subsampling of Zhang (ICML 2019).
 
     The filter is the outer product of the binomial row of `size` numbers ([1, 2, 1] / 4 for 3). With the padding of
@@ -62,7 +49,7 @@ class BlurPool(nn.Module):
     Args:
         size: of the filter, 1 to 7, one number for all axes or one for each; 1 is plain sampling.
         stride: pixels, one number for all axes or one for each.
-        content: of the padding pixels; `background` takes it from a PolicySequential.
+        content: of the padding pixels; `background` in converted networks.
         full: whether size - 1 pixels are added a side, not (size - 1) / 2.
 
     Shape:
@@ -76,14 +63,15 @@ class BlurPool(nn.Module):
         self,
         size: int | Sequence[int],
         stride: int | Sequence[int] = 2,
-        content: Content = "zero",
+        content: Content = "zeros",
         full: bool = False,
     ) -> None:
         super().__init__()
         sizes = [size] if isinstance(size, int) else list(size)
         if not all(1 <= s <= 7 for s in sizes):
             raise TinvError(f"blur filter size must be 1 to 7, not {size}")
-        self.size, self.stride, self.padding_content, self.full = size, stride, content, full
+        self.size, self.stride, self.full = size, stride, full
+        self.padding_content = "zeros" if content == "zero" else content
         # constants, not part of the state dict: published weights must still load. One filter for inputs of any number
         # of axes, or the one filter there is
         for axes in (1, 2, 3) if isinstance(size, int) else (len(sizes),):
@@ -101,7 +89,7 @@ class BlurPool(nn.Module):
             return images[(slice(None), slice(None), *(slice(None, None, s) for s in stride))]
         amounts = self.padding_amounts(axes)
         # symmetric zeros are left to the convolution itself, which needs no copy of the map
-        inside = self.padding_content == "zero" and all(left == right for left, right in amounts)
+        inside = self.padding_content == "zeros" and all(left == right for left, right in amounts)
         if not inside:
             # of the padding after the map only what the last window reads
             amounts = [
@@ -117,21 +105,21 @@ class BlurPool(nn.Module):
         conv = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
         return conv(images, kernel, stride=stride, padding=padding, groups=channels)
 
+    def window(self, axes: int) -> list[int]:
+        """Returns the size of the filter along each axis."""
+        return each_axis(self.size, axes)
+
     def padding_amounts(self, axes: int) -> list[tuple[int, int]]:
         """Returns the pixels (left, right) that are added to each of `axes` spatial axes."""
         sizes = each_axis(self.size, axes)
         return [(s - 1, s - 1) if self.full else ((s - 1) // 2, s // 2) for s in sizes]
-
-    def blank_response(self, background: Tensor) -> Tensor:
-        """Returns this layer's output for an image that is `background` everywhere: the filter sums to one."""
-        return background
 
     def extra_repr(self) -> str:
         full = ", full" if self.full else ""
         return f"size={self.size}, stride={self.stride}, {self.padding_content}{full}"
 
 
-class AdaptivePolyphase(nn.Module):
+class AdaptivePolyphase(Subsampler):
     """Keeps, of all ways to take every s-th pixel, the one of largest norm (Chaman & Dokmanic, CVPR 2021).
 
     A map of stride s has s polyphase components an axis: those that begin at pixel 0, 1, .., s-1. Which of them is the
@@ -154,11 +142,11 @@ class AdaptivePolyphase(nn.Module):
         self,
         stride: int | Sequence[int] = 2,
         blur: int | Sequence[int] = 1,
-        content: Content = "zero",
+        content: Content = "zeros",
         full: bool = False,
     ) -> None:
         super().__init__()
-        self.stride, self.padding_content = stride, content
+        self.stride, self.padding_content = stride, ("zeros" if content == "zero" else content)
         self.blur = BlurPool(blur, 1, content, full)
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
@@ -178,6 +166,14 @@ class AdaptivePolyphase(nn.Module):
         phases, places = range(3, 3 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
         return images.permute(0, *phases, 1, *places).flatten(1, axes)
 
+    def window(self, axes: int) -> list[int]:
+        """Returns the size of the filter along each axis."""
+        return self.blur.window(axes)
+
+    def padding_amounts(self, axes: int) -> list[tuple[int, int]]:
+        """Returns the pixels (left, right) that the filter adds to each axis."""
+        return self.blur.padding_amounts(axes)
+
     @staticmethod
     def choose(components: Tensor) -> Tensor:
         """Returns the number (N,) of the component of largest Euclidean norm, the first of equals."""
@@ -191,30 +187,43 @@ class AdaptivePolyphase(nn.Module):
         index = choice.view(-1, *(1 for _ in components.shape[1:])).expand(-1, 1, *components.shape[2:])
         return components.gather(1, index).squeeze(1)
 
-    def blank_response(self, background: Tensor) -> Tensor:
-        """Returns this layer's output for an image that is `background` everywhere: the same constant."""
-        return background
-
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
 
 
-class LeadingPolyphase(AdaptivePolyphase):
+class SharedPolyphase(Subsampler):
+    """Base of the layers of several branches that follow one choice.
+
+    Args:
+        sampler: makes the components, and the choice.
+        group: names the choice; all that follow it have the same.
+    """
+
+    def __init__(self, sampler: AdaptivePolyphase, group: str) -> None:
+        super().__init__()
+        self.sampler, self.group = sampler, group
+        self.stride, self.padding_content = sampler.stride, sampler.padding_content
+
+    def window(self, axes: int) -> list[int]:
+        """Returns the size of the filter along each axis."""
+        return self.sampler.window(axes)
+
+    def padding_amounts(self, axes: int) -> list[tuple[int, int]]:
+        """Returns the pixels (left, right) that the filter adds to each axis."""
+        return self.sampler.padding_amounts(axes)
+
+
+class LeadingPolyphase(SharedPolyphase):
     """Returns the chosen component and the choice (N,), for the branches of a block that follow it."""
 
-    level: str = ""
-    """Names the choice; those that follow it have the same."""
-
-    def forward(self, images: Tensor, background: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        components = self.components(images, background)
-        choice = self.choose(components)
-        return self.select(components, choice), choice
+    def forward(self, images: Tensor, background: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        components = self.sampler.components(images, background)
+        choice = self.sampler.choose(components)
+        return self.sampler.select(components, choice), choice
 
 
-class FollowingPolyphase(AdaptivePolyphase):
+class FollowingPolyphase(SharedPolyphase):
     """Takes the component that another branch has chosen."""
 
-    level: str = ""
-
-    def forward(self, images: Tensor, choice: Tensor, background: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        return self.select(self.components(images, background), choice)
+    def forward(self, images: Tensor, choice: Tensor, background: Tensor | None = None) -> Tensor:
+        return self.sampler.select(self.sampler.components(images, background), choice)

@@ -1,32 +1,31 @@
-"""What is varied: how convolutions and pools treat the border (padding) and how maps are subsampled.
+"""What is varied: how layers treat the border (padding) and what carries their strides (subsampling).
 
-Names below load when they are first used, so that the command line can answer without torch.
+Names below load when they are first used, so that the command line can answer without torch. Those of layers and of
+the reading of networks are here for one minor version; their homes are `tinv.nn` and `tinv.graph`.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from tinv.lazy import exports
 
-_NAMES = {
-    "graph.converted": ("ConvertedNetwork",),
-    "graph.account": ("Conversion",),
-    "policies.settings": ("Settings",),
-    "graph.analysis": ("Analysis", "analyse"),
-    "graph.verdict": ("Verdict",),
-    "nn.padding": ("PaddedConv1d", "PaddedConv2d", "PaddedConv3d", "PolicySequential", "fit", "pad", "padding_amounts"),
-    "nn.pooling": ("Pool",),
-    "nn.subsampling": ("AdaptivePolyphase", "BlurPool", "subsampler"),
-    "policies.cards": ("PADDINGS", "PADDING_CARDS", "SUBSAMPLINGS", "SUBSAMPLING_CARDS"),
-}
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'tinv.policies' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(f"tinv.{_HOME[name]}"), name)
+__getattr__, __all__ = exports(
+    __name__,
+    {
+        "tinv.policies.padding": ("PaddingPolicy",),
+        "tinv.policies.subsampling": ("SubsamplingPolicy",),
+        "tinv.policies.activation": ("ActivationPolicy",),
+        "tinv.policies.conversion": ("ConversionPolicy",),
+        "tinv.policies.cards": ("PADDINGS", "PADDING_CARDS", "SUBSAMPLINGS", "SUBSAMPLING_CARDS"),
+        "tinv.policies.settings": ("Settings",),
+        "tinv.graph.converted": ("ConvertedNetwork",),
+        "tinv.graph.account": ("Conversion",),
+        "tinv.graph.analysis": ("Analysis", "analyse"),
+        "tinv.graph.verdict": ("Verdict",),
+        "tinv.nn.padding": ("PaddedConv1d", "PaddedConv2d", "PaddedConv3d", "fit", "pad"),
+        "tinv.nn.pooling": ("Pool",),
+        "tinv.nn.subsampling": ("AdaptivePolyphase", "BlurPool"),
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -1,10 +1,14 @@
-"""The options of a conversion as commands take them; one more is one entry here and one in `Settings`."""
+"""The options of a conversion as commands take them; one more is one entry here and one in `ConversionPolicy`."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from tinv import yaml_files
+from tinv.errors import unknown
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 
 POLICY_OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -23,14 +27,36 @@ def add_policy_options(group: Any, *left_out: str) -> None:
     for name, (choices, text) in POLICY_OPTIONS.items():
         if name in left_out:
             continue
-        metavar = {"metavar": "POLICY"} if len(choices) > 6 else {}
-        flag = f"--{name.replace('_', '-')}"
-        group.add_argument(flag, choices=choices, default=choices[0], help=f"{text}; default: {choices[0]}", **metavar)
+        flag, text = f"--{name.replace('_', '-')}", f"{text}; default: {choices[0]}"
+        if name in ("padding", "subsampling"):
+            parse = partial(policy_argument, name, choices)
+            group.add_argument(flag, type=parse, default=choices[0], metavar="POLICY", help=f"{text}; or a class_path")
+        else:
+            group.add_argument(flag, choices=choices, default=choices[0], help=text)
     group.add_argument(
         "--partial",
         action="store_true",
         help="leave layers that cannot take the policies; by default they are an error",
     )
+
+
+def policy_argument(option: str, choices: Sequence[str], word: str) -> Any:
+    """Returns a policy as it is written on a command line: a name, the dotted path of a class, or a mapping.
+
+    Args:
+        option: Name of the option.
+        choices: Names that it takes.
+        word: What was written, such as `blur3`, `my_policies.Median` or `{class_path: my_policies.Median}`.
+
+    Raises:
+        TinvError: For a word that is none of these.
+    """
+    if word in choices or ("." in word and not word.startswith("{")):
+        return word
+    given = yaml_files.parse(word) if word.startswith("{") else None
+    if not isinstance(given, dict):
+        raise unknown(option, word, choices)
+    return given
 
 
 def policies_of(args: argparse.Namespace) -> dict[str, Any]:

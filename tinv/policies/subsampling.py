@@ -1,5 +1,195 @@
-"""Old home of the names of `tinv.nn.subsampling`, for one minor version."""
+"""Subsampling policies: what carries the strides of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from tinv.deprecation import moved
+from tinv.errors import TinvError
+from tinv.policies.base import Policy, made_of
+from tinv.policies.cards import SUBSAMPLING_CARDS, SUBSAMPLINGS, Card, Subsampling
+from tinv.policies.padding import PaddingPolicy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class SubsamplingPolicy(Policy):
+    """Base of subsampling policies; your own subclass works wherever a name does.
+
+    A strided convolution or pool gets stride 1, and `layer` gives the module that takes over its stride.
+
+    Attributes:
+        card: What it does, its source, for which shifts it is exact, and what it costs.
+        treats_strides: Whether strides are taken out of the layers that have them.
+        dilates: Whether later layers are dilated instead, so that no layer carries the stride.
+    """
+
+    card: Card = Card("a policy of your own", "-", "not known", "not known")
+    treats_strides: ClassVar[bool] = True
+    dilates: ClassVar[bool] = False
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module | None:
+        """Returns the module that carries a stride; None where none is needed.
+
+        Args:
+            stride: Pixels of each spatial axis, 1 on those that keep their resolution.
+            channels: Channels C of the map.
+            padding: Padding of filters that the module applies.
+
+        Returns:
+            A module (N, C, *spatial) -> (N, C, *spatial'), best a `tinv.nn.Subsampler`, which says for geometry and
+            verdict what it sees and which shifts it follows.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no layer")
+
+    def in_place_of_blur(
+        self, size: Sequence[int], stride: tuple[int, ...], channels: int, padding: PaddingPolicy
+    ) -> nn.Module | None:
+        """Returns what stands for a blur that the network has already; None leaves it.
+
+        Args:
+            size: Pixels of the filter on each spatial axis.
+            stride: Pixels of each spatial axis.
+            channels: Channels C of the map.
+            padding: Padding of the filter.
+
+        Raises:
+            TinvError: If the policy needs a network without blurs.
+        """
+        return None
+
+
+class _Named(SubsamplingPolicy):
+    """One that has a word and a card in `cards.py`."""
+
+    @property
+    def card(self) -> Card:  # type: ignore[override]
+        """What a user must know of it."""
+        return SUBSAMPLING_CARDS[cast(Subsampling, self.name)]
+
+
+class KeepStrides(_Named):
+    """Leaves strides as they are."""
+
+    name = "keep"
+    treats_strides = False
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> None:
+        """Returns None."""
+
+
+class Dilated(_Named):
+    """Takes strides out and dilates all later layers, so that their weights see the same distances."""
+
+    name = "dense"
+    dilates = True
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> None:
+        """Returns None."""
+
+    def in_place_of_blur(
+        self, size: Sequence[int], stride: tuple[int, ...], channels: int, padding: PaddingPolicy
+    ) -> None:
+        """Raises TinvError: a blur without its stride makes no sense."""
+        raise TinvError("it blurs already; subsampling=dense needs the network without blur")
+
+
+class Blur(_Named):
+    """A binomial filter, then the stride (Zhang, ICML 2019).
+
+    Args:
+        size: Pixels of the filter, 1 to 7; 1 is plain sampling.
+    """
+
+    def __init__(self, size: Literal[1, 2, 3, 4, 5, 6, 7] = 3) -> None:
+        if size not in range(1, 8):
+            raise TinvError(f"blur filter size must be 1 to 7, not {size}")
+        self.size = size
+
+    @property
+    def name(self) -> str:
+        """`blur3` for a filter of 3 pixels."""
+        return f"blur{self.size}"
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns a `BlurPool`; an axis that keeps its resolution is not blurred."""
+        from tinv.nn.subsampling import BlurPool
+
+        return BlurPool(_sizes(self.size, stride), stride, padding.mode, padding.amount == "full")
+
+
+class AdaptivePolyphaseSampling(_Named):
+    """Of all ways to take every s-th pixel the one of largest norm (Chaman & Dokmanic, CVPR 2021).
+
+    All branches of one resolution follow one choice.
+
+    Args:
+        blur: Pixels of a binomial filter before the choice, 1 (none), 3 or 5.
+    """
+
+    def __init__(self, blur: Literal[1, 3, 5] = 1) -> None:
+        if blur not in (1, 3, 5):
+            raise TinvError(f"the blur of adaptive subsampling is 1, 3 or 5 pixels, not {blur}")
+        self.blur = blur
+
+    @property
+    def name(self) -> str:
+        """`aps`, or `aps_blur3` with a filter of 3 pixels."""
+        return "aps" if self.blur == 1 else f"aps_blur{self.blur}"
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns an `AdaptivePolyphase`."""
+        from tinv.nn.subsampling import AdaptivePolyphase
+
+        full = padding.amount == "full"
+        return AdaptivePolyphase(stride, _sizes(self.blur, stride), padding.mode, full)
+
+    def in_place_of_blur(
+        self, size: Sequence[int], stride: tuple[int, ...], channels: int, padding: PaddingPolicy
+    ) -> nn.Module:
+        """Returns an `AdaptivePolyphase` with the larger of the two filters."""
+        from tinv.nn.subsampling import AdaptivePolyphase
+
+        full = padding.amount == "full"
+        return AdaptivePolyphase(list(stride), max(size[0], self.blur), padding.mode, full)
+
+
+def _sizes(size: int, stride: Sequence[int]) -> list[int]:
+    return [size if s > 1 else 1 for s in stride]
+
+
+_BUILT_IN: dict[str, SubsamplingPolicy] = {
+    policy.name: policy
+    for policy in (
+        KeepStrides(),
+        Dilated(),
+        *(Blur(cast(Any, size)) for size in range(1, 8)),
+        *(AdaptivePolyphaseSampling(cast(Any, blur)) for blur in (1, 3, 5)),
+    )
+}
+
+
+def subsampling_policy(given: str | SubsamplingPolicy | Mapping[str, Any]) -> SubsamplingPolicy:
+    """Returns a subsampling policy from its name, itself, or a `class_path` with `init_args`.
+
+    Args:
+        given: A name of `tinv list subsampling`, the dotted path of a class, a mapping as in a configuration, or a
+            policy.
+
+    Raises:
+        TinvError: For an unknown name or class.
+
+    Examples:
+        >>> subsampling_policy("blur3")
+        Blur(size=3)
+        >>> subsampling_policy({"class_path": "tinv.policies.subsampling.Blur", "init_args": {"size": 5}}).name
+        'blur5'
+    """
+    if isinstance(given, str) and given in _BUILT_IN:
+        return _BUILT_IN[given]
+    return made_of(given, SubsamplingPolicy, "subsampling", SUBSAMPLINGS)
+
 
 __getattr__ = moved(__name__, {"*": "tinv.nn.subsampling"})

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tinv.errors import TinvError
+from tinv.files import write_atomically
 from tinv.report.collect import Cell, collect
 from tinv.report.page import page
 from tinv.report.pictures import pictures, save
 from tinv.report.published import source
 from tinv.report.shapes import shapes
 from tinv.report.tables import comma_separated, latex, markdown, print_cells
-from tinv.runs.folder import write_atomically
 
 ENDINGS = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
 

@@ -18,8 +18,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from tinv.errors import TinvError
+from tinv.files import write_atomically
 from tinv.progress import MinuteLines
-from tinv.runs.folder import RunFolder, write_atomically
+from tinv.runs.folder import RunFolder
 
 
 class BestCheckpoint(ModelCheckpoint):

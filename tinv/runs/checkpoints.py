@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from tinv.runs.folder import RunFolder, write_bytes_atomically
+from tinv.files import write_bytes_atomically
+from tinv.runs.folder import RunFolder
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

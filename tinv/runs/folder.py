@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -16,6 +15,7 @@ from typing import Any, TextIO
 
 from tinv import yaml_files
 from tinv.errors import TinvError
+from tinv.files import write_atomically
 from tinv.identity import may_change_numbers, without_location
 from tinv.nested import flatten
 from tinv.runs.options import read_yaml
@@ -23,26 +23,6 @@ from tinv.runs.ranks import agreed, rank, ranks
 
 RUN_DIR_VARIABLE = "TINV_RUN_DIR"
 """Tells the other processes of a distributed run, which parse the same command line, where the first one writes."""
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file under a temporary name and renames it, so that no reader ever sees half of it."""
-    write_bytes_atomically(path, text.encode())
-
-
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Writes bytes under a temporary name beside, waits for the disk, and renames: the old file stays until then."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 class RunFolder:

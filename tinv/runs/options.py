@@ -160,7 +160,13 @@ def _check_key(where: str, key: str, value: Any, settings: dict[str, Any]) -> No
             known = _function_options(PACKAGE / "models" / f"{backbone}.py", backbone)
             check_name(path[1], f"{prefix}backbone_args.", known)
         choices = {"padding": PADDINGS, "subsampling": SUBSAMPLINGS}.get(path[0])
-        if choices and isinstance(value, str) and len(path) == 1 and "$" not in value and value not in choices:
+        if (
+            choices
+            and isinstance(value, str)
+            and len(path) == 1
+            and not set("$.{") & set(value)
+            and value not in choices
+        ):
             error = unknown(path[0], value, choices)
             raise TinvError(f"{where}{'' if where else '--'}{key}: {error}")
 

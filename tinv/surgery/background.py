@@ -70,7 +70,7 @@ def _follows(walk: Walk, node: fx.Node) -> bool:
     return op.kind in ("size", "item") and node.op != "get_attr" and any(_follows(walk, s) for s in op.inputs)
 
 
-_NOT_FOLLOWED = ("opaque", "transposed", "patches", "shuffle", "locate", "scan", "attention")
+_NOT_FOLLOWED = ("opaque", "subsample", "transposed", "patches", "shuffle", "locate", "scan", "attention")
 
 
 class _Emitter:

@@ -11,7 +11,7 @@ from tinv.graph.account import Conversion, Note
 from tinv.graph.geometry import RunError, Walk
 from tinv.graph.tracing import on_meta, trace
 from tinv.graph.windows import Window
-from tinv.policies.settings import Settings
+from tinv.policies.conversion import ConversionPolicy
 from tinv.surgery.graph_builder import GraphBuilder
 
 
@@ -28,8 +28,8 @@ class Builder:
         conversion: what was done.
     """
 
-    def __init__(self, model: nn.Module, settings: Settings, example: Tensor) -> None:
-        self.settings = settings
+    def __init__(self, model: nn.Module, policy: ConversionPolicy, example: Tensor) -> None:
+        self.policy = policy
         self.twin = on_meta(model).eval()
         self.edited: dict[str, Window] = {}
         self.notes: dict[tuple[str, str], Note] = {}
@@ -56,7 +56,7 @@ class Builder:
             graph.lint()
         after = Walk(self.graphs[False], self.twin, example, count=True).run().cost
         self.conversion = Conversion(
-            settings,
+            policy,
             list(self.notes.values()),
             list(self.left.values()),
             list(self.refused.values()),
@@ -71,14 +71,14 @@ class Builder:
         try:
             GraphBuilder(self, original, example).build()
         except LayerError as error:
-            if self.settings.partial:
+            if self.policy.partial:
                 raise
             # what cannot be converted at all says more than what follows from it
             self.refuse_partial()
-            if not isinstance(error, RunError) or not self.settings.padding.startswith("full_"):
+            if not isinstance(error, RunError) or not self.policy.padding.amount == "full":
                 raise
             raise LayerError(
-                f"{error}; padding={self.settings.padding} changes the size of maps, which a layer with a fixed number "
+                f"{error}; padding={self.policy.padding} changes the size of maps, which a layer with a fixed number "
                 "of positions cannot take"
             ) from error
 
@@ -95,7 +95,7 @@ class Builder:
 
     def refuse_partial(self) -> None:
         """Raises PartialError for layers that a policy could not be put on, unless that was allowed."""
-        if not self.refused or self.settings.partial:
+        if not self.refused or self.policy.partial:
             return
         notes = list(self.refused.values())
         allow = "partial=True converts the other layers"
@@ -103,7 +103,7 @@ class Builder:
             raise PartialError(f"layer {notes[0].layer}: {notes[0].text}; {allow}")
         shown = "; ".join(f"{note.layer}: {note.text}" for note in notes[:4])
         more = f"; and {len(notes) - 4} more" if len(notes) > 4 else ""
-        raise PartialError(f"{len(notes)} layers cannot take {self.settings}: {shown}{more}; {allow}")
+        raise PartialError(f"{len(notes)} layers cannot take {self.policy}: {shown}{more}; {allow}")
 
     def changed(self, layer: str, text: str, kind: str) -> None:
         """Takes note of what was done to a layer."""

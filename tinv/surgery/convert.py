@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 import warnings
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,11 @@ from tinv.graph.account import Conversion
 from tinv.graph.converted import ConvertedNetwork
 from tinv.graph.geometry import Walk
 from tinv.graph.tracing import with_weights_of
-from tinv.nn.padding import PaddedConv, PolicySequential
+from tinv.nn.padding import PaddedConv
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.settings import Axes, BlurPadding, PoolPolicy, Settings, Stem, policy_axes
+from tinv.policies.conversion import Axes, BlurPadding, ConversionPolicy, PoolPolicy, Stem
+from tinv.policies.padding import PaddingPolicy
+from tinv.policies.subsampling import SubsamplingPolicy
 from tinv.surgery.builder import Builder, PartialError
 
 __all__ = [
@@ -28,33 +30,32 @@ __all__ = [
     "Conversion",
     "ConvertedNetwork",
     "PoolPolicy",
-    "Settings",
+    "ConversionPolicy",
     "Stem",
     "convert",
     "convert_if_needed",
 ]
 
 
-def convert_if_needed(model: nn.Module, example_input: Tensor, **policies: Any) -> nn.Module:
-    """Returns `convert(model, ...)`, or the model itself if all policies are `keep`.
+def convert_if_needed(model: nn.Module, example_input: Tensor, policy: ConversionPolicy) -> nn.Module:
+    """Returns `convert(model, policy=policy)`, or the model itself if all policies are `keep`.
 
     A policy that changes nothing, such as `same_zero` on a network that has it, is not warned of: it is the plain cell
     of a comparison.
     """
-    settings = Settings(**policies)
-    settings.check()
-    if settings.keeps_all:
+    if policy.keeps_all:
         return model
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*changed nothing.*")
-        return convert(model, example_input=example_input, **policies)
+        return convert(model, policy=policy, example_input=example_input)
 
 
 def convert(
     model: nn.Module,
-    padding: Padding = "keep",
-    subsampling: Subsampling = "keep",
+    padding: Padding | PaddingPolicy = "keep",
+    subsampling: Subsampling | SubsamplingPolicy = "keep",
     *,
+    policy: ConversionPolicy | None = None,
     pool: PoolPolicy = "keep",
     stem: Stem = "keep",
     axes: Axes = "space",
@@ -75,8 +76,9 @@ def convert(
 
     Args:
         model: takes one batch of images (N, C, *spatial), one to three spatial axes.
-        padding: see `tinv list padding`.
-        subsampling: see `tinv list subsampling`.
+        padding: a name of `tinv list padding`, or a `PaddingPolicy`.
+        subsampling: a name of `tinv list subsampling`, or a `SubsamplingPolicy`, also one of your own.
+        policy: all policies together, in the place of single ones.
         pool: padding of pools: `keep`, `valid`, `same` ((k-1)/2 a side) or `full` (k-1 a side).
         stem: `keep` leaves the stride of the first convolution, as the BlurPool networks of Kayhan & van Gemert do.
         axes: of clips (N, C, T, H, W): `space` leaves time as it is.
@@ -96,28 +98,32 @@ def convert(
         LayerError: naming a layer that cannot be traced, or those with a window larger than one pixel that cannot take
             a policy.
     """
-    settings = Settings(padding, subsampling, pool, stem, axes, blur_padding, partial)
-    settings.check()
+    given = ConversionPolicy(
+        padding, subsampling, pool=pool, stem=stem, axes=axes, blur_padding=blur_padding, partial=partial
+    )
+    if policy is not None and given != ConversionPolicy():
+        raise TinvError("give either policy or single policies, not both")
+    policy = policy or given
     _check_model(model, example_input)
     if isinstance(model, ConvertedNetwork):
-        if model.conversion.settings == settings or settings.keeps_all:
+        if model.conversion.policy == policy or policy.keeps_all:
             return copy.deepcopy(model)
         raise TinvError(
-            f"this network is already converted ({model.conversion.settings}); convert the original with all policies "
+            f"this network is already converted ({model.conversion.policy}); convert the original with all policies "
             "at once"
         )
-    if settings.keeps_all:
+    if policy.keeps_all:
         same = copy.deepcopy(model)
-        same.conversion = Conversion(settings)  # type: ignore[assignment]
+        same.conversion = Conversion(policy)  # type: ignore[assignment]
         return same
     try:
-        builder = Builder(model, settings, example_input.detach().to("meta"))
+        builder = Builder(model, policy, example_input.detach().to("meta"))
     except PartialError:
         raise
     except LayerError as error:
-        if padding != "valid":
+        if policy.padding.amount != "valid":
             raise
-        raise TinvError(f"{error}{_least_size(model, settings, example_input)}") from error
+        raise TinvError(f"{error}{_least_size(model, policy, example_input)}") from error
     layers = with_weights_of(builder.twin, model)
     network = ConvertedNetwork(layers, builder.graphs, builder.conversion, _argument(model))
     network.original_class = type(model).__name__
@@ -140,10 +146,10 @@ def _argument(model: nn.Module) -> str:
 def _check_model(model: nn.Module, example: Tensor) -> None:
     if not isinstance(example, Tensor):
         raise TinvError(f"example_input must be a tensor of images (N, C, *spatial), not {type(example).__name__}")
-    if any(isinstance(module, (PaddedConv, PolicySequential)) for module in model.modules()):
+    if any(isinstance(module, PaddedConv) for module in model.modules()):
         raise TinvError(
-            f"{type(model).__name__} is built from tinv's own layers, which take their policy when they are built: "
-            "tinv.create_backbone(name, padding=..., subsampling=...)"
+            f"{type(model).__name__} holds tinv's own convolutions, whose padding is set when they are built; build it "
+            "of torch.nn.Conv2d and convert it"
         )
     wrappers = {
         "DistributedDataParallel": "module",
@@ -191,18 +197,18 @@ def _check_module(name: str, module: nn.Module) -> None:
 
 
 def _warn(conversion: Conversion, name: str) -> None:
-    settings, counts = conversion.settings, conversion.counts
-    if settings.padding != "keep" and not counts.get("convolutions padded"):
-        warnings.warn(f"padding={settings.padding} changed nothing in {name}", stacklevel=3)
-    if settings.subsampling != "keep" and not counts.get("strides replaced"):
-        warnings.warn(f"subsampling={settings.subsampling} changed nothing in {name}", stacklevel=3)
+    policy, counts = conversion.policy, conversion.counts
+    if policy.padding.amount != "keep" and not counts.get("convolutions padded"):
+        warnings.warn(f"padding={policy.padding} changed nothing in {name}", stacklevel=3)
+    if policy.subsampling.treats_strides and not counts.get("strides replaced"):
+        warnings.warn(f"subsampling={policy.subsampling} changed nothing in {name}", stacklevel=3)
 
 
-def _least_size(model: nn.Module, settings: Settings, example: Tensor) -> str:
+def _least_size(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> str:
     """Returns the end of an error message: the smallest images that work under `valid`, if any do."""
     builder = None
     sizes = list(example.shape[2:])
-    spatial = policy_axes(settings, len(sizes))
+    spatial = policy.treated_axes(len(sizes))
 
     def at(scale: float) -> Tensor:
         return torch.empty(
@@ -216,7 +222,7 @@ def _least_size(model: nn.Module, settings: Settings, example: Tensor) -> str:
     while builder is None and max(sizes) * scale < 8192:
         scale *= 1.5
         try:
-            builder = Builder(model, settings, at(scale))
+            builder = Builder(model, policy, at(scale))
         except LayerError:
             continue
     if builder is None:

@@ -65,11 +65,6 @@ def _problem(g: GraphBuilder, node: fx.Node, source: fx.Node, amounts: list[tupl
     pools = kinds - {"conv"}
     if pools and not op.pads.fixed:
         return "how much it pads depends on the size of the map"
-    if (
-        pools
-        and op.pads.content != "zero"
-        and g.settings.pool == "keep"
-        and g.content not in ("circular", "background")
-    ):
+    if pools and op.pads.content != "zeros" and g.policy.pool == "keep" and g.content not in ("circular", "background"):
         return f"it pads a pool with {op.pads.content} content"
     return ""

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import fx, nn
 
-from tinv.errors import LayerError
+from tinv.errors import LayerError, TinvError
 from tinv.graph.operations import Operation
 from tinv.graph.places import Place
-from tinv.graph.rules import expanded_index
+from tinv.graph.rearrangements import expanded_index
 from tinv.graph.tracing import layer_of
 from tinv.graph.windows import Window, sizes_text
-from tinv.nn.padding import Content
 from tinv.nn.subsampling import (
     AdaptivePolyphase,
     BlurPool,
     FollowingPolyphase,
     LeadingPolyphase,
-    blur_size,
-    subsampler,
 )
+from tinv.policies.padding import PaddingPolicy
 
 if TYPE_CHECKING:
     from tinv.surgery.graph_builder import GraphBuilder
@@ -37,26 +35,26 @@ class Strides:
 
     def __init__(self, graph_builder: GraphBuilder) -> None:
         self.g = graph_builder
+        self.policy = graph_builder.policy.subsampling
         self.leaders: dict[tuple[Any, ...], fx.Node] = {}
 
     def replace(
         self, node: fx.Node, op: Operation, stride: tuple[int, ...], layer: str, pointwise: bool
     ) -> fx.Node | None:
         """Adds the layer that carries a stride; returns it if it runs before the node."""
-        added = self.layer(stride)
-        self.g.builder.changed(
-            layer, f"stride {sizes_text(stride)} by {self.g.settings.subsampling}", "strides replaced"
-        )
+        pre = pointwise and op.kind == "conv"
+        added = self.layer(stride, op.inputs[0] if pre else node)
+        self.g.builder.changed(layer, f"stride {sizes_text(stride)} by {self.policy}", "strides replaced")
         if added is None:
             return None
         path = self.g.add_layer(f"{layer}_subsample", added)
-        if pointwise and op.kind == "conv":
+        if pre:
             source = node.all_input_nodes[0]
             with self.g.graph.inserting_before(node):
                 new = self.g.graph.call_module(path, (source,))
             node.replace_input_with(source, new)
             self.g.origins[new] = self.g.origin(node)
-            new.meta["layer"] = f"{layer} + {self.g.settings.subsampling}"
+            new.meta["layer"] = f"{layer} + {self.policy}"
             return new
         last = node
         while op.kind == "conv" and self._is_followed_alone(last):
@@ -65,7 +63,7 @@ class Strides:
             new = self.g.graph.call_module(path, (last,))
         last.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
         self.g.adopt(new, last)
-        new.meta["layer"] = f"{layer} + {self.g.settings.subsampling}"
+        new.meta["layer"] = f"{layer} + {self.policy}"
         return None
 
     def _is_followed_alone(self, node: fx.Node) -> bool:
@@ -78,23 +76,21 @@ class Strides:
 
     def share_choice(self, node: fx.Node) -> fx.Node | None:
         """Makes the first adaptive layer of a resolution choose for all."""
-        module = cast(AdaptivePolyphase, self.g.walk.operations[node].module)
-        if isinstance(module, (LeadingPolyphase, FollowingPolyphase)):
-            return None
+        path = str(node.target)
+        sampler = cast(AdaptivePolyphase, self.g.walk.operations[node].module)
         source = cast(fx.Node, node.args[0])
         # maps of one resolution that were subsampled by the same choices before
         places = [place for axis, place in self.g.walk.on_axes(source).items() if axis in self.g.axes]
         before = tuple((place.stride, place.choices) for place in places)
-        key = (before, tuple(cast(Sequence[int], module.stride)))
+        key = (before, tuple(cast(Sequence[int], sampler.stride)))
         leader = self.leaders.get(key)
-        module.__class__ = FollowingPolyphase if leader else LeadingPolyphase
         if leader is not None:
-            choice, chooser = leader, cast(fx.Node, leader.args[0])
-            module.__dict__["level"] = cast(LeadingPolyphase, self.g.twin.get_submodule(str(chooser.target))).level
-            node.args = (source, choice)
+            chooser = self.g.twin.get_submodule(str(cast(fx.Node, leader.args[0]).target))
+            self.g.put_layer(path, FollowingPolyphase(sampler, cast(LeadingPolyphase, chooser).group))
+            node.args = (source, leader)
             self.g.walk.step(node)
             return None
-        module.__dict__["level"] = str(node.target)
+        self.g.put_layer(path, LeadingPolyphase(sampler, path))
         with self.g.graph.inserting_after(node):
             choice = self.g.graph.call_function(operator.getitem, (node, 1))
             chosen = self.g.graph.call_function(operator.getitem, (node, 0))
@@ -112,19 +108,20 @@ class Strides:
 
         Returns the node if it is now a layer of ours, to be visited as such.
         """
-        policy, kernel = self.g.settings.subsampling, list(window.kernel)
-        if policy == "dense":
-            raise LayerError(f"layer {layer} blurs already; subsampling=dense needs the network without blur")
-        content = self.g.content if self.g.settings.padding != "keep" else window.content
-        new: nn.Module | None = None
-        if policy.startswith("aps"):
-            new = AdaptivePolyphase(list(window.stride), max(kernel[0], blur_size(policy)), content, self.g.full)
-            self.g.builder.changed(layer, f"blur {sizes_text(window.kernel)} -> {policy}", "strides replaced")
+        kernel, stride = list(window.kernel), window.stride
+        content = self.g.content if self.g.pads else window.content
+        border = PaddingPolicy("full" if self.g.full else "same", content)
+        try:
+            new = self.policy.in_place_of_blur(kernel, stride, self.channels(node), border)
+        except TinvError as error:
+            raise LayerError(f"layer {layer} cannot take it: {error}") from error
+        if new is not None:
+            self.g.builder.changed(layer, f"blur {sizes_text(window.kernel)} -> {self.policy}", "strides replaced")
         elif content != window.content or self.g.full:
-            new = BlurPool(kernel, list(window.stride), content, self.g.full)
+            new = BlurPool(kernel, list(stride), content, self.g.full)
             said = f"{'full ' if self.g.full else ''}{content}"
             self.g.builder.changed(layer, f"padding {window.content} -> {said}", "windows changed")
-        if policy.startswith("blur"):
+        if self.policy.treats_strides and not isinstance(new, AdaptivePolyphase):
             self.g.builder.leave(layer, "it blurs already")
         if new is not None:
             self.g.call_layer(node, new, layer)
@@ -140,7 +137,7 @@ class Strides:
         Returns the new node, which has to be run, or None if the policy treats nothing here.
         """
         source = op.inputs[0]
-        if self.g.settings.subsampling in ("keep", "dense") or not self.g.original.spatial(source):
+        if not self.policy.treats_strides or self.policy.dilates or not self.g.original.spatial(source):
             return None
         places = self.g.original.places_of(source)
         index = expanded_index(op, len(places)) or []
@@ -164,21 +161,24 @@ class Strides:
 
     def after(self, last: fx.Node, stride: tuple[int, ...], layer: str) -> fx.Node:
         """Adds the layer that carries a stride behind a node; returns it."""
-        added = self.layer(stride)
+        added = self.layer(stride, last)
         assert added is not None
-        self.g.builder.changed(
-            layer, f"stride {sizes_text(stride)} by {self.g.settings.subsampling}", "strides replaced"
-        )
+        self.g.builder.changed(layer, f"stride {sizes_text(stride)} by {self.policy}", "strides replaced")
         with self.g.graph.inserting_after(last):
             new = self.g.graph.call_module(self.g.add_layer(f"{layer}_subsample", added), (last,))
         last.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
         self.g.adopt(new, last)
-        new.meta["layer"] = f"{layer} + {self.g.settings.subsampling}"
+        new.meta["layer"] = f"{layer} + {self.policy}"
         return new
 
-    def layer(self, stride: tuple[int, ...]) -> nn.Module | None:
-        """Returns the layer that carries a stride; None where none is needed."""
-        content: Content = self.g.content
-        if self.g.settings.blur_padding != "as_padding":
-            content = cast(Content, self.g.settings.blur_padding)
-        return subsampler(self.g.settings.subsampling, stride, content, self.g.full)
+    def channels(self, node: fx.Node) -> int:
+        """Returns the channels of the map that a node gives, or gave before the policies."""
+        walk = self.g.walk if node in self.g.walk.values else self.g.original
+        return int(walk.values[node].shape[1])
+
+    def layer(self, stride: tuple[int, ...], node: fx.Node) -> nn.Module | None:
+        """Returns the layer that carries a stride of a node's map; None where none is needed."""
+        mode: str = self.g.content
+        if self.g.policy.blur_padding != "as_padding":
+            mode = "zeros" if self.g.policy.blur_padding == "zero" else self.g.policy.blur_padding
+        return self.policy.layer(stride, self.channels(node), PaddingPolicy("full" if self.g.full else "same", mode))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
 from tinv.errors import TinvError
-from tinv.runs.folder import write_atomically
+from tinv.files import write_atomically
 from tinv.sweeps.cells import Cell, CellFolder, read_results
 from tinv.sweeps.sweepfile import Sweep
 

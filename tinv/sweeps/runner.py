@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from tinv.errors import TinvError
-from tinv.runs.folder import write_atomically
+from tinv.files import write_atomically
 from tinv.sweeps.cells import Cell, CellFolder, last_error_line, read_results
 from tinv.sweeps.ledger import Ledger
 from tinv.sweeps.local import Job, Launcher

@@ -18,7 +18,9 @@ from tinv.metrics.accuracy import MeanLoss
 from tinv.metrics.answers import check_names, undefined_message
 from tinv.models import Source, backbone_options, create_backbone
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.settings import Axes, BlurPadding, PoolPolicy, Stem
+from tinv.policies.conversion import Axes, BlurPadding, PoolPolicy, Stem
+from tinv.policies.padding import PaddingPolicy
+from tinv.policies.subsampling import SubsamplingPolicy
 from tinv.tasks.frozen_trunk import FrozenTrunk
 
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -71,8 +73,8 @@ class Classification(LightningModule):
         backbone: str,
         source: Source = "tinv",
         backbone_args: dict[str, Any] | None = None,
-        padding: Padding = "keep",
-        subsampling: Subsampling = "keep",
+        padding: Padding | PaddingPolicy = "keep",
+        subsampling: Subsampling | SubsamplingPolicy = "keep",
         pool: PoolPolicy = "keep",
         stem: Stem = "keep",
         axes: Axes = "space",
@@ -146,7 +148,7 @@ class Classification(LightningModule):
             conversion = getattr(self.network, "conversion", None)
             if conversion is not None:
                 # a policy may cost many times the network's usual work: known before the first step
-                rank_zero_info(f"{self.backbone_options['name']} under {conversion.settings}: {conversion.price}")
+                rank_zero_info(f"{self.backbone_options['name']} under {conversion.policy}: {conversion.price}")
         margin = getattr(data, "margin", None)
         for metric in self.metrics:
             if shape is not None:

@@ -18,7 +18,9 @@ from tinv.metrics.accuracy import MeanLoss
 from tinv.metrics.answers import check_names, undefined_message
 from tinv.models import Source, backbone_options, create_backbone
 from tinv.policies.cards import Padding, Subsampling
-from tinv.policies.settings import BlurPadding, PoolPolicy, Stem
+from tinv.policies.conversion import BlurPadding, PoolPolicy, Stem
+from tinv.policies.padding import PaddingPolicy
+from tinv.policies.subsampling import SubsamplingPolicy
 from tinv.tasks.classification import MemoryFormat
 from tinv.tasks.hardest_in_batch import hardest_in_batch
 
@@ -69,8 +71,8 @@ class Descriptors(LightningModule):
         backbone: str = "hardnet",
         source: Source = "tinv",
         backbone_args: dict[str, Any] | None = None,
-        padding: Padding = "keep",
-        subsampling: Subsampling = "keep",
+        padding: Padding | PaddingPolicy = "keep",
+        subsampling: Subsampling | SubsamplingPolicy = "keep",
         pool: PoolPolicy = "keep",
         stem: Stem = "keep",
         blur_padding: BlurPadding = "as_padding",
@@ -132,7 +134,7 @@ class Descriptors(LightningModule):
         conversion = getattr(self.network, "conversion", None)
         if conversion is not None:
             # a policy may cost many times the network's usual work: known before the first step
-            rank_zero_info(f"{self.backbone_options['name']} under {conversion.settings}: {conversion.price}")
+            rank_zero_info(f"{self.backbone_options['name']} under {conversion.policy}: {conversion.price}")
 
     def forward(self, patches: Tensor) -> Tensor:
         """Returns the descriptors (N, F), of length 1, of patches (N, 1, H, W)."""

@@ -3,26 +3,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tinv import convert
 from tinv.errors import TinvError
-from tinv.nn.padding import (
-    PaddedConv1d,
-    PaddedConv2d,
-    PaddedConv3d,
-    PolicySequential,
-    check_padding,
-    pad,
-    padding_amounts,
-)
+from tinv.nn.padding import PaddedConv1d, PaddedConv2d, PaddedConv3d, pad, window_widths
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import BlurPool
-from tinv.policies.cards import PADDING_CARDS, PADDINGS
 
 CONVS = {1: (PaddedConv1d, nn.Conv1d), 2: (PaddedConv2d, nn.Conv2d), 3: (PaddedConv3d, nn.Conv3d)}
-POLICIES = [policy for policy in PADDINGS if policy != "keep"]
-
-
-def test_every_policy_has_a_card():
-    assert set(PADDING_CARDS) == set(PADDINGS)
+WAYS = [("valid", "zeros"), ("full", "zeros"), ("full", "circular")] + [
+    ("same", mode) for mode in ("zeros", "circular", "reflect", "replicate")
+]
 
 
 def test_published_one_dimensional_example():
@@ -30,7 +20,7 @@ def test_published_one_dimensional_example():
     signal = [0.0, 0, 0, 0, 1, 2, 0, 0, 0, 0]
 
     def run(shift: int, stride: int) -> list[float]:
-        conv = PaddedConv1d(1, 1, 3, padding_policy="valid", stride=stride, bias=False)
+        conv = PaddedConv1d(1, 1, 3, padding="valid", stride=stride, bias=False)
         conv.weight.data = torch.tensor([[[1.0, 0, 1]]])
         moved = [0.0] * shift + signal[: len(signal) - shift]
         return conv(torch.tensor([[moved]])).flatten().tolist()
@@ -45,9 +35,11 @@ def test_published_one_dimensional_example():
 @pytest.mark.parametrize("dilation", [1, 2, 3])
 def test_amounts_are_those_of_the_definition(kernel, dilation):
     reach = dilation * (kernel - 1)
-    assert padding_amounts("valid", [kernel], [dilation]) == [(0, 0)]
-    assert padding_amounts("full_zero", [kernel], [dilation]) == [(reach, reach)]
-    [(left, right)] = padding_amounts("same_zero", [kernel], [dilation])
+    assert window_widths("valid", [kernel], [dilation]) == ((0, 0),)
+    assert window_widths("full", [kernel], [dilation]) == ((reach, reach),)
+    assert window_widths(2, [kernel, 1], [dilation, 1]) == ((2, 2), (2, 2))
+    assert window_widths([(1, 0)], [kernel], [dilation]) == ((1, 0),)
+    [(left, right)] = window_widths("same", [kernel], [dilation])
     assert left + right == reach
     assert right - left in (0, 1)
 
@@ -56,9 +48,8 @@ def test_amounts_are_those_of_the_definition(kernel, dilation):
 @pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
 def test_same_padding_equals_torch(axes, mode):
     ours, theirs = CONVS[axes]
-    policy = "same_" + ("zero" if mode == "zeros" else mode)
     for kernel, stride, dilation, groups in [(3, 1, 1, 1), (3, 2, 1, 2), (5, 2, 1, 1), (3, 1, 2, 4), (1, 2, 1, 1)]:
-        mine = ours(4, 8, kernel, padding_policy=policy, stride=stride, dilation=dilation, groups=groups)
+        mine = ours(4, 8, kernel, padding_mode=mode, stride=stride, dilation=dilation, groups=groups)
         padding = dilation * (kernel - 1) // 2
         reference = theirs(
             4, 8, kernel, stride=stride, dilation=dilation, groups=groups, padding=padding, padding_mode=mode
@@ -71,7 +62,7 @@ def test_same_padding_equals_torch(axes, mode):
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # what is compared with
 @pytest.mark.parametrize("kernel", [2, 4])
 def test_same_padding_of_even_kernels_equals_torch(kernel):
-    mine = PaddedConv2d(3, 5, kernel, padding_policy="same_zero")
+    mine = PaddedConv2d(3, 5, kernel)
     reference = nn.Conv2d(3, 5, kernel, padding="same")
     reference.load_state_dict(mine.state_dict())
     x = torch.randn(2, 3, 9, 8)
@@ -80,7 +71,7 @@ def test_same_padding_of_even_kernels_equals_torch(kernel):
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_full_padding_lets_every_filter_value_meet_every_pixel(axes):
-    conv = CONVS[axes][0](1, 1, 3, padding_policy="full_zero", bias=False)
+    conv = CONVS[axes][0](1, 1, 3, padding="full", bias=False)
     for corner in ([0] * axes, [4] * axes):
         x = torch.zeros(1, 1, *[5] * axes)
         x[(0, 0, *corner)] = 1
@@ -90,7 +81,7 @@ def test_full_padding_lets_every_filter_value_meet_every_pixel(axes):
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_circular_padding_is_equivariant_to_circular_shifts(axes):
-    conv = CONVS[axes][0](2, 3, 3, padding_policy="same_circular")
+    conv = CONVS[axes][0](2, 3, 3, padding_mode="circular")
     x = torch.randn(1, 2, *[6] * axes)
     dims = list(range(2, 2 + axes))
     for shift in (1, 2, 5):
@@ -119,26 +110,28 @@ def test_padding_content_equals_torch(content):
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("policy", POLICIES)
-def test_memory_format_changes_nothing(policy, memory_format):
-    net = PolicySequential(PaddedConv2d(3, 4, 3, padding_policy=policy), nn.ReLU())
+@pytest.mark.parametrize(("padding", "mode"), WAYS)
+def test_memory_format_changes_nothing(padding, mode, memory_format):
+    net = nn.Sequential(PaddedConv2d(3, 4, 3, padding, mode), nn.ReLU())
     x = torch.randn(2, 3, 8, 8)
     expected = net(x)
     torch.testing.assert_close(net.to(memory_format=memory_format)(x.contiguous(memory_format=memory_format)), expected)
 
 
-def blank_network(policy: str, blur: bool = True) -> PolicySequential:
+def blank_network(policy: str, blur: bool = True) -> nn.Module:
     torch.manual_seed(3)
-    return PolicySequential(
-        PaddedConv2d(2, 4, 3, padding_policy=policy),
+    plain = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
         nn.ReLU(),
-        Pool("max", 2, 1, padding_policy=policy),
-        PaddedConv2d(4, 4, 5, padding_policy=policy, stride=2),
+        Pool("max", 2, 1, "same"),
+        nn.Conv2d(4, 4, 5, padding=2, stride=2),
         nn.Sigmoid(),
-        BlurPool(3, 2, "background") if blur else nn.Tanh(),
-        Pool("average", 3, 1, padding_policy=policy),
-        PaddedConv2d(4, 3, 3, padding_policy=policy),
+        BlurPool(3, 2) if blur else nn.Tanh(),
+        Pool("average", 3, 1, "same"),
+        nn.Conv2d(4, 3, 3, padding=1),
     ).double()
+    pool = "full" if policy.startswith("full") else "keep"
+    return convert(plain, policy, pool=pool, example_input=torch.zeros(1, 2, 24, 24, dtype=torch.double)).eval()
 
 
 @pytest.mark.parametrize("policy", ["same_background", "full_background"])
@@ -150,14 +143,13 @@ def test_background_padding_leaves_no_edge_on_a_blank_image(policy):
 
 
 def test_zero_padding_does_leave_an_edge():
-    net = PolicySequential(*(PaddedConv2d(2, 2, 3, padding_policy="same_zero") for _ in range(2))).double()
+    net = nn.Sequential(*(PaddedConv2d(2, 2, 3) for _ in range(2))).double()
     answer = net(torch.zeros(1, 2, 24, 24, dtype=torch.double))
     assert (answer - answer[..., 12:13, 12:13]).abs().max() > 1e-3
 
 
 def test_full_background_is_exact_for_content_moved_up_to_the_corners():
-    # without the blur: its own padding is not full, so it drops what reaches the last row and column
-    net = blank_network("full_background", blur=False)
+    net = blank_network("full_background")
     patch = torch.randn(2, 5, 5, dtype=torch.double)
 
     def pooled(top: int, left: int) -> torch.Tensor:
@@ -165,24 +157,32 @@ def test_full_background_is_exact_for_content_moved_up_to_the_corners():
         x[0, :, top : top + 5, left : left + 5] = patch
         return net(x).amax(dim=(2, 3))
 
-    # total stride 2
+    # total stride 4
     torch.testing.assert_close(pooled(0, 0), pooled(20, 20), rtol=0, atol=1e-12)
-    torch.testing.assert_close(pooled(0, 0), pooled(6, 20), rtol=0, atol=1e-12)
+    torch.testing.assert_close(pooled(0, 0), pooled(8, 20), rtol=0, atol=1e-12)
 
 
-def test_unknown_policies_are_refused_with_the_nearest_names():
-    with pytest.raises(TinvError, match="did you mean same_zero"):
-        check_padding("same_zeros")
-    with pytest.raises(TinvError, match="did you mean full_zero"):
-        PaddedConv2d(1, 1, 3, padding_policy="full_zeros")
+def test_unknown_words_are_refused_with_the_nearest_names():
+    with pytest.raises(TinvError, match=r"unknown padding .fulll.; did you mean full"):
+        PaddedConv2d(1, 1, 3, "fulll")
+    with pytest.raises(TinvError, match=r"padding mode no\.such: there is no such function"):
+        PaddedConv2d(1, 1, 3, "same", "no.such")(torch.zeros(1, 1, 8, 8))
 
 
-def test_a_kernel_larger_than_the_map_is_named_with_its_layer():
-    net = PolicySequential()
-    net.add_module("first", PaddedConv2d(1, 1, 3, padding_policy="valid"))
-    net.add_module("second", PaddedConv2d(1, 1, 7, padding_policy="valid"))
-    with pytest.raises(TinvError, match="layer second: convolution: its kernel of 7x7 is larger than the map of 6x6"):
-        net(torch.zeros(1, 1, 8, 8))
+@pytest.mark.parametrize("old", ["same_zero", "same_circular", "full_zero", "same_reflect"])
+def test_names_of_policies_are_still_taken(old):
+    amount, _, mode = old.partition("_")
+    torch.manual_seed(0)
+    with pytest.warns(DeprecationWarning, match=f"padding='{amount}'"):
+        conv = PaddedConv2d(2, 3, 3, padding_policy=old)
+    with pytest.warns(DeprecationWarning, match="Pool"):
+        pool = Pool("max", 3, 1, old)
+    new = PaddedConv2d(2, 3, 3, amount, "zeros" if mode == "zero" else mode)
+    new.load_state_dict(conv.state_dict())
+    images = torch.randn(1, 2, 9, 9)
+    assert torch.equal(conv(images), new(images))
+    same = Pool("max", 3, 1, amount, padding_mode="zeros" if mode == "zero" else mode)
+    assert torch.equal(pool(images), same(images))
 
 
 def test_parameters_keep_torch_names_and_shapes():
@@ -190,7 +190,7 @@ def test_parameters_keep_torch_names_and_shapes():
     assert {k: v.shape for k, v in mine.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
 
 
-@pytest.mark.parametrize("policy", ["same_zero", "same_circular", "same_reflect", "full_zero", "valid"])
-def test_a_missing_batch_axis_is_said(policy):
+@pytest.mark.parametrize(("padding", "mode"), WAYS)
+def test_a_missing_batch_axis_is_said(padding, mode):
     with pytest.raises(TinvError, match=r"convolution: takes maps \(N, C, H, W\), not of shape \(3, 8, 8\)"):
-        PaddedConv2d(3, 4, 3, padding_policy=policy)(torch.randn(3, 8, 8))
+        PaddedConv2d(3, 4, 3, padding, mode)(torch.randn(3, 8, 8))

@@ -6,12 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from tinv.errors import TinvError
-from tinv.nn.subsampling import AdaptivePolyphase, BlurPool, check_subsampling, subsampler
-from tinv.policies.cards import SUBSAMPLING_CARDS, SUBSAMPLINGS
-
-
-def test_every_policy_has_a_card():
-    assert set(SUBSAMPLING_CARDS) == set(SUBSAMPLINGS)
+from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
 
 
 @pytest.mark.parametrize("size", range(1, 8))
@@ -60,9 +55,7 @@ def test_blur_under_autocast_and_without_parameters():
         assert blur(torch.randn(1, 2, 8, 8)).shape == (1, 2, 4, 4)
 
 
-def test_unknown_policies_and_sizes_are_refused():
-    with pytest.raises(TinvError, match="did you mean blur3"):
-        check_subsampling("blur33")
+def test_sizes_out_of_range_are_refused():
     with pytest.raises(TinvError, match="1 to 7, not 8"):
         BlurPool(8)
 
@@ -105,15 +98,6 @@ def test_branches_can_share_one_choice():
     followed = layer.select(layer.components(shortcut), choice)
     for image, result, number in zip(shortcut, followed, choice.tolist(), strict=True):
         assert torch.equal(result, image[:, number // 2 :: 2, number % 2 :: 2])
-
-
-def test_policies_name_their_layers():
-    assert subsampler("keep", 2) is None
-    assert subsampler("dense", 2) is None
-    blur, plain, both = (subsampler(name, 2) for name in ("blur4", "aps", "aps_blur5"))
-    assert (blur.size, blur.stride) == (4, 2)
-    assert (plain.blur.size, plain.stride) == (1, 2)
-    assert (both.blur.size, both.blur.stride, both.stride) == (5, 1, 2)
 
 
 def test_a_blur_takes_every_memory_format():

@@ -1,0 +1,97 @@
+"""The policy of CONTRIBUTING.md, in a module that tinv knows nothing of, works wherever a name does."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tiny_run import TINY, results
+from torch import nn
+
+import tinv
+from tinv.cli import main
+
+TEXT = (Path(__file__).parent.parent.parent / "CONTRIBUTING.md").read_text()
+[CODE] = re.findall(r"<!-- own_policies.py -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def own_policies(monkeypatch):
+    Path("own_policies.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(Path().resolve()))
+    yield
+    sys.modules.pop("own_policies", None)
+
+
+def test_as_objects_and_by_class_path_in_convert():
+    from own_policies import MeanOfBlocks, SameSymmetric
+
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2, padding=1), nn.ReLU())
+    images = torch.randn(2, 3, 12, 12)
+    made = tinv.convert(plain, SameSymmetric(), MeanOfBlocks(), example_input=images)
+    named = tinv.convert(plain, "own_policies.SameSymmetric", "own_policies.MeanOfBlocks", example_input=images)
+    assert str(made.conversion.policy) == "padding=same_symmetric, subsampling=MeanOfBlocks"
+    assert made.conversion.policy == named.conversion.policy
+    with torch.no_grad():
+        got = made(images)
+        assert torch.equal(got, named(images))
+        mirrored = torch.cat([images[:, :, :1], images, images[:, :, -1:]], 2)
+        mirrored = torch.cat([mirrored[..., :1], mirrored, mirrored[..., -1:]], 3)
+        first = nn.functional.conv2d(mirrored, plain[0].weight, plain[0].bias).relu()
+        second = torch.cat([first[:, :, :1], first, first[:, :, -1:]], 2)
+        second = torch.cat([second[..., :1], second, second[..., -1:]], 3)
+        wanted = nn.functional.conv2d(second, plain[2].weight, plain[2].bias).relu()
+        torch.testing.assert_close(got, nn.functional.avg_pool2d(wanted, 2))
+
+
+def test_in_inspect_with_a_verdict(capsys):
+    words = ["resnet10t", "--input-size=32", "--padding=same_circular", "--subsampling=own_policies.MeanOfBlocks"]
+    assert main(["inspect", *words, "--stem=convert", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [axis["unit"] for axis in found["verdict"]["circular"]] == [32, 32]
+    assert main(["inspect", "resnet10t", "--input-size=32", "--padding=own_policies.SameSymmetric"]) == 0
+    assert "is not known to tinv" in " ".join(capsys.readouterr().out.split())
+
+
+def test_in_measure(capsys):
+    Path("photos").mkdir()
+    for number in range(2):
+        Image.effect_noise((64, 64), 50 + number).convert("RGB").save(f"photos/{number}.png")
+    options = ["--num-classes=3", "--size=32", "--max-shift=4", "--metrics", "consistency", "--images=photos"]
+    policy = "--subsampling=own_policies.MeanOfBlocks"
+    assert main(["measure", "--backbone=resnet10t", *options, policy, "--out=out"]) == 0
+    assert "own_policies.MeanOfBlocks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", [[], ["--model.init_args.source=timm", "--model.init_args.backbone=resnet10t"]])
+def test_in_a_configuration(source):
+    Path("own.yaml").write_text(
+        "model:\n  init_args:\n    padding: {class_path: own_policies.SameSymmetric}\n"
+        "    subsampling: {class_path: own_policies.MeanOfBlocks}\n"
+    )
+    assert main(["fit", *TINY, "--config=own.yaml", "--trainer.max_epochs=1", "--run_dir=run", *source]) == 0
+    config = results(Path("run"))["config"]["model"]["init_args"]
+    assert config["subsampling"]["class_path"] == "own_policies.MeanOfBlocks"
+    assert main(["test", "--ckpt_path=run/checkpoints/best.ckpt"]) == 0
+
+
+def test_in_a_sweep():
+    Path("sweep.yaml").write_text(
+        "name: own\nmethod: grid\n"
+        'command: [tinv, fit, --config, configs/red_green.yaml, --trainer.max_epochs=1, "${args}"]\n'
+        "parameters:\n  model.init_args.subsampling: {values: [keep, own_policies.MeanOfBlocks]}\n"
+        + "".join(f"  {o[2:].split('=')[0]}: {{value: {o.split('=')[1]}}}\n" for o in TINY if "data" in o)
+    )
+    assert main(["sweep", "sweep.yaml", "--out", "out"]) == 0
+    found = [json.loads(path.read_text()) for path in Path("out").rglob("results.json")]
+    assert len(found) == 2
+
+
+def test_a_class_that_is_not_there_is_one_line(capsys):
+    assert main(["inspect", "resnet10t", "--subsampling=own_policies.Median"]) == 2
+    assert "subsampling: own_policies.Median cannot be made" in capsys.readouterr().err
+    assert main(["fit", *TINY, "--model.init_args.subsampling=own_policies.Median"]) == 2
+    assert "own_policies" in capsys.readouterr().err

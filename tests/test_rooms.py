@@ -1,0 +1,56 @@
+"""Imports run one way: a module imports only from rooms above its own in the list, or from its own."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "tinv"
+
+ROOMS = (
+    ("errors", "lazy", "deprecation"),
+    ("outputs", "memory", "nested", "progress", "files", "identity"),
+    ("yaml_files",),
+    ("nn",),
+    ("translation",),
+    ("policies",),
+    ("graph",),
+    ("surgery",),
+    ("models",),
+    ("metrics",),
+    ("data",),
+    ("tasks",),
+    ("report",),
+    ("runs",),
+    ("measure", "sweeps", "inspection", "listing"),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+
+
+def imports(path: Path) -> set[str]:
+    """The rooms that a module imports from, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"tinv.{alias.name}" for alias in node.names] if node.module == "tinv" else [node.module]
+        found |= {name.split(".")[1] for name in names if name.startswith("tinv.")}
+    return found - {"__version__", "TinvError", "LayerError"}
+
+
+def test_every_module_is_in_a_room():
+    names = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()} - {"__init__", "__pycache__"}
+    assert {name for name in names if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()} == set(FLOOR)
+
+
+def test_imports_run_one_way():
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        inside = path.relative_to(PACKAGE)
+        room = inside.parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for other in imports(path):
+            if other not in FLOOR or (FLOOR[other] >= FLOOR[room] and other != room):
+                wrong.append(f"{inside} imports {other}")
+    assert not wrong

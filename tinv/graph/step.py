@@ -1,0 +1,63 @@
+"""What a rule of positions needs to know of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import fx
+
+from tinv.graph.operations import Operation
+from tinv.graph.places import Lost, Places, holds_positions
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tensor that a node reads.
+
+    Attributes:
+        node: that gives it.
+        places: one entry an axis.
+        shape: of the tensor.
+    """
+
+    node: fx.Node
+    places: Places
+    shape: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a rule needs to know.
+
+    Attributes:
+        node: of the graph.
+        op: what it does.
+        sources: the tensors it reads, in the order of its arguments.
+        shape: of its output.
+        number: of the output among several.
+    """
+
+    node: fx.Node
+    op: Operation
+    sources: list[Source]
+    shape: Sequence[int]
+    number: int = 0
+
+    @property
+    def first(self) -> Source:
+        """The tensor it reads first that has positions, or the first."""
+        return next((s for s in self.sources if any(map(holds_positions, s.places))), self.sources[0])
+
+    @property
+    def nowhere(self) -> Places:
+        """No positions on any axis."""
+        return (None,) * len(self.shape)
+
+
+def unknown(step: Step) -> Places:
+    """Returns the places after an operation that is not known: those before, if it gives a tensor of the same shape."""
+    same = [s for s in step.sources if any(map(holds_positions, s.places))]
+    if len(same) == 1 and tuple(same[0].shape) == tuple(step.shape):
+        return same[0].places
+    return tuple(Lost() if dim > 1 else None for dim in range(len(step.shape)))
