@@ -20,7 +20,7 @@ ROOMS = (
     ("tasks",),
     ("report",),
     ("runs",),
-    ("measure", "sweeps", "inspection", "listing"),
+    ("evaluation", "sweeps", "inspection", "listing"),
     ("cli",),
     ("__main__",),
 )

@@ -13,23 +13,35 @@ from tinv.errors import LayerError, TinvError
 from tinv.lazy import exports
 
 if TYPE_CHECKING:
-    from tinv.models import create_backbone
+    from tinv.evaluation.invariance import InvarianceReport, measure
+    from tinv.evaluation.location_probe import LocationReport, probe_location
+    from tinv.graph.summary import Summary, summary
+    from tinv.models import create_backbone, list_backbones
     from tinv.policies.activation import ActivationPolicy
     from tinv.policies.conversion import ConversionPolicy
     from tinv.policies.padding import PaddingPolicy
     from tinv.policies.subsampling import SubsamplingPolicy
+    from tinv.report.frame import load_runs
     from tinv.surgery.convert import convert
 
 __all__ = [
     "ActivationPolicy",
     "ConversionPolicy",
+    "InvarianceReport",
     "LayerError",
+    "LocationReport",
     "PaddingPolicy",
     "SubsamplingPolicy",
+    "Summary",
     "TinvError",
     "__version__",
     "convert",
     "create_backbone",
+    "list_backbones",
+    "load_runs",
+    "measure",
+    "probe_location",
+    "summary",
 ]
 
 try:
@@ -40,7 +52,11 @@ except PackageNotFoundError:  # a source tree that was never installed
 __getattr__, _ = exports(
     __name__,
     {
-        "tinv.models": ("create_backbone",),
+        "tinv.models": ("create_backbone", "list_backbones"),
+        "tinv.evaluation.invariance": ("InvarianceReport", "measure"),
+        "tinv.evaluation.location_probe": ("LocationReport", "probe_location"),
+        "tinv.graph.summary": ("Summary", "summary"),
+        "tinv.report.frame": ("load_runs",),
         "tinv.surgery.convert": ("convert",),
         "tinv.policies.padding": ("PaddingPolicy",),
         "tinv.policies.subsampling": ("SubsamplingPolicy",),

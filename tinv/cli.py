@@ -114,11 +114,11 @@ def _dispatch(words: list[str]) -> int:
 
         keep_freed_memory()
     if command == "measure":
-        from tinv.measure.command import measure
+        from tinv.evaluation.command import measure
 
         return measure(rest)
     if command == "probe":
-        from tinv.measure.probe_command import probe
+        from tinv.evaluation.probe_command import probe
 
         return probe(rest)
     if command in RUN_COMMANDS:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class TinvError(Exception):
-    """Something the user can mend: one line that names the file, key or layer and what to do.
+    """Something the user can correct: one line that names the file, key or layer and what to do.
 
     The command line prints the message without a traceback and exits with code 2 (`--debug` shows the traceback).
     """
@@ -15,6 +15,10 @@ class TinvError(Exception):
 
 class LayerError(TinvError):
     """A layer of a network cannot run on the map it gets; the message begins with the layer's path."""
+
+
+class TinvWarning(UserWarning):
+    """Something that the user must know of a number, such as that it is not defined; commands print it as a note."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

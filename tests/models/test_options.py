@@ -10,9 +10,9 @@ import torch
 
 import tinv
 from tinv.errors import LayerError, TinvError
+from tinv.evaluation.command import _parser as measure_parser
+from tinv.evaluation.probe_command import _parser as probe_parser
 from tinv.inspection import inspect
-from tinv.measure.command import _parser as measure_parser
-from tinv.measure.probe_command import _parser as probe_parser
 from tinv.models import backbone_options, create_backbone
 from tinv.policies.arguments import POLICY_OPTIONS
 from tinv.policies.conversion import ConversionPolicy

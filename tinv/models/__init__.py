@@ -5,6 +5,7 @@ A network of ours is one file here that holds one function of the same name; not
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import inspect
 from collections.abc import Iterator
@@ -30,6 +31,31 @@ _NOT_BACKBONES = {"__init__", "border", "features", "trunk_and_head", "weights"}
 def own_backbones() -> list[str]:
     """Returns the names of the networks of source `tinv`."""
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in _NOT_BACKBONES)
+
+
+def list_backbones(source: Source = "tinv", pattern: str = "*") -> list[str]:
+    """Returns the names of the networks of a source.
+
+    Args:
+        source: `tinv`, `timm` or `torchvision`.
+        pattern: of names, such as `resnet*`.
+
+    Raises:
+        TinvError: for an unknown source.
+    """
+    if source == "tinv":
+        names = own_backbones()
+    elif source == "timm":
+        import timm
+
+        names = timm.list_models()
+    elif source == "torchvision":
+        from torchvision import models
+
+        names = models.list_models()
+    else:
+        raise unknown("source", source, get_args(Source))
+    return sorted(fnmatch.filter(names, pattern))
 
 
 def create_backbone(

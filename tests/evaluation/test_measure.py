@@ -72,7 +72,7 @@ def test_class_folders_are_labels(capsys):
     assert {"acc", "acc_low", "acc_high", "diagonal_acc", "consistency_corrected"} <= found["metrics"].keys()
     assert not Path("out/map.png").exists()
     assert measure("--num-classes=4", "--metrics", "consistency") == 0
-    assert "3 class folders, the network 4 classes: measured without labels" in capsys.readouterr().out
+    assert "3 class folders, the network 4 classes: measured without labels" in capsys.readouterr().err
     assert "acc" not in report()["metrics"]
 
 
@@ -94,7 +94,7 @@ def test_some_classes_of_imagenet_are_labels_for_a_network_of_all_of_them(monkey
     assert report()["labelled"]
     Path("photos/n02102040").rename("photos/spaniel")
     assert measure("--num-classes=1000", "--metrics", "consistency") == 0
-    assert "3 class folders, the network 1000 classes: measured without labels" in capsys.readouterr().out
+    assert "3 class folders, the network 1000 classes: measured without labels" in capsys.readouterr().err
 
 
 def test_what_is_not_defined_is_left_out(monkeypatch):
@@ -197,15 +197,15 @@ def test_bad_input_is_one_line(capsys):
         (["--images=absent"], "no folder of images absent"),
         (["--images=empty"], "empty holds no images"),
         (["--images=classes"], "the class folder classes/ant holds no images"),
-        (["--max-shift=6"], "--max-shift must be a multiple of 4"),
+        (["--max-shift=6"], "max_shift must be a multiple of 4"),
         (["--motion=zero", "--max-shift=48"], "leaves no room"),
-        (["--size=big"], "--size big is not a size"),
+        (["--size=big"], "--input-size big is not a size"),
         (["--mean=1,2"], "is not three finite numbers"),
         (["--mean=nan,nan,nan"], "is not three finite numbers"),
         (["--std=inf,1,1"], "is not three finite numbers above 0"),
         (["--backbone=resnet10"], "unknown backbone of source timm 'resnet10'"),
-        (["--device=abacus"], "--device abacus"),
-        (["--max-images=0"], "--max-images must be at least 1"),
+        (["--device=abacus"], "device abacus"),
+        (["--max-images=0"], "max_images must be at least 1"),
     ):
         assert measure(*options) == 2, options
         captured = capsys.readouterr()
@@ -218,7 +218,7 @@ def test_a_full_disk_costs_no_numbers(monkeypatch, capsys):
         raise OSError(28, "No space left on device")
 
     write_images(Path("photos"), 2)
-    monkeypatch.setattr("tinv.measure.command.write_atomically", full)
+    monkeypatch.setattr("tinv.evaluation.invariance.write_atomically", full)
     assert measure("--metrics=consistency") == 2
     said = capsys.readouterr()
     assert "consistency_cosine" in said.out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from tinv.errors import TinvError
 from tinv.policies.arguments import policies_of
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 
@@ -135,26 +133,3 @@ def networks(args: argparse.Namespace, size: tuple[int, int]) -> tuple[nn.Module
     for note in getattr(conversion, "partial", []):
         print(f"note: partial: {note.layer} was not converted: {note.text}")
     return plain, network
-
-
-def device_of(name: str) -> torch.device:
-    """Returns the device of that name; `auto` is a GPU if there is one."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except Exception as error:  # each backend has its own
-        raise TinvError(f"--device {name}: {str(error).partition(chr(10))[0]}") from error
-    return device
-
-
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Returns the context in which networks run."""
-    import torch
-
-    if precision == "32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)

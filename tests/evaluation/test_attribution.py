@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tinv.measure.attribution import Variant, explanation, is_marked, share
+from tinv.evaluation.attribution import Variant, explanation, is_marked, share
 from tinv.metrics import ShiftConsistency
 
 

@@ -7,7 +7,7 @@ import torch
 from official_formats import write_image_folders
 
 from tinv.cli import main
-from tinv.measure.location_probe import LocationProbe
+from tinv.evaluation.location_probe import LocationProbe
 from tinv.models import create_backbone
 
 
@@ -56,10 +56,10 @@ def test_the_command_writes_a_table_a_picture_and_its_numbers(capsys):
 def test_bad_input_is_one_line(capsys):
     for option, message in (
         ("--images=nowhere", "no folder of images nowhere"),
-        ("--max-images=3", "--max-images must be at least 4"),
-        ("--distances=-1", "--distances must be 0 pixels or more"),
+        ("--max-images=3", "max_images must be at least 4"),
+        ("--distances=-1", "distances must be 0 pixels or more"),
         ("--batch-size=0", "--batch-size must be at least 1"),
-        ("--side=4", "--side must be 8 pixels or more"),
+        ("--side=4", "input_size must be 8 pixels or more"),
         ("--backbone=resnet19", "unknown backbone"),
     ):
         assert main(["probe", "--backbone=resnet18", "--images=photos/train", "--out=out", option]) == 2

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, OnError, find_images, spread
 from tinv.errors import TinvError
+from tinv.evaluation.images import Photographs, Room
+from tinv.evaluation.running import Precision, autocast, device_of
 from tinv.metrics.views import bootstrap_means
 from tinv.models.features import logits_and_features
+from tinv.progress import progress
 
 APART = 64
 """Pixels between the two places, an axis: a multiple of the stride of nearly every network."""
@@ -93,3 +100,95 @@ class LocationProbe:
         scores = (right[0].astype(float) + right[1]) / 2
         low, high = np.percentile(bootstrap_means(scores[:, None], self.seed), [2.5, 97.5])
         return Readout(distance, 100 * float(scores.mean()), 100 * float(low), 100 * float(high))
+
+
+@dataclass(frozen=True)
+class LocationReport:
+    """What `tinv.probe_location` found.
+
+    Attributes:
+        readouts: one for each distance from the border, smallest first.
+        images: photographs, half of them learned from.
+        skipped: paths of damaged files.
+        partial: layers that a policy asked for was not put on.
+    """
+
+    readouts: tuple[Readout, ...]
+    images: int
+    skipped: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as JSON can hold it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{r.distance:>4} pixels from the border: {r.accuracy:5.1f}% ({r.low:.1f} .. {r.high:.1f})"
+            for r in self.readouts
+        )
+
+
+def check_probe(input_size: int, max_images: int, distances: Sequence[int]) -> None:
+    """Raises TinvError for a value of `probe_location` that is out of range."""
+    if input_size < 8:
+        raise TinvError(f"input_size must be 8 pixels or more, not {input_size}")
+    if max_images < 4:
+        raise TinvError(f"max_images must be at least 4, not {max_images}")
+    if min(distances) < 0:
+        raise TinvError(f"distances must be 0 pixels or more, not {min(distances)}")
+
+
+def probe_location(
+    network: nn.Module,
+    images: str | Path | Photographs,
+    *,
+    distances: Sequence[int] = (0, 16, 32, 64, 128),
+    input_size: int = 64,
+    max_images: int = 200,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+    on_error: OnError = "raise",
+    batch_size: int = 16,
+    workers: int = 0,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision = "32",
+    name: str = "",
+) -> LocationReport:
+    """Reads from a frozen network where a photograph lies on black, at growing distances from the border.
+
+    Args:
+        network: maps images (N, C, H, W) of any size to (N, classes); set to evaluation mode, moved to the device.
+        images: folder of photographs, or photographs that were laid out already.
+        distances: blank pixels between the photograph and the border.
+        input_size: side of a photograph in pixels.
+        max_images: photographs, spread evenly over the folder; half to learn from, half to score.
+        mean: of each channel, subtracted from values in 0..1.
+        std: of each channel, divided by.
+        on_error: what a damaged file does.
+        batch_size: photographs a batch.
+        workers: processes that read; 0 reads in this one.
+        seed: of the halves and of the intervals.
+        device: `auto` takes a GPU if there is one.
+        precision: `32` or `bf16`.
+        name: of the network, for the progress.
+
+    Returns:
+        The percentage of held-out photographs whose place is read rightly at each distance; 50 is chance.
+
+    Raises:
+        TinvError: for a value out of range, fewer than 4 photographs, or a damaged file (unless skipped).
+    """
+    check_probe(input_size, max_images, distances)
+    if not isinstance(images, Photographs):
+        files = spread(find_images(Path(images)), max_images)
+        images = Photographs(files, Room((input_size,) * 2, 0, "circular", mean, std), batch_size, workers, on_error)
+    where = device_of(device)
+    shown = images.all(where)
+    with autocast(precision, where):
+        reader = LocationProbe(network.to(where).to(memory_format=torch.channels_last), shown, seed, batch_size)
+        apart = sorted(set(distances))
+        readouts = tuple(reader.read(d) for d in progress(apart, f"probing {name}".strip(), len(apart)))
+    partial = tuple(note.layer for note in getattr(getattr(network, "conversion", None), "partial", []))
+    return LocationReport(readouts, len(shown), tuple(sorted(images.skipped)), partial)

@@ -85,6 +85,7 @@ class Photographs:
         workers: processes that read.
         on_error: what a damaged file does.
         skipped: paths of damaged files, once they were met.
+        kept: all images, once they were asked for.
     """
 
     files: ImageFiles
@@ -93,6 +94,13 @@ class Photographs:
     workers: int
     on_error: OnError = "raise"
     skipped: set[str] = field(default_factory=set)
+    kept: Tensor | None = field(default=None, repr=False)
+
+    def all(self, device: torch.device) -> Tensor:
+        """Returns all images (N, C, H, W), read once."""
+        if self.kept is None:
+            self.kept = torch.cat([images for images, _, _ in self.batches(device)])
+        return self.kept.to(device)
 
     def batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yields images as `Room.normalise` makes them, classes (N,) and numbers (N,)."""

@@ -7,64 +7,44 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinv.errors import TinvError
-from tinv.files import write_atomically
-from tinv.measure.networks import (
+from tinv.evaluation.networks import (
     add_network_options,
     add_normalisation_options,
     add_running_options,
-    autocast,
-    device_of,
     normalisation,
     plain_network,
     prepare,
     with_policies,
 )
+from tinv.files import write_atomically
 from tinv.policies.arguments import add_policy_options
 from tinv.policies.cards import PADDINGS
-from tinv.progress import progress
 from tinv.runs.folder import versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from tinv.measure.location_probe import Readout
+    from tinv.evaluation.location_probe import LocationReport
 
 
 def probe(words: Sequence[str]) -> int:
     """Runs `tinv probe` and returns the exit code."""
     args = _parser().parse_args(words)
-    if args.side < 8:
-        raise TinvError(f"--side must be 8 pixels or more, not {args.side}")
-    if args.max_images < 4:
-        raise TinvError(f"--max-images must be at least 4, not {args.max_images}")
-    if min(args.distances) < 0:
-        raise TinvError(f"--distances must be 0 pixels or more, not {min(args.distances)}")
-    from tinv.data.image_files import find_images, spread
-    from tinv.measure.images import Photographs, Room
-
-    files = spread(find_images(args.images), args.max_images)
-    room = Room((args.side, args.side), 0, "circular", *normalisation(args))
-    prepare(args, "location.json")
-    photographs = Photographs(files, room, args.batch_size, args.workers, args.on_error)
-    found = _probe(args, photographs)
-    count = len(files) - len(photographs.skipped)
+    found = _probe(args)
+    reports = list(found.values())
     report = {
         "command": "probe",
-        "options": {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in vars(args).items()
-            if key != "not_converted"
-        },
-        "images": count,
-        "skipped": sorted(photographs.skipped),
-        "partial": args.not_converted,
-        "location": {padding: [vars(readout) for readout in readouts] for padding, readouts in found.items()},
+        "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()},
+        "images": reports[0].images,
+        "skipped": list(reports[0].skipped),
+        "partial": {padding: list(one.partial) for padding, one in found.items() if one.partial},
+        "location": {padding: [vars(readout) for readout in one.readouts] for padding, one in found.items()},
         "versions": versions(),
     }
-    _print(found, args, count)  # before anything is written: a full disk must not cost what was found
+    _print(found, args)  # before anything is written: a full disk must not cost what was found
     try:
         temporary = args.out / ".location.tmp.png"
         _draw(found, args).savefig(temporary, dpi=130)
@@ -93,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     images = parser.add_argument_group("the images")
     images.add_argument("--images", type=Path, required=True, metavar="DIR", help="class folders, or a flat folder")
     images.add_argument("--max-images", type=int, default=200, metavar="N", help="half to learn from, half to score")
-    images.add_argument("--side", type=int, default=64, help="of a photograph in pixels; default 64")
+    images.add_argument(
+        "--input-size", "--side", type=int, default=64, help="side of a photograph in pixels; default 64"
+    )
     images.add_argument("--distances", type=int, nargs="+", default=[0, 16, 32, 64, 128], metavar="PIXELS",
                         help="from the border; default: 0 16 32 64 128")  # fmt: skip
     add_normalisation_options(images)
@@ -102,48 +84,54 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _probe(args: argparse.Namespace, photographs: Any) -> dict[str, list[Readout]]:
-    import torch
+def _probe(args: argparse.Namespace) -> dict[str, LocationReport]:
+    from tinv.data.image_files import find_images, spread
+    from tinv.evaluation.images import Photographs, Room
+    from tinv.evaluation.location_probe import APART, check_probe, probe_location
 
-    from tinv.measure.location_probe import APART, LocationProbe
-
-    device = device_of(args.device)
-    size = (args.side + APART + 2 * max(args.distances),) * 2
+    check_probe(args.input_size, args.max_images, args.distances)
+    files = spread(find_images(args.images), args.max_images)
+    room = Room((args.input_size, args.input_size), 0, "circular", *normalisation(args))
+    prepare(args, "location.json")
+    photographs = Photographs(files, room, args.batch_size, args.workers, args.on_error)
+    size = (args.input_size + APART + 2 * max(args.distances),) * 2
     plain = plain_network(args, size)
-    images = torch.cat([part for part, _, _ in photographs.batches(device)])
-    found: dict[str, list[Readout]] = {}
-    args.not_converted = {}
-    with autocast(args.precision, device):
-        for padding in args.padding:
-            pool = args.pool or ("full" if padding.startswith("full") else "keep")
-            network = with_policies(plain, args, size, padding, pool).to(device)
-            partial = [note.layer for note in getattr(getattr(network, "conversion", None), "partial", [])]
-            if partial:
-                args.not_converted[padding] = partial
-            reader = LocationProbe(network.to(memory_format=torch.channels_last), images, args.seed, args.batch_size)
-            distances = sorted(set(args.distances))
-            found[padding] = [
-                reader.read(distance) for distance in progress(distances, f"probing {padding}", len(distances))
-            ]
+    found: dict[str, LocationReport] = {}
+    for padding in args.padding:
+        pool = args.pool or ("full" if padding.startswith("full") else "keep")
+        found[padding] = probe_location(
+            with_policies(plain, args, size, padding, pool),
+            photographs,
+            distances=args.distances,
+            input_size=args.input_size,
+            max_images=args.max_images,
+            batch_size=args.batch_size,
+            seed=args.seed,
+            device=args.device,
+            precision=args.precision,
+            name=padding,
+        )
     return found
 
 
-def _name(padding: str, args: argparse.Namespace) -> str:
-    return f"{padding} (partial)" if padding in args.not_converted else padding
+def _name(padding: str, found: dict[str, LocationReport]) -> str:
+    return f"{padding} (partial)" if found[padding].partial else padding
 
 
-def _draw(found: dict[str, list[Readout]], args: argparse.Namespace) -> Figure:
+def _draw(found: dict[str, LocationReport], args: argparse.Namespace) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    places = range(len(next(iter(found.values()))))
-    for number, (padding, readouts) in enumerate(found.items()):
+    distances = [readout.distance for readout in next(iter(found.values())).readouts]
+    places = range(len(distances))
+    for number, (padding, report) in enumerate(found.items()):
+        readouts = report.readouts
         values = [readout.accuracy for readout in readouts]
-        axes.plot(places, values, "o-", color=f"C{number}", label=_name(padding, args), markersize=4)
+        axes.plot(places, values, "o-", color=f"C{number}", label=_name(padding, found), markersize=4)
         axes.fill_between(places, [r.low for r in readouts], [r.high for r in readouts], color=f"C{number}", alpha=0.15)
     axes.axhline(50, color="grey", linewidth=0.8, linestyle="--")
-    axes.set_xticks(places, [str(readout.distance) for readout in next(iter(found.values()))])
+    axes.set_xticks(places, [str(distance) for distance in distances])
     axes.set(xlabel="distance from the border (pixels)", ylabel="place read rightly (%)", ylim=(40, 102))
     axes.set_title(f"{args.backbone} ({args.source}): where a photograph lies")
     axes.spines[["top", "right"]].set_visible(False)
@@ -151,20 +139,21 @@ def _draw(found: dict[str, list[Readout]], args: argparse.Namespace) -> Figure:
     return figure
 
 
-def _print(found: dict[str, list[Readout]], args: argparse.Namespace, count: int) -> None:
+def _print(found: dict[str, LocationReport], args: argparse.Namespace) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    first = next(iter(found.values()))
     table = Table(
-        title=f"{args.backbone} ({args.source}): place read rightly (%), {count} photographs, 50 is chance",
+        title=f"{args.backbone} ({args.source}): place read rightly (%), {first.images} photographs, 50 is chance",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
     table.add_column("distance (pixels)")
-    for readout in next(iter(found.values())):
+    for readout in first.readouts:
         table.add_column(str(readout.distance), justify="right")
-    for padding, readouts in found.items():
-        table.add_row(_name(padding, args), *(f"{readout.accuracy:.1f}" for readout in readouts))
+    for padding, report in found.items():
+        table.add_row(_name(padding, found), *(f"{readout.accuracy:.1f}" for readout in report.readouts))
     Console().print(table)

@@ -1,0 +1,302 @@
+"""How invariant a network is to shifts of images in a folder: all measures in one pass, as an object."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, ImageFiles, OnError, find_images, spread
+from tinv.errors import TinvError, TinvWarning, unknown
+from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
+from tinv.evaluation.images import Photographs, Room, class_numbers
+from tinv.evaluation.running import Precision, autocast, device_of
+from tinv.files import write_atomically
+from tinv.metrics import (
+    DiagonalAccuracy,
+    InvarianceMetric,
+    LayerEquivariance,
+    ShiftConsistency,
+    TranslationMap,
+    UnmovedAccuracy,
+    WorstCaseAccuracy,
+)
+from tinv.metrics.answers import undefined_message
+from tinv.metrics.views import UNLABELLED, Motion, centre_view
+from tinv.progress import progress
+
+Measure = Literal["consistency", "diagonal", "worst_case", "map", "layers", "attribution"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+MAP_IMAGES = 128
+LAYER_IMAGES = 32
+ATTRIBUTION_IMAGES = 32
+"""Exact networks cost many times the plain one: they see the first images only."""
+ATTRIBUTION_PASSES = 2
+
+
+@dataclass
+class InvarianceReport:
+    """What `tinv.measure` found.
+
+    Attributes:
+        images: how many were measured.
+        labelled: whether the folders were the network's classes.
+        metrics: numbers by name, with `NAME_low` and `NAME_high` the ends of 95% bootstrap intervals over images.
+            Accuracies and consistencies are percentages, cosine similarities lie in -1..1. What is not defined is left
+            out.
+        skipped: paths of damaged files.
+        partial: layers that a policy asked for was not put on.
+        attribution: consistency, accuracy and share of each condition, and `explanation` in sentences; empty if it was
+            not asked for.
+        layers: `shift` in pixels, and relative equivariance errors of every layer; empty if they were not asked for.
+        measured: the metrics themselves, with what they hold beyond numbers, by name.
+    """
+
+    images: int
+    labelled: bool
+    metrics: dict[str, float]
+    skipped: list[str] = field(default_factory=list)
+    partial: list[dict[str, str]] = field(default_factory=list)
+    attribution: dict[str, Any] = field(default_factory=dict)
+    layers: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, InvarianceMetric] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything but the metrics themselves, as JSON can hold it."""
+        found: dict[str, Any] = {
+            "images": self.images,
+            "skipped": self.skipped,
+            "labelled": self.labelled,
+            "partial": self.partial,
+            "metrics": self.metrics,
+        }
+        found |= {"attribution": self.attribution} if self.attribution else {}
+        return found | ({"layers": self.layers} if self.layers else {})
+
+    def save(self, folder: Path, **more: Any) -> None:
+        """Writes `measure.json`, then pictures and arrays of the metrics.
+
+        Args:
+            folder: to write to, which is there.
+            **more: put into `measure.json` first.
+        """
+        write_atomically(folder / "measure.json", json.dumps({**more, **self.to_dict()}, indent=2) + "\n")
+        for name, metric in self.measured.items():
+            metric.save(folder, name)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Returns a line for each number: its name, its value and the ends of its interval, as they are printed."""
+        found = []
+        for key in (k for k in self.metrics if not k.endswith(("_low", "_high"))):
+            digits = 3 if key.endswith(("cosine", "mcs", "error_last")) else 1
+            ends = [self.metrics[f"{key}_{end}"] for end in ("low", "high") if f"{key}_{end}" in self.metrics]
+            between = " .. ".join(f"{end:.{digits}f}" for end in ends) if len(ends) == 2 else ""
+            found.append((key, f"{self.metrics[key]:.{digits}f}", between))
+        return found
+
+    def __str__(self) -> str:
+        lines = [f"{self.images} images"]
+        lines += [f"{name:<34}{value:>8}  {between}".rstrip() for name, value, between in self.rows()]
+        return "\n".join([*lines, *self.attribution.get("explanation", [])])
+
+
+def measure(
+    network: nn.Module,
+    images: str | Path,
+    *,
+    num_classes: int = 1000,
+    input_size: int | tuple[int, int] = 224,
+    metrics: tuple[Measure, ...] | list[Measure] = MEASURES,
+    motion: Motion = "crop",
+    max_shift: int = 32,
+    passes: int = 5,
+    max_images: int | None = None,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+    plain: nn.Module | None = None,
+    partial: bool = False,
+    on_error: OnError = "raise",
+    batch_size: int = 32,
+    workers: int = 0,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision = "32",
+) -> InvarianceReport:
+    """Measures how invariant a network is to shifts, on a folder of images, and which part breaks it.
+
+    Args:
+        network: maps images (N, C, H, W) to (N, num_classes); set to evaluation mode, moved to the device.
+        images: folder; class folders are labels if they are as many as the classes, or some of ImageNet's.
+        num_classes: output classes.
+        input_size: pixels (H, W) that the network sees.
+        metrics: what is measured, some of `MEASURES`.
+        motion: `crop` cuts windows of a larger photograph, `zero` moves it on a blank canvas, `circular` wraps it.
+        max_shift: largest distance of two views in pixels, a multiple of 4.
+        passes: pairs of views of each image.
+        max_images: spread evenly over the folder; None for all.
+        mean: of each channel, subtracted from values in 0..1.
+        std: of each channel, divided by.
+        plain: the network without policies, for the attribution; None for `network` itself.
+        partial: whether the attribution may leave layers that cannot be made exact.
+        on_error: what a damaged file does.
+        batch_size: images a batch.
+        workers: processes that read; 0 reads in this one.
+        seed: of shifts and intervals; they depend on neither batch size nor workers.
+        device: `auto` takes a GPU if there is one.
+        precision: `32` shows exactness, `bf16` is faster on GPUs and on CPUs with AMX.
+
+    Raises:
+        TinvError: for a value out of range, a folder without images, a damaged file (unless skipped), or a network
+            that cannot take the images.
+    """
+    size = (input_size, input_size) if isinstance(input_size, int) else input_size
+    files = checked_images(images, size, metrics, motion, max_shift, max_images)
+    photographs = Photographs(files, Room(size, max_shift, motion, mean, std), batch_size, workers, on_error)
+    return _Pass(network, plain or network, photographs, num_classes, seed, device, precision).run(
+        _metrics(metrics, motion, max_shift, passes, seed), "attribution" in metrics, partial
+    )
+
+
+def checked_images(
+    images: str | Path,
+    size: tuple[int, int],
+    metrics: Sequence[str],
+    motion: Motion,
+    max_shift: int,
+    max_images: int | None,
+) -> ImageFiles:
+    """Returns the images that will be measured; see `measure` for the arguments.
+
+    Raises:
+        TinvError: for a value out of range, or a folder without images.
+    """
+    if max_shift < 4 or max_shift % 4:
+        raise TinvError(f"max_shift must be a multiple of 4 pixels, not {max_shift}")
+    for name in metrics:
+        if name not in MEASURES:
+            raise unknown("metric", name, MEASURES)
+    if motion == "zero" and min(size) <= max_shift:
+        raise TinvError(f"max_shift {max_shift} leaves no room for the image on a canvas of {min(size)} pixels")
+    files = find_images(Path(images))
+    if max_images is None:
+        return files
+    if max_images < 1:
+        raise TinvError(f"max_images must be at least 1, not {max_images}")
+    return spread(files, max_images)
+
+
+def _metrics(
+    wanted: tuple[Measure, ...] | list[Measure], motion: Motion, shift: int, passes: int, seed: int
+) -> dict[str, InvarianceMetric]:
+    every: dict[str, InvarianceMetric] = {
+        "consistency": ShiftConsistency(shift, motion, passes, seed=seed),
+        "diagonal": DiagonalAccuracy(shift, motion, step=shift // 4, seed=seed),
+        "worst_case": WorstCaseAccuracy(shift, motion, step=shift // 4, seed=seed),
+        "map": TranslationMap(shift // 2, shift // 4, motion, max_images=MAP_IMAGES),
+        "layers": LayerEquivariance(shift, motion, max_images=LAYER_IMAGES, seed=seed),
+    }
+    return {"acc": UnmovedAccuracy(seed), **{name: metric for name, metric in every.items() if name in wanted}}
+
+
+class _Pass:
+    """One pass over the images, in which every metric sees every batch."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        plain: nn.Module,
+        photographs: Photographs,
+        num_classes: int,
+        seed: int,
+        device: str,
+        precision: Precision,
+    ) -> None:
+        self.network, self.plain, self.photographs = network, plain, photographs
+        self.seed, self.device, self.precision = seed, device_of(device), precision
+        self.shift, self.motion = photographs.room.max_shift, photographs.room.motion
+        folders = photographs.files.classes
+        self.classes = class_numbers(folders, num_classes)
+        if folders and self.classes is None:
+            warnings.warn(
+                f"{photographs.files.folder} has {len(folders)} class folders, the network {num_classes} classes: "
+                "measured without labels",
+                TinvWarning,
+                stacklevel=4,
+            )
+
+    def run(self, metrics: dict[str, InvarianceMetric], attribute: bool, partial: bool) -> InvarianceReport:
+        for net in (self.network, self.plain):
+            net.eval().to(self.device).to(memory_format=torch.channels_last)
+        metrics = {name: metric.to(self.device) for name, metric in metrics.items()}
+        example = torch.zeros(1, len(self.photographs.room.mean), *self.photographs.room.size)
+        parts: list[Variant] = []
+        if attribute:
+            consistency = ShiftConsistency(self.shift, self.motion, ATTRIBUTION_PASSES, seed=self.seed)
+            parts = variants(self.plain, example.to(self.device), self.motion, consistency, partial)
+            for part in parts:
+                part.consistency.to(self.device)
+        for metric in metrics.values():
+            metric.check(self.network, example.shape[1:])
+        seen = self.look(metrics, parts)
+        if not seen:
+            raise TinvError(f"no image of {self.photographs.files.folder} could be read")
+        return self.report(metrics, parts, seen)
+
+    def look(self, metrics: dict[str, InvarianceMetric], parts: list[Variant]) -> int:
+        """Shows every image to every metric; returns how many there were."""
+        seen, photographs = 0, self.photographs
+        batches = -(-len(photographs.files) // photographs.batch_size)
+        with torch.no_grad(), autocast(self.precision, self.device):
+            for images, targets, index in progress(photographs.batches(self.device), "measuring batches", batches):
+                targets = self.labels(targets)
+                logits = self.network(centre_view(images, self.shift, self.motion))
+                for metric in metrics.values():
+                    metric.update(self.network, images, logits, targets, index)
+                some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
+                for part in parts:
+                    if part.network is not None and len(images[some]):
+                        part.consistency.update(part.network, images[some], logits[some], targets[some], index[some])
+                        part.count(part.network(centre_view(images[some], self.shift, self.motion)), targets[some])
+                seen += len(images)
+        return seen
+
+    def labels(self, targets: Tensor) -> Tensor:
+        """Returns the network's classes of folders (N,), or what stands for none."""
+        return torch.full_like(targets, UNLABELLED) if self.classes is None else self.classes.to(self.device)[targets]
+
+    def report(self, metrics: dict[str, InvarianceMetric], parts: list[Variant], seen: int) -> InvarianceReport:
+        results = {key: float(value) for metric in metrics.values() for key, value in metric.results().items()}
+        if (message := undefined_message(results)) is not None:
+            warnings.warn(message, TinvWarning, stacklevel=5)
+        found = InvarianceReport(
+            images=seen,
+            labelled=self.classes is not None,
+            # agreement among right answers is not defined where none is right; JSON knows no NaN
+            metrics={key: value for key, value in results.items() if not math.isnan(value)},
+            skipped=sorted(self.photographs.skipped),
+            partial=[vars(note) for note in getattr(getattr(self.network, "conversion", None), "partial", [])],
+            measured=metrics,
+        )
+        if parts:
+            found.attribution = {
+                "consistency": {part.name: part.percent for part in parts},
+                "accuracy": {part.name: part.accuracy for part in parts},
+                "share": {part.name: share(part, parts[0]) for part in parts[1:]},
+                "accuracy_fell": [part.name for part in parts[1:] if is_marked(part, parts[0])],
+                "partial": {part.name: part.partial for part in parts if part.partial},
+                "refused": {part.name: part.refusal for part in parts if part.network is None},
+                "explanation": explanation(parts, self.motion),
+            }
+        layers = metrics.get("layers")
+        if isinstance(layers, LayerEquivariance) and layers.layers is not None:
+            errors = [vars(e) for e in layers.errors() if not math.isnan(e.error)]
+            found.layers = {"shift": layers.layers.shift, "errors": errors}
+        return found

@@ -1,0 +1,180 @@
+"""A network's geometry, cost and exact invariance, as an object that prints itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from tinv.graph.account import Conversion
+from tinv.graph.analysis import Analysis, Layer, analyse
+from tinv.graph.geometry import Cost
+from tinv.graph.verdict import Verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+EXPLANATION = (
+    "cell i looks at pixel offset + stride * i and sees that many pixels around it (receptive field); border: cells "
+    "that see beyond the image's border; one value for all axes, or time/space"
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `tinv inspect` prints of a network.
+
+    Attributes:
+        title: of the table.
+        analysis: geometry and cost of every layer, and the verdict.
+        conversion: what was changed; None for a network that is not converted.
+        before: cost of the unconverted network on the same images; None if it is not known.
+    """
+
+    title: str
+    analysis: Analysis
+    conversion: Conversion | None = None
+    before: Cost | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Which shifts the output follows exactly."""
+        return self.analysis.verdict
+
+    @property
+    def cost(self) -> Cost:
+        """Floating-point operations, and bytes of activations."""
+        return self.analysis.cost
+
+    def table(self, every_layer: bool = False) -> Table:
+        """Returns size, stride, offset, receptive field, border and cost of the layers, for a terminal.
+
+        Args:
+            every_layer: a line for every layer, not only where geometry changes.
+        """
+        from rich import box
+        from rich.table import Table
+
+        table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("layer", overflow="fold", ratio=1)
+        if every_layer:
+            table.add_column("kind", overflow="fold")
+        for name in ("size", "stride", "offset", "sees", "border", "GFLOPs", "MB"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for layer in self.shown(every_layer):
+            table.add_row(layer.name, *([layer.kind] if every_layer else []), *_columns(layer))
+        return table
+
+    def shown(self, every_layer: bool) -> list[Layer]:
+        """Returns all layers, or those where geometry changes."""
+        return [layer for layer in self.analysis.layers if every_layer or layer.changes_geometry]
+
+    def lines(self) -> list[str]:
+        """Returns what stands below the table: cost, what was changed and left, and the verdict."""
+        flops, memory = self.cost.flops, self.cost.bytes
+        against = ""
+        if self.before is not None:
+            times, more = flops / max(self.before.flops, 1), memory / max(self.before.bytes, 1)
+            against = f", {times:.2f}x and {more:.2f}x the unconverted network"
+        said = [f"one image costs {flops / 1e9:.2f} GFLOPs and {memory / 1e6:.0f} MB of activations{against}"]
+        if self.conversion is not None and not self.conversion.policy.keeps_all:
+            counts = ", ".join(f"{n} {what}" for what, n in self.conversion.counts.items()) or "nothing"
+            said.append(f"changed: {counts}")
+            said += [f"left: {note.layer}: {note.text}" for note in self.conversion.left]
+            said += [f"not converted: {note.layer}: {note.text}" for note in self.conversion.partial]
+        said.append(f"exactly {self.verdict.name} (in evaluation, with these weights) to")
+        return said + [f"  {line}" for line in self.verdict.lines()]
+
+    def to_dict(self, every_layer: bool = True) -> dict[str, Any]:
+        """Returns everything as JSON can hold it; fractions become floats."""
+        conversion = self.conversion
+        return {
+            "input_shape": self.analysis.input_shape,
+            "partial": [asdict(note) for note in conversion.partial] if conversion else [],
+            "cost": asdict(self.cost),
+            "cost_unconverted": None if self.before is None else asdict(self.before),
+            "verdict": {
+                kind: [asdict(standing) for standing in getattr(self.verdict, kind)]
+                for kind in ("circular", "zero_canvas")
+            },
+            "changed": [asdict(note) for note in conversion.changed] if conversion else [],
+            "left": [asdict(note) for note in conversion.left] if conversion else [],
+            "layers": [_layer(layer) for layer in self.shown(every_layer)],
+            "unknown": list(self.verdict.unknown),
+        }
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=120, highlight=False)
+        with console.capture() as capture:
+            console.print(self.table())
+        return capture.get() + "\n" + "\n".join(self.lines())
+
+
+def summary(network: nn.Module, images: Tensor, title: str | None = None) -> Summary:
+    """Finds where each activation of a network sits, what it costs, and which shifts leave its output unchanged.
+
+    Args:
+        network: converted or not; it is left as it is.
+        images: one batch (N, C, *spatial) of any values; costs are of one image.
+        title: of the table; None for the network's class.
+
+    Raises:
+        LayerError: naming a layer that cannot be traced, or cannot run on a map of its size.
+
+    Examples:
+        >>> import torch
+        >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"))
+        >>> print(summary(network, torch.zeros(1, 3, 8, 8)).verdict.circular[0])
+        every shift
+    """
+    found = analyse(network, images[:1])
+    conversion = getattr(network, "conversion", None)
+    size = "x".join(map(str, found.input_shape[2:]))
+    name = title or type(network).__name__.removeprefix("Converted")
+    policy = "unconverted" if conversion is None or conversion.policy.keeps_all else str(conversion.policy)
+    partial = "partial: " if conversion is not None and conversion.partial else ""
+    return Summary(f"{name}, {partial}{policy}, on {size} images", found, conversion)
+
+
+def _columns(layer: Layer) -> list[str]:
+    cost = [f"{layer.cost.flops / 1e9:.3f}", f"{layer.cost.bytes / 1e6:.1f}"]
+    if not layer.places:
+        return ["-", "-", "-", "all", "-", *cost]
+    border = [f"{100 * n / place.size:.0f}%" for n, place in zip(layer.at_border, layer.places, strict=True)]
+    columns = [
+        [str(place.size) for place in layer.places],
+        [_number(place.stride) for place in layer.places],
+        [_number(place.offset) + ("+" if place.choices else "") for place in layer.places],
+        [_number(place.receptive_field) for place in layer.places],
+        border,
+    ]
+    return [_together(values) for values in columns] + cost
+
+
+def _together(values: list[str]) -> str:
+    if len(set(values)) == 1:
+        return values[0]
+    if len(values) == 3 and values[1] == values[2]:
+        return f"{values[0]}/{values[1]}"
+    return "x".join(values)
+
+
+def _number(value: Fraction) -> str:
+    return f"{float(value):g}"
+
+
+def _layer(one: Layer) -> dict[str, Any]:
+    axes = [
+        {
+            **{key: float(getattr(place, key)) for key in ("offset", "stride", "low", "high", "receptive_field")},
+            "axis": place.axis,
+            "size": place.size,
+            "cells_at_border": at_border,
+        }
+        for place, at_border in zip(one.places, one.at_border, strict=True)
+    ]
+    return {"name": one.name, "kind": one.kind, "shape": one.shape, "axes": axes, **asdict(one.cost)}

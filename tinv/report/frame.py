@@ -1,0 +1,54 @@
+"""Finished runs as a table that pandas holds: a row a run, a column a key of its configuration or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinv.identity import is_identity
+from tinv.nested import flatten
+from tinv.report.collect import collect
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def load_runs(folders: str | Path | Sequence[str | Path]) -> pandas.DataFrame:
+    """Returns the runs of `tinv fit` below some folders.
+
+    Args:
+        folders: one, or several.
+
+    Returns:
+        A row a run. Columns: `experiment`, `status`, `seed`, `duration_s` (seconds), `path`; those keys of the
+        configurations in which the runs differ, without such that only say where and on what machine a run ran; and
+        each test metric under its name.
+
+    Raises:
+        TinvError: if a folder is not there, or holds no run.
+    """
+    import pandas
+
+    names = [folders] if isinstance(folders, (str, Path)) else list(folders)
+    found = []
+    settings = []
+    for experiment, cells in collect(Path(name) for name in names).items():
+        for run in (run for cell in cells for run in cell.runs):
+            found.append(
+                {
+                    "experiment": experiment,
+                    "status": run.status,
+                    "seed": run.seed,
+                    "duration_s": run.duration_s,
+                    "path": str(run.path),
+                    **run.metrics,
+                }
+            )
+            settings.append({key: value for key, value in flatten(run.config) if is_identity(key)})
+    keys = dict.fromkeys(key for setting in settings for key in setting)
+    varied = [key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1 and key != "experiment"]
+    frame = pandas.DataFrame(found)
+    for place, key in enumerate(varied):
+        frame.insert(3 + place, key, [setting.get(key) for setting in settings])
+    return frame
