@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "tinv"
 ROOMS = (
     ("errors", "lazy", "deprecation"),
     ("outputs", "memory", "nested", "progress", "files", "identity"),
-    ("yaml_files",),
+    ("yaml_files", "results"),
     ("nn",),
     ("translation",),
     ("policies",),

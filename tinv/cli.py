@@ -22,7 +22,7 @@ RUN_COMMANDS = {
     "predict": "write a checkpoint's class probabilities for the test sets",
 }
 OTHER_COMMANDS = {
-    "sweep": "a whole grid of runs, here or on Slurm; goes on where it was stopped",
+    "sweep": "a whole grid of runs, here or on Slurm; resumes where it was stopped",
     "inspect": "geometry, cost and exact invariance of a network under a policy",
     "measure": "invariance of any network on a folder of images, and what breaks it",
     "probe": "how far from the border a frozen network knows where it looks",

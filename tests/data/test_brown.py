@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_batches_change_from_epoch_to_epoch_unless_told_not_to(root):
         data = brown(root, **options)
         orders = []
         for epoch in (0, 1):
-            data._epoch = lambda epoch=epoch: epoch
+            data.trainer = SimpleNamespace(current_epoch=epoch, training=True)
             orders.append(torch.cat([batch.index for batch in data.train_dataloader()]).tolist())
         return orders
 

@@ -10,7 +10,7 @@ MODULES = [ImageNet, UCF101, HMDB51]
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("batch_size", 0, "batch_size=0 must be at least 1"),
+        ("batch_size", 0, "batch_size must be at least 1, not 0"),
         ("num_workers", -1, "num_workers=-1 must be at least 0"),
         ("on_error", "ignore", "ignore"),
     ],

@@ -1,6 +1,7 @@
 """Policies as objects: names and objects are the same, and one of a user's own works wherever a name does."""
 
 from dataclasses import replace
+from importlib import import_module
 from typing import get_args
 
 import pytest
@@ -91,3 +92,32 @@ def test_own_policies_compare_by_their_parameters():
     assert subsampling_policy(f"{__name__}.Own") == Own(2)
     with pytest.raises(NotImplementedError):
         Own().layer((2, 2), 3, PaddingPolicy())
+
+
+OLD = {
+    "padding": ("PaddedConv2d", "pad", "padding_amounts", "check_padding"),
+    "pooling": ("Pool",),
+    "subsampling": ("BlurPool", "AdaptivePolyphase", "subsampler", "check_subsampling"),
+    "convert": ("convert", "ConvertedNetwork"),
+    "analysis": ("analyse",),
+}
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in OLD.items() for name in names])
+def test_old_homes_of_names_still_have_them_and_say_where_they_are_now(module, name):
+    with pytest.warns(DeprecationWarning, match=f"tinv.policies.{module}.{name} is now"):
+        assert callable(getattr(import_module(f"tinv.policies.{module}"), name))
+    with pytest.raises(AttributeError):
+        getattr(import_module(f"tinv.policies.{module}"), "nothing")  # noqa: B009
+
+
+def test_old_functions_on_names_give_what_they_gave():
+    from tinv.policies.settings import Settings
+
+    with pytest.warns(DeprecationWarning, match="padding_amounts"):
+        from tinv.policies.padding import padding_amounts
+    with pytest.warns(DeprecationWarning, match="subsampler"):
+        from tinv.policies.subsampling import subsampler
+    assert padding_amounts("same_zero", [4], [1]) == [(1, 2)]
+    assert subsampler("blur3", 2).size == [3, 3]
+    assert Settings is ConversionPolicy

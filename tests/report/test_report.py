@@ -129,7 +129,7 @@ def test_a_damaged_result_is_named_and_left_out(capsys):
     (write_run("valid", 1, 100.0) / "results.json").write_text('{"status": "fini')
     assert main(["report", "runs"]) == 0
     captured = capsys.readouterr()
-    assert "valid-1-fit/results.json is damaged and left out" in captured.err
+    assert "valid-1-fit/results.json is damaged (JSONDecodeError" in captured.err
     assert "100.0" in captured.out
 
 

@@ -29,7 +29,7 @@ CASES = {
     "monitor": (["--checkpoint.monitor=val/los"], "could not find the monitored key"),
     "early": (["--trainer.callbacks.init_args.monitor=val/los"], "Early stopping conditioned on metric `val/los`"),
     "resume": (["--ckpt_path=last"], "no stopped run of this configuration in runs/red_green"),
-    "start from": (["--ckpt_path=x.ckpt"], "fit goes on with a stopped run"),
+    "start from": (["--ckpt_path=x.ckpt"], "fit resumes a stopped run"),
     "place": (["--runs=taken"], "cannot write to the run folder taken/red_green/"),
     "metric": (
         [MODEL + "metrics=[{class_path: tinv.metrics.MeanCosineSimilarity, init_args: {max_shift: 3}}]"],

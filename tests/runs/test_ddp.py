@@ -127,7 +127,7 @@ def test_sigterm_ends_all_processes_and_the_run_goes_on_to_its_end(whole_group):
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert said.count("tinv: stopped by SIGTERM; go on with: --run_dir run --ckpt_path last") == 1
+    assert said.count("tinv: stopped by SIGTERM; resume with: --run_dir run --ckpt_path last") == 1
     for _ in range(100):
         if not group_is_there(process.pid):
             break

@@ -127,7 +127,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(step, monkeypatch, cap
     signal.signal(signal.SIGINT, handler)  # Lightning ignores Ctrl-C from the first one on
     [stopped] = {path.parent for path in Path().glob("runs/*/*/checkpoints")} - {straight}
     assert not (stopped / "results.json").exists()
-    assert f"go on with: --run_dir {stopped} --ckpt_path last" in capsys.readouterr().err
+    assert f"resume with: --run_dir {stopped} --ckpt_path last" in capsys.readouterr().err
     assert main(["fit", *TINY, "--data.init_args.shuffle=true", "--ckpt_path=last"]) == 0
     assert (stopped / "metrics.csv").read_bytes() == (straight / "metrics.csv").read_bytes()
     assert results(stopped)["metrics"] == results(straight)["metrics"]
@@ -236,7 +236,7 @@ def test_signals_leave_a_checkpoint_and_no_results(sent, code):
     process.send_signal(sent)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "go on with: --run_dir run --ckpt_path last" in errors
+    assert "resume with: --run_dir run --ckpt_path last" in errors
     assert "Traceback" not in errors
     assert folder.last.exists()
     assert not folder.results.exists()

@@ -171,7 +171,7 @@ def test_a_signal_stops_the_cells_and_the_sweep_goes_on_later(number, monkeypatc
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(20) == 128 + number
-    assert "the same command goes on where it was" in process.stderr.read()
+    assert "the same command resumes where it was" in process.stderr.read()
     assert not running()
     assert sorted(statuses()) == ["pending", "stopped", "stopped"]
     monkeypatch.setenv("STUB_SECONDS", "0.01")
@@ -252,7 +252,7 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_costs_nothing(capsys, mon
         assert sweep("sweep.yaml", "--out", "out") == 2
     said = capsys.readouterr().err.splitlines()
     assert said[-1] == (
-        "tinv: error: cannot start seed_everything=1 (No space left on device); the same command goes on where it was"
+        "tinv: error: cannot start seed_everything=1 (No space left on device); the same command resumes where it was"
     )
     assert sweep("sweep.yaml", "--out", "out") == 0
     assert all(attempts(entry) == ["begin"] for entry in ledger().values())

@@ -74,7 +74,7 @@ class ActionClips(FileData):
         if cache is not None and cache < size:
             raise TinvError(f"cache={cache} keeps frames smaller than size={size}; make it {size} or more")
         self.cache_side = cache
-        self.root, self.split, self.frames, self.size, self.augments = data_root(root), split, frames, size, augment
+        self.root, self.split, self.frames, self.size, self.augment = data_root(root), split, frames, size, augment
         self.absent: OnError = absent
         self.found: dict[str, tuple[VideoFiles, VideoIndex, list[int]]] = {}
         self.counts: dict[str, int] = {}
@@ -87,6 +87,11 @@ class ActionClips(FileData):
     def input_shape(self) -> tuple[int, int, int, int]:
         """(C, T, H, W) of a clip."""
         return (3, self.frames, self.size, self.size)
+
+    @property
+    def augments(self) -> bool:
+        """Whether training clips are cut, flipped and scaled anew each epoch."""
+        return self.augment
 
     @property
     def video_of(self) -> Tensor:
@@ -179,7 +184,7 @@ def _check_names(sets: dict[str, list[tuple[str, int]]]) -> None:
                 both = (
                     f"twice in the {name} list" if seen[video] == name else f"in the {seen[video]} and the {name} list"
                 )
-                raise TinvError(f"the video {video} stands {both}; mend the split")
+                raise TinvError(f"the video {video} stands {both}; correct the split")
             seen[video] = name
 
 

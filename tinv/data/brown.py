@@ -11,11 +11,11 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from tinv.data.base import InvarianceDataModule
 from tinv.data.cache_folder import default_folder
 from tinv.data.in_memory import BatchOrder, data_root
 from tinv.data.patch_pairs import DealtBatches, all_pairs, draw_pairs
@@ -65,7 +65,7 @@ class PairLoader:
             yield PatchPairs(self.patches[first], self.patches[second], point, index)
 
 
-class PatchData(LightningDataModule):
+class PatchData(InvarianceDataModule):
     """Base of the data modules of patches. A subclass says in `folders` where its sets are.
 
     Args:
@@ -99,7 +99,7 @@ class PatchData(LightningDataModule):
         seed: int | None = None,
         cache_dir: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, seed)
         if batch_size < 2:
             raise TinvError(f"batch_size must be 2 or more, not {batch_size}: negatives come from the batch")
         if augment not in get_args(Augment):
@@ -113,9 +113,9 @@ class PatchData(LightningDataModule):
             raise TinvError(f"train={train} is tested on too; choose other sets for data.init_args.test")
         if num_workers:
             raise TinvError("num_workers must be 0: patches are mapped into memory, and batches need no workers")
-        self.train_set, self.test_sets = train, tuple(test)
+        self.train_set, self._test_sets = train, tuple(test)
         self.n_pairs, self.test_pairs, self.val_share = n_pairs, test_pairs, val_share
-        self.size, self.augment, self.shuffle, self.batch_size, self.seed = size, augment, shuffle, batch_size, seed
+        self.size, self.augment, self.shuffle = size, augment, shuffle
         self.cache_dir = Path(cache_dir) if cache_dir else default_folder()
         self.training: tuple[PatchSet, NDArray[np.int64]] | None = None
         self.validation: NDArray[np.int64] | None = None
@@ -124,6 +124,11 @@ class PatchData(LightningDataModule):
     @abstractmethod
     def folders(self) -> dict[str, Path]:
         """Returns the folder of each set, by name."""
+
+    @property
+    def test_sets(self) -> tuple[str, ...]:
+        """Names of the sets to test on."""
+        return self._test_sets
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -136,8 +141,6 @@ class PatchData(LightningDataModule):
         Raises:
             TinvError: if a set is missing or damaged, or has fewer pairs than asked for.
         """
-        if self.seed is None:
-            self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         if self.training is None and stage in (None, "fit", "validate"):
             patches = self._read(self.train_set)
             points, kept = patches.points, np.zeros(len(patches), dtype=bool)
@@ -166,7 +169,7 @@ class PatchData(LightningDataModule):
     def _validation_pairs(self, patches: PatchSet, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns as many pairs of one point as of two, of the patches with the given numbers."""
         points = patches.points[numbers]
-        random = np.random.default_rng((self.seed or 0, 2))
+        random = np.random.default_rng((self.seed, 2))
         same = random.permutation(all_pairs(points))[: max(1, self.test_pairs // 2)]
         shuffled = random.permutation(len(numbers))
         other = np.column_stack([shuffled, np.roll(shuffled, 1)])
@@ -214,16 +217,13 @@ class PatchData(LightningDataModule):
         return PairLoader(patches.patches, pairs, order)
 
     def _epoch_numbers(self) -> np.random.Generator:
-        return np.random.default_rng((self.seed or 0, 3, self._epoch() if self.shuffle else 0))
-
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer is not None else 0
+        return np.random.default_rng((self.seed, 3, self.epoch if self.shuffle else 0))
 
     def on_after_batch_transfer(self, batch: PatchPairs, dataloader_idx: int) -> PatchPairs:
         """Makes the network's input of a batch of bytes, on the device it is on."""
         first, second = self.prepare(batch.first), self.prepare(batch.second)
         if self.augment == "fliprot" and self.trainer is not None and self.trainer.training:
-            draws = torch.from_numpy(uniform(batch.index.cpu().numpy(), 2, self.seed or 0, self._epoch()))
+            draws = torch.from_numpy(uniform(batch.index.cpu().numpy(), 2, self.seed, self.epoch))
             turned, mirrored = ((draws < 0.5).to(first.device)[:, None, None, None, :]).unbind(-1)
             first, second = (_flip_and_rotate(patches, turned, mirrored) for patches in (first, second))
         return batch._replace(first=first, second=second)

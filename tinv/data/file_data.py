@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from abc import abstractmethod
 from pathlib import Path
 from typing import get_args
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from tinv.data.base import InvarianceDataModule
 from tinv.data.cache_folder import default_folder
 from tinv.data.file_batches import BatchDataset, FileLoader, epoch_of
 from tinv.data.image_files import OnError
@@ -19,7 +18,7 @@ from tinv.data.in_memory import BatchOrder, order_epoch, rank_and_ranks, shuffle
 from tinv.errors import TinvError, unknown
 
 
-class FileData(LightningDataModule):
+class FileData(InvarianceDataModule):
     """Base of data modules that read files as they are needed: ImageNet, UCF101, HMDB51.
 
     A subclass finds its files in `setup`, and says in `dataset` how those of `train`, `val` and `test` are read.
@@ -35,20 +34,16 @@ class FileData(LightningDataModule):
         TinvError: for a value out of range.
     """
 
-    test_sets = ("test",)
-
     def __init__(
         self, on_error: OnError, batch_size: int, num_workers: int, seed: int | None, cache_dir: str | None
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, seed)
         if on_error not in get_args(OnError):
             raise unknown("on_error", on_error, get_args(OnError))
-        for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-            if value < least:
-                raise TinvError(f"{key}={value} must be at least {least}")
+        if num_workers < 0:
+            raise TinvError(f"num_workers={num_workers} must be at least 0")
         self.on_error: OnError = on_error
-        self.batch_size, self.num_workers = batch_size, num_workers
-        self.given_seed = seed
+        self.num_workers = num_workers
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_folder()
         self.skipped: set[str] = set()
         self.loaders: dict[str, FileLoader] = {}
@@ -56,11 +51,6 @@ class FileData(LightningDataModule):
     @abstractmethod
     def dataset(self, name: str) -> BatchDataset:
         """Returns what reads the batches of `train`, `val` or `test`."""
-
-    @property
-    def seed(self) -> int:
-        """Of order and augmentation."""
-        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.given_seed is None else self.given_seed
 
     def _loader(self, name: str) -> FileLoader:
         # kept, and with it its workers, from epoch to epoch

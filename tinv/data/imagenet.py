@@ -66,7 +66,6 @@ class ImageNet(FileData):
 
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
-    margin = 0
 
     def __init__(
         self,
@@ -161,6 +160,11 @@ class ImageNet(FileData):
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of what the network sees."""
         return (3, self.size, self.size)
+
+    @property
+    def margin(self) -> int:
+        """0: photographs fill what the network sees."""
+        return 0
 
     @property
     def room(self) -> int:

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from tinv.data.base import InvarianceDataModule
 from tinv.errors import TinvError
 from tinv.translation import crop_each, draw_shifts
 
@@ -123,7 +124,7 @@ def order_epoch(data: LightningDataModule | None) -> int:
     return 0 if trainer is None or trainer.overfit_batches else int(trainer.current_epoch)
 
 
-class InMemoryData(LightningDataModule):
+class InMemoryData(InvarianceDataModule):
     """Base of the data modules that hold everything as uint8.
 
     A subclass sets `num_classes`, and where wanted `mean` and `std`, and says in `load` what the sets are. Whole
@@ -139,8 +140,6 @@ class InMemoryData(LightningDataModule):
     """
 
     num_classes: int
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
 
     def __init__(
         self,
@@ -151,18 +150,14 @@ class InMemoryData(LightningDataModule):
         shuffle: bool = True,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise TinvError(f"batch_size must be at least 1, not {batch_size}")
+        super().__init__(batch_size, seed)
         if train_max_shift < 0:
             raise TinvError(f"train_max_shift must be 0 pixels or more, not {train_max_shift}")
         if num_workers:
             warnings.warn(f"num_workers={num_workers} has no effect: {type(self).__name__} is in memory", stacklevel=2)
-        self.batch_size = batch_size
         self.canvas = canvas
         self.train_max_shift = train_max_shift
         self.shuffle = shuffle
-        self.seed = seed
         self.splits: Splits | None = None
 
     @abstractmethod
@@ -178,8 +173,6 @@ class InMemoryData(LightningDataModule):
         if self.splits is not None:
             return
         self.splits = self.load()
-        if self.seed is None:
-            self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         side = max(self.splits.train.image.shape[1:3])
         if self.canvas is not None and self.canvas < side:
             raise TinvError(f"canvas of {self.canvas} pixels is smaller than the images of {side}; make canvas larger")
@@ -237,20 +230,17 @@ class InMemoryData(LightningDataModule):
     def _in_order(self, images: ImageSet) -> BatchLoader:
         return BatchLoader(images, self.batch_size, lambda: torch.arange(len(images.target)), even=False)
 
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer is not None else 0
-
     def _train_order(self) -> Tensor:
         count = len(self._loaded.train.target)
         if not self.shuffle:
             return torch.arange(count)
-        return shuffled(count, self.seed or 0, order_epoch(self))
+        return shuffled(count, self.seed, order_epoch(self))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the network's input of a batch of bytes, on the device it is on."""
         shifts = None
         if self.train_max_shift and self.trainer is not None and self.trainer.training:
-            shifts = draw_shifts(batch.index, self.train_max_shift, self.seed or 0, self._epoch())
+            shifts = draw_shifts(batch.index, self.train_max_shift, self.seed, self.epoch)
         return batch._replace(image=self.prepare(batch.image, shifts))
 
     def normalise(self, image: Tensor) -> Tensor:

@@ -165,7 +165,7 @@ def _program(graph: fx.Graph, name: str) -> Callable[[nn.Module, Tensor], Any]:
 
 
 def _shared_moments(graph: fx.Graph) -> fx.Graph:
-    """Returns a graph for training in which norms that the background passes reckon their moments once for both."""
+    """Returns a graph for training in which norms that the background passes compute their moments once for both."""
     blanks = [n for n in graph.nodes if n.target is blank_norm]
     if not blanks:
         return graph

@@ -1,4 +1,4 @@
-"""How a map is thinned out: by strides, not at all (dense), after a blur, or where its content says (adaptive)."""
+"""How a map is subsampled: by strides, not at all (dense), after a blur, or where its content says (adaptive)."""
 
 from __future__ import annotations
 

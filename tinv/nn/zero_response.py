@@ -50,7 +50,7 @@ def blank_pool(
 def norm_and_blank(layer: nn.Module, images: Tensor, blank: Tensor) -> tuple[Tensor, Tensor]:
     """Returns a norm's answers to `images` (N, C, ...) and to a blank pixel, with the statistics it uses on `images`.
 
-    Batch norms of torch and timm reckon the batch's moments once for both.
+    Batch norms of torch and timm compute the batch's moments once for both.
     """
     if not _shares_moments(layer, images):
         return layer(images), blank_norm(layer, blank, images)

@@ -17,6 +17,7 @@ __getattr__, __all__ = exports(
         "tinv.policies.conversion": ("ConversionPolicy",),
         "tinv.policies.cards": ("PADDINGS", "PADDING_CARDS", "SUBSAMPLINGS", "SUBSAMPLING_CARDS"),
         "tinv.policies.settings": ("Settings",),
+        "tinv.policies.deprecated": ("padding_amounts", "subsampler"),
         "tinv.graph.converted": ("ConvertedNetwork",),
         "tinv.graph.account": ("Conversion",),
         "tinv.graph.analysis": ("Analysis", "analyse"),

@@ -96,4 +96,5 @@ def padding_policy(given: str | PaddingPolicy | Mapping[str, Any]) -> PaddingPol
     return made_of(given, PaddingPolicy, "padding", PADDINGS)
 
 
-__getattr__ = moved(__name__, {"*": "tinv.nn.padding"})
+_OLD = dict.fromkeys(("padding_amounts", "check_padding"), "tinv.policies.deprecated")
+__getattr__ = moved(__name__, {**_OLD, "*": "tinv.nn.padding"})

@@ -192,4 +192,5 @@ def subsampling_policy(given: str | SubsamplingPolicy | Mapping[str, Any]) -> Su
     return made_of(given, SubsamplingPolicy, "subsampling", SUBSAMPLINGS)
 
 
-__getattr__ = moved(__name__, {"*": "tinv.nn.subsampling"})
+_OLD = dict.fromkeys(("subsampler", "check_subsampling"), "tinv.policies.deprecated")
+__getattr__ = moved(__name__, {**_OLD, "*": "tinv.nn.subsampling"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import statistics
 import sys
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinv.errors import TinvError
-from tinv.files import read_text
 from tinv.identity import PRECISION, is_identity
 from tinv.nested import flatten
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 from tinv.report.published import Value, published_for, tables
+from tinv.results import RunResult
 
 LARGEST = 1e300
 """Larger numbers, whose sums overflow, are no measures."""
@@ -153,34 +152,20 @@ def collect(folders: Iterable[Path]) -> dict[str, list[Cell]]:
         looked_at.append(str(folder))
         for path in sorted(folder.rglob("results.json")):
             try:
-                results = printable(json.loads(read_text(path)))
-                if results["command"] == "fit":
-                    run = _run(path, results)
-                    experiments.setdefault(str(results["experiment"]) or "(no name)", []).append(run)
+                found = RunResult.read(path)
             except TinvError as error:
                 print(f"note: {error}; it is left out", file=sys.stderr)
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-                print(f"note: {path} is damaged and left out ({type(error).__name__}: {error})", file=sys.stderr)
+                continue
+            if found.command == "fit":
+                experiments.setdefault(found.experiment, []).append(_run(path, found))
     if not experiments:
         raise TinvError(f"no finished run in {', '.join(looked_at)}; run tinv fit first")
     return {name: _cells(runs) for name, runs in sorted(experiments.items())}
 
 
-def printable(value: Any) -> Any:
-    """Returns JSON without characters that a terminal or a file cannot take: control characters, surrogates."""
-    if isinstance(value, str):
-        text = value.encode("utf-8", "replace").decode()
-        return "".join(c if c.isprintable() else " " for c in text)
-    if isinstance(value, list):
-        return [printable(item) for item in value]
-    if isinstance(value, dict):
-        return {printable(key): printable(item) for key, item in value.items()}
-    return value
-
-
-def _measured(path: Path, metrics: dict[str, Any]) -> dict[str, float]:
-    """Returns the metrics that are numbers; the others are named and left out."""
-    values = {str(key): float(value) for key, value in metrics.items()}
+def _measured(path: Path, metrics: dict[str, float]) -> dict[str, float]:
+    """Returns the metrics that are finite; the others are named and left out."""
+    values = metrics
     # not so for NaN either
     usable = {key: value for key, value in values.items() if abs(value) <= LARGEST}
     if len(usable) < len(values):
@@ -198,19 +183,16 @@ def _published_checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "published": None}
 
 
-def _run(path: Path, results: dict[str, Any]) -> Run:
-    status = results["status"]
-    if status not in ("finished", "failed", "excluded"):
-        raise ValueError(f"status {status!r}")
+def _run(path: Path, found: RunResult) -> Run:
     return Run(
         path=path.parent,
-        status=status,
-        seed=results["seed"],
-        metrics=_measured(path, results["metrics"]),
-        config=_published_checked(path, dict(results["config"])),
-        error=str(results.get("error", "")),
-        duration_s=results.get("duration_s"),
-        partial=tuple(str(note["layer"]) for note in results.get("partial", [])),
+        status=found.status,
+        seed=found.seed,
+        metrics=_measured(path, found.metrics),
+        config=_published_checked(path, found.config),
+        error=found.error,
+        duration_s=found.duration_s,
+        partial=tuple(note["layer"] for note in found.partial),
     )
 
 

@@ -1,4 +1,4 @@
-"""What happens around training: checkpoints to go on from, the table of epochs, one random state an epoch, NaN."""
+"""What happens around training: checkpoints to resume from, the table of epochs, one random state an epoch, NaN."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(Checkpoint):
     """Keeps `checkpoints/last.ckpt`, the state at the latest beginning of an epoch, and the table `metrics.csv`.
 
-    A run stopped at any moment goes on from there exactly: the epoch it was in is run again from its start, with the
+    A run stopped at any moment resumes from there exactly: the epoch it was in is run again from its start, with the
     same order, shifts and random numbers. The rows of finished epochs travel in the checkpoint, so the table of a
     resumed run is that of an uninterrupted one. (A Checkpoint, so that Lightning calls it after the task has logged.)
     """
@@ -84,7 +84,7 @@ class LastCheckpoint(Checkpoint):
         if self.stopped_early:
             trainer.should_stop = True
         elif self.rows:
-            print(f"going on after epoch {len(self.rows)}", file=sys.stderr)
+            print(f"resuming after epoch {len(self.rows)}", file=sys.stderr)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the state from which this epoch begins."""
@@ -250,7 +250,7 @@ class StopTogether(Callback):
     """Ends all processes of a distributed run at once on SIGTERM, whether one of them gets it or, as under Slurm, all.
 
     Lightning would send a message from one process to the others, which waits for ever when those are in the middle of
-    a reduction or gone. The state to go on from is on disk already: that of the epoch's beginning.
+    a reduction or gone. The state to resume from is on disk already: that of the epoch's beginning.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -293,7 +293,7 @@ def stopped_by(name: str, folder: RunFolder) -> str:
 
 def resume_hint(folder: RunFolder) -> str:
     """Returns how to resume a run; empty where there is no checkpoint yet."""
-    return f"; go on with: --run_dir {folder.path} --ckpt_path last" if folder.last.exists() else ""
+    return f"; resume with: --run_dir {folder.path} --ckpt_path last" if folder.last.exists() else ""
 
 
 def end_processes(trainer: Trainer) -> None:

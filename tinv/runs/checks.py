@@ -8,6 +8,7 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from tinv.data.base import InvarianceDataModule, described
 from tinv.errors import TinvError
 from tinv.memory import memory_here
 from tinv.runs.ranks import forget
@@ -40,7 +41,7 @@ class CheckSets(Callback):
         if stage != self.command:
             return
         data = getattr(trainer, "datamodule", None)
-        check_batch(data)
+        check_batch(described(data))
         for name in USED[self.command]:
             for loader in self._loaders(data, name):
                 self._check(name, loader, trainer.world_size)
@@ -68,14 +69,14 @@ class CheckSets(Callback):
             )
 
 
-def check_batch(data: Any) -> None:
+def check_batch(data: InvarianceDataModule) -> None:
     """Refuses batches that alone take more memory than there is.
 
     Raises:
         TinvError: Saying how large a batch would be.
     """
-    shape, count = getattr(data, "input_shape", None), getattr(data, "batch_size", None)
-    if shape is None or not isinstance(count, int):
+    shape, count = data.input_shape, data.batch_size
+    if shape is None:
         return
     size, here = 4 * count * math.prod(shape), memory_here()
     if size > here:

@@ -18,6 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from tinv.data.base import described
 from tinv.errors import TinvError
 from tinv.outputs import DISK_FULL
 from tinv.report.published import published_for
@@ -56,7 +57,7 @@ def fit(configuration: Configuration) -> int:
     published = published_for(values)  # an unknown entry is found now, not after training
     if values["ckpt_path"] not in (None, "last"):
         raise TinvError(
-            f"fit goes on with a stopped run (--ckpt_path last), not with {values['ckpt_path']}; to score a "
+            f"fit resumes a stopped run (--ckpt_path last), not with {values['ckpt_path']}; to score a "
             "checkpoint use tinv test"
         )
     resume = values["ckpt_path"] == "last"
@@ -161,7 +162,7 @@ def evaluate(command: Command, configuration: Configuration) -> int:
             folder.make()
             folder.save_config(values)
             if command == "predict":
-                path = write_predictions(folder, predictions, getattr(data, "test_sets", ("test",)))
+                path = write_predictions(folder, predictions, described(data).test_sets)
                 print(f"predictions: {path}")
             else:
                 _finish(command, trainer, model, folder, values, time.monotonic() - started)
@@ -219,11 +220,11 @@ def _finish(
         data.save_artifacts(folder.path)
     conversion = getattr(getattr(model, "network", None), "conversion", None)
     partial = [vars(note) for note in getattr(conversion, "partial", [])]
-    folder.write_results(command, values, _metrics(trainer), duration_s, getattr(data, "facts", {}), partial)
+    folder.write_results(command, values, _metrics(trainer), duration_s, described(data).facts, partial)
 
 
 def _stopped(trainer: Trainer, folder: RunFolder) -> int:
-    """Says how to go on with a run stopped by SIGTERM or Ctrl-C, and returns the exit code of that signal."""
+    """Says how to resume a run stopped by SIGTERM or Ctrl-C, and returns the exit code of that signal."""
     terminated = trainer.received_sigterm
     print(stopped_by("SIGTERM" if terminated else "Ctrl-C", folder), file=sys.stderr)
     return 128 + (signal.SIGTERM if terminated else signal.SIGINT)

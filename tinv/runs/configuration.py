@@ -45,7 +45,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 KNOWN_WARNINGS = [
     # torchmetrics has already summed over processes
     "It is recommended to use `self.log\\('(train|val|test)/.*sync_dist=True",
-    # a resumed run goes on in its own folder
+    # a resumed run keeps its own folder
     "Checkpoint directory .* exists and is not empty",
     # batches are made in memory, in this process
     "The '.*_dataloader' does not have many workers",

@@ -18,6 +18,7 @@ from tinv.errors import TinvError
 from tinv.files import write_atomically
 from tinv.identity import may_change_numbers, without_location
 from tinv.nested import flatten
+from tinv.results import RunResult
 from tinv.runs.options import read_yaml
 from tinv.runs.ranks import agreed, rank, ranks
 
@@ -101,19 +102,18 @@ class RunFolder:
         `data` is what the data module tells of itself, such as the checksum of a list of images; `partial` names the
         layers that the policies asked for were not put on, where that was allowed.
         """
-        results = {
-            "status": "finished",
-            "command": command,
-            "experiment": config.get("experiment"),
-            "seed": config.get("seed_everything"),
-            "config": config,
-            "metrics": metrics,
-            "duration_s": round(duration_s, 3),
-            **({"data": data} if data else {}),
-            **({"partial": list(partial)} if partial else {}),
-            "versions": versions(),
-        }
-        write_atomically(self.results, json.dumps(results, indent=2) + "\n")
+        RunResult(
+            status="finished",
+            command=command,
+            experiment=config.get("experiment") or "",
+            seed=config.get("seed_everything"),
+            config=config,
+            metrics=metrics,
+            duration_s=round(duration_s, 3),
+            data=data,
+            partial=list(partial),
+            versions=versions(),
+        ).write(self.results)
 
 
 def versions() -> dict[str, str]:
@@ -150,8 +150,7 @@ def _new_folder(command: str, config: dict[str, Any]) -> RunFolder:
             raise TinvError(f"{folder.path} already holds a finished run; choose another --run_dir")
         if folder.last.exists():
             raise TinvError(
-                f"{folder.path} holds an unfinished run; go on with it with --ckpt_path last, or choose another "
-                "--run_dir"
+                f"{folder.path} holds an unfinished run; resume it with --ckpt_path last, or choose another --run_dir"
             )
     else:
         name = f"{datetime.now():%Y%m%d-%H%M%S}-seed{config['seed_everything']}-{secrets.token_hex(2)}"
@@ -161,7 +160,7 @@ def _new_folder(command: str, config: dict[str, Any]) -> RunFolder:
 
 
 def unfinished_folder(config: dict[str, Any]) -> RunFolder:
-    """Returns the folder of the run to go on with: `run_dir`, else the newest stopped run of the same configuration.
+    """Returns the folder of the run to resume: `run_dir`, else the newest stopped run of the same configuration.
 
     Raises:
         TinvError: if there is none, or it was configured differently (which keys is said).
@@ -180,7 +179,7 @@ def _unfinished_folder(config: dict[str, Any]) -> RunFolder:
         if folder.results.exists():
             raise TinvError(f"{folder.path} is finished, its results.json is there; leave out --ckpt_path")
         if not folder.last.exists():
-            raise TinvError(f"{folder.path} has no checkpoint to go on from; leave out --ckpt_path to begin anew")
+            raise TinvError(f"{folder.path} has no checkpoint to resume from; leave out --ckpt_path to begin anew")
         if differing := differences(folder.load_config(), config):
             raise TinvError(
                 f"{folder.path} was begun with another configuration ({', '.join(differing)}); give the same one, or "

@@ -27,7 +27,7 @@ TOP_LEVEL = {
     "seed_everything": "seed of weights, order and training shifts",
     "runs": "folder of all runs",
     "run_dir": "folder of this run",
-    "ckpt_path": "checkpoint: a file, or `last` to go on with a stopped run",
+    "ckpt_path": "checkpoint: a file, or `last` to resume a stopped run",
     "wandb": "send the run to Weights & Biases: auto (only under its agents), off, online, offline",
     "untrained": "validate, test or predict with random weights",
     "debug": "show tracebacks",

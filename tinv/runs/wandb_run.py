@@ -16,7 +16,7 @@ def wandb_logger(mode: WandbMode, config: dict[str, Any], folder: Path) -> Any:
     """Returns Lightning's logger for Weights & Biases, or None if the run is not sent there.
 
     Only the first process of a distributed run makes a W&B run; its configuration is the full resolved one. A run that
-    is gone on with stays the same W&B run.
+    is resumed stays the same W&B run.
 
     Args:
         mode: of the configuration.

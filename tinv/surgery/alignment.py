@@ -101,14 +101,16 @@ class Aligner:
         pads = self._insert(merge, edges)
         end = pads.get(arg, arg) if (arg, merge) in edges else arg
         stride = {axis: place.stride for axis, place in self.walk.on_axes(arg).items()}
-        thinned = any(self.walk.on_axes(s)[axis].stride != stride[axis] for s in pads for axis in moves)
+        subsampled = any(self.walk.on_axes(s)[axis].stride != stride[axis] for s in pads for axis in moves)
         right: dict[int, Fraction] = {}
         for axis, (pixels, size) in moves.items():
             left_over = [pixels - int(pixels / st) * st for s in pads for st in [self.walk.on_axes(s)[axis].stride]]
             if any(left_over):
                 apart = float(max(left_over, key=abs))
                 self.note(layer_of(merge), f"branches are {apart:g} pixels apart, which padding cannot fix")
-            right[axis] = (size - self.walk.on_axes(arg)[axis].size) * stride[axis] - pixels if not thinned else pixels
+            right[axis] = (
+                (size - self.walk.on_axes(arg)[axis].size) * stride[axis] - pixels if not subsampled else pixels
+            )
         for _ in range(4):
             for source, node in pads.items():
                 here = self.walk.on_axes(source)
@@ -122,7 +124,7 @@ class Aligner:
                 break
             for axis, cells in missing.items():
                 right[axis] += cells * stride[axis]
-        if (thinned or any(missing.values())) and still is not None and self.walk.is_map(end):
+        if (subsampled or any(missing.values())) and still is not None and self.walk.is_map(end):
             # with a stride between, images of other sizes may come out a cell longer or shorter
             with self.walk.graph.inserting_before(merge):
                 fitted = self.walk.graph.call_function(fit, (end, still, self.content))

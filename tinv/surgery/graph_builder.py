@@ -73,7 +73,7 @@ class GraphBuilder:
         self.twin.eval()
 
     def visit(self, node: fx.Node) -> fx.Node | None:
-        """Changes and runs a node; returns the node to go on with, if it is not the next one."""
+        """Changes and runs a node; returns the node to visit next, if it is not the one behind it."""
         op = self.original.operations.get(node)
         if op is None or node in self.done:
             # one of ours, or changed already before what was put in front of it

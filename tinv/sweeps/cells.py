@@ -126,7 +126,7 @@ class CellFolder(RunFolder):
 
 
 def fit_command(cell: Cell, folder: RunFolder, program: Sequence[str] = PROGRAM) -> list[str]:
-    """Returns the command that runs a cell, or goes on with it from its last checkpoint."""
+    """Returns the command that runs a cell, or resumes it from its last checkpoint."""
     resume = ["--ckpt_path=last"] if folder.last.exists() else []
     return [*program, *cell.words, f"--run_dir={folder.path}", *resume]
 
@@ -139,22 +139,3 @@ def last_error_line(log: Path) -> str:
         return f"no log ({error.strerror})"
     errors = [line for line in lines if re.search(r"\berror\b|Error\b|Killed", line)]
     return (errors or lines or ["no output"])[-1][:300]
-
-
-def read_results(path: Path) -> dict[str, Any] | None:
-    """Returns what a results.json holds; None if there is none.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    try:
-        results = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(str(error)) from error
-    if not isinstance(results, dict) or "status" not in results:
-        raise ValueError("it has no status")
-    if results["status"] == "finished" and not isinstance(results.get("metrics"), dict):
-        raise ValueError("it has no metrics")
-    return results

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tinv.errors import TinvError
+from tinv.results import RunResult
 from tinv.runs import options
-from tinv.sweeps.cells import PROGRAM, Cell, CellFactory, CellFolder, chosen, read_results
+from tinv.sweeps.cells import PROGRAM, Cell, CellFactory, CellFolder, chosen
 from tinv.sweeps.check import check_values
 from tinv.sweeps.display import Display
 from tinv.sweeps.ledger import Ledger
@@ -25,9 +26,9 @@ from tinv.sweeps.sweepfile import MOST_CELLS, Sweep, read_sweep
 USAGE = "tinv sweep FILE --out DIR [options] [-- --key=value ...]"
 
 EPILOG = """\
-A sweep that was stopped or killed goes on when the same command is given again: finished cells are kept, half-done ones
-go on from their last checkpoint, failed ones wait for --retry-failed. What follows `--` is laid over every cell.
-Exit code: 0 all cells finished, 1 some failed, 2 something in the input has to be mended, 130 or 143 stopped.
+A sweep that was stopped or killed resumes when the same command is given again: finished cells are kept, half-done ones
+resume from their last checkpoint, failed ones wait for --retry-failed. What follows `--` is laid over every cell.
+Exit code: 0 all cells finished, 1 some failed, 2 something in the input has to be corrected, 130 or 143 stopped.
 """
 
 
@@ -192,7 +193,7 @@ def _say_state(ledger: Ledger, cells: Sequence[Cell], excluded: dict[str, str], 
     for status, what in (
         ("finished", "kept as finished"),
         ("running", "still in Slurm's hands"),
-        ("stopped", "half done, going on"),
+        ("stopped", "half done, resuming"),
         ("failed", "failed before (--retry-failed runs them again)"),
     ):
         if count := states.count(status):
@@ -213,7 +214,7 @@ def _say_end(ledger: Ledger, ids: Collection[str], total: int, code: int) -> int
         print(f"failed: {ledger.folder / 'cells' / entry.name / 'log.txt'}: {entry.error}", file=sys.stderr)
     print(f"{finished} of {total} cells finished, {len(failed)} failed; tinv report {ledger.folder}", file=sys.stderr)
     if code:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
+        print("stopped; the same command resumes where it was", file=sys.stderr)
     return code or (1 if failed else 0)
 
 
@@ -242,10 +243,11 @@ class Chooser:
     def _value(self, cell: Cell) -> float | None:
         if self.ledger[cell].status != "finished":
             return None
-        results = read_results(CellFolder(self.ledger.folder, cell).results) or {"metrics": {}}
-        value = results["metrics"].get(self.metric)
+        found = RunResult.read_if_there(CellFolder(self.ledger.folder, cell).results)
+        metrics = found.metrics if found else {}
+        value = metrics.get(self.metric)
         if value is None:
-            known = ", ".join(results["metrics"])
+            known = ", ".join(metrics)
             raise TinvError(f"{self.plan.path}: metric.name: no run gives {self.metric}; they give {known}")
         return float(value)
 
@@ -267,7 +269,7 @@ class Chooser:
             return cell
         return None
 
-    def ended(self, cell: Cell, results: dict[str, Any] | None) -> None:
+    def ended(self, cell: Cell, results: RunResult | None) -> None:
         trial = self.trials.pop(cell.id, None)
         if trial is not None:
             self.search.tell(trial, self._value(cell) if results else None)

@@ -51,7 +51,7 @@ class Display:
     def started(self, cell: Cell) -> None:
         self.ids.add(cell.id)
         self.begun[cell.id] = time.monotonic()
-        self._line("begun" if self.ledger[cell].attempts == 1 else "going on", cell, "")
+        self._line("begun" if self.ledger[cell].attempts == 1 else "resumed", cell, "")
 
     def ended(self, cell: Cell) -> None:
         entry = self.ledger[cell]

@@ -14,11 +14,12 @@ from typing import Any, Literal, TextIO, get_args
 
 from tinv.errors import TinvError
 from tinv.files import write_atomically
-from tinv.sweeps.cells import Cell, CellFolder, read_results
+from tinv.results import RunResult
+from tinv.sweeps.cells import Cell, CellFolder
 from tinv.sweeps.sweepfile import Sweep
 
 Status = Literal["pending", "running", "stopped", "finished", "failed", "excluded"]
-"""stopped: begun and not finished, to be gone on with."""
+"""stopped: begun and not finished, to be resumed."""
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Entry:
         name: of its folder.
         settings: swept keys and values.
         status: of the cell.
-        attempts: how often it was begun or gone on with.
+        attempts: how often it was begun or resumed.
         seconds: of the attempts that have ended.
         error: why it failed, or is excluded.
         job: of Slurm.
@@ -153,14 +154,14 @@ class Ledger:
     def status_of(self, folder: CellFolder) -> str | None:
         """Returns the status that a cell's results.json gives; None if there is none that can be read."""
         try:
-            results = read_results(folder.results)
-        except ValueError as error:
+            found = RunResult.read_if_there(folder.results)
+        except TinvError as error:
             aside = folder.results.with_name(f"results.damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
             with self._writing():
                 folder.results.rename(aside)
-            print(f"note: {folder.results} is damaged ({error}); it was renamed to {aside.name}", file=sys.stderr)
+            print(f"note: {error}; it was renamed to {aside.name}", file=sys.stderr)
             return None
-        return str(results["status"]) if results else None
+        return found.status if found else None
 
     def __getitem__(self, cell: Cell) -> Entry:
         return self.entries[cell.id]

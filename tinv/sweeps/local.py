@@ -19,7 +19,7 @@ STOP_SECONDS = 60.0
 """How long a run that was asked to stop is waited for."""
 
 STOPPED = 128 + signal.SIGTERM
-"""Exit code of a run that was stopped and can be gone on with."""
+"""Exit code of a run that was stopped and can be resumed."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -38,7 +38,7 @@ class Job(Protocol):
         """Returns the exit code, None while the cell runs; negative for a signal."""
 
     def stop(self) -> None:
-        """Asks the cell to stop; it can be gone on with."""
+        """Asks the cell to stop; it can be resumed."""
 
 
 class Launcher(Protocol):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from tinv.errors import TinvError
-from tinv.files import write_atomically
-from tinv.sweeps.cells import Cell, CellFolder, last_error_line, read_results
+from tinv.results import RunResult, RunStatus
+from tinv.sweeps.cells import Cell, CellFolder, last_error_line
 from tinv.sweeps.ledger import Ledger
 from tinv.sweeps.local import Job, Launcher
 
@@ -26,7 +25,7 @@ class Source(Protocol):
     def take(self) -> Cell | None:
         """Returns the next cell to run, None if there is none, or none before others have ended."""
 
-    def ended(self, cell: Cell, results: dict[str, Any] | None) -> None:
+    def ended(self, cell: Cell, results: RunResult | None) -> None:
         """Takes note of how a cell ended; None for a failure."""
 
 
@@ -39,7 +38,7 @@ class Queue:
     def take(self) -> Cell | None:
         return self.cells.popleft() if self.cells else None
 
-    def ended(self, cell: Cell, results: dict[str, Any] | None) -> None:
+    def ended(self, cell: Cell, results: RunResult | None) -> None:
         pass
 
 
@@ -116,7 +115,7 @@ class Runner:
                 for cell in starting:
                     self.ledger[cell].status = "stopped"
                 raise TinvError(
-                    f"cannot start {starting[0].title} ({error.strerror}); the same command goes on where it was"
+                    f"cannot start {starting[0].title} ({error.strerror}); the same command resumes where it was"
                 ) from error
             for job in jobs:
                 self.jobs[job] = time.monotonic()
@@ -163,10 +162,10 @@ class Runner:
     def _folder(self, cell: Cell) -> CellFolder:
         return CellFolder(self.ledger.folder, cell)
 
-    def _results(self, folder: CellFolder) -> dict[str, Any] | None:
+    def _results(self, folder: CellFolder) -> RunResult | None:
         if self.ledger.status_of(folder) != "finished":
             return None
-        return read_results(folder.results)
+        return RunResult.read(folder.results)
 
     def _write_failure(self, cell: Cell, folder: CellFolder, error: str) -> None:
         with contextlib.suppress(OSError):  # a full disk; the ledger tries too
@@ -182,20 +181,19 @@ class Runner:
         self.ledger.save()
 
 
-def write_unfinished(cell: Cell, folder: CellFolder, status: str, error: str) -> None:
+def write_unfinished(cell: Cell, folder: CellFolder, status: RunStatus, error: str) -> None:
     """Writes the results.json of a cell that failed or was excluded, so that a report can show it."""
     config = cell.nested()
-    results = {
-        "status": status,
-        "command": "fit",
-        "experiment": config.get("experiment", "run"),
-        "seed": config.get("seed_everything", 0),
-        "error": error,
-        "config": config,
-        "metrics": {},
-    }
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder.results, json.dumps(results, indent=2) + "\n")
+    RunResult(
+        status=status,
+        command="fit",
+        experiment=config.get("experiment", "run"),
+        seed=config.get("seed_everything", 0),
+        config=config,
+        metrics={},
+        error=error,
+    ).write(folder.results)
 
 
 @contextlib.contextmanager

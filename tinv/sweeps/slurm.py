@@ -32,7 +32,7 @@ AGAIN = ("PREEMPTED", "NODE_FAIL", "TIMEOUT", "BOOT_FAIL", "REQUEUED")
 
 
 class RunCell:
-    """What a job of the cluster does: runs a cell, or goes on with it, and returns the exit code.
+    """What a job of the cluster does: runs a cell, or resumes it, and returns the exit code.
 
     Args:
         cell: to run.

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tinv.data.base import described
 from tinv.errors import TinvError, unknown
 from tinv.metrics import Accuracy, InvarianceMetric, VideoAccuracy
 from tinv.metrics.accuracy import MeanLoss
@@ -130,10 +131,10 @@ class Classification(LightningModule):
             TinvError: if the network cannot be built, a metric cannot measure it, or the data leaves less margin than a
                 metric's largest shift.
         """
-        data = getattr(self._trainer, "datamodule", None)
-        shape = self.input_shape or getattr(data, "input_shape", None)
+        data = described(getattr(self._trainer, "datamodule", None))
+        shape = self.input_shape or data.input_shape
         if self.network is None:
-            num_classes = self.num_classes or getattr(data, "num_classes", None)
+            num_classes = self.num_classes or data.num_classes
             if num_classes is None or shape is None:
                 raise TinvError(
                     "the data does not say its num_classes and input_shape; set model.init_args.num_classes and "
@@ -144,12 +145,12 @@ class Classification(LightningModule):
             )
             self.network = self.network.to(memory_format=self._memory_format(len(shape) + 1))
             if self.trunk is not None:
-                self.trunk.freeze(self.network, bool(getattr(data, "augments", True)))
+                self.trunk.freeze(self.network, data.augments)
             conversion = getattr(self.network, "conversion", None)
             if conversion is not None:
                 # a policy may cost many times the network's usual work: known before the first step
                 rank_zero_info(f"{self.backbone_options['name']} under {conversion.policy}: {conversion.price}")
-        margin = getattr(data, "margin", None)
+        margin = data.margin
         for metric in self.metrics:
             if shape is not None:
                 metric.check(self.network, shape)
@@ -159,7 +160,7 @@ class Classification(LightningModule):
                     f"leaves {margin} pixels a side; use a smaller max_shift, a larger data.init_args.canvas or "
                     "canvas: circular"
                 )
-            if metric.room > (room := getattr(data, "room", 0)):
+            if metric.room > (room := data.room):
                 size = "" if shape is None else f" (data.init_args.test_size={max(shape[1:]) + metric.room})"
                 raise TinvError(
                     f"metric {metric.name}: max_shift={metric.max_shift} needs test images {metric.room} pixels larger "
@@ -233,16 +234,17 @@ class Classification(LightningModule):
 
     def on_test_start(self) -> None:
         """Makes a fresh set of metrics for every test set."""
-        self.video_of = getattr(self.trainer.datamodule, "video_of", None)  # type: ignore[attr-defined]
+        data = described(self.trainer.datamodule)  # type: ignore[attr-defined]
+        self.video_of = data.video_of
         self.video_accuracy.reset()
-        self.test_sets = getattr(self.trainer.datamodule, "test_sets", ("test",))  # type: ignore[attr-defined]
+        self.test_sets = data.test_sets
         self.test_metrics = nn.ModuleDict(
             {name: nn.ModuleList([Accuracy(), *(metric.clone() for metric in self.metrics)]) for name in self.test_sets}
         ).to(self.device)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds a batch to the metrics of its test set; images with room around what the network sees are cut."""
-        room = getattr(self.trainer.datamodule, "room", 0)  # type: ignore[attr-defined]
+        room = described(self.trainer.datamodule).room  # type: ignore[attr-defined]
         seen = batch.image.to(self.dtype)
         logits = self(_cut(seen, room))
         accuracy, measures = self._metrics_of(self.test_sets[dataloader_idx])
@@ -284,7 +286,7 @@ class Classification(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Returns the images' numbers, classes and class probabilities (N, classes)."""
-        seen = _cut(batch.image, getattr(self.trainer.datamodule, "room", 0))  # type: ignore[attr-defined]
+        seen = _cut(batch.image, described(self.trainer.datamodule).room)  # type: ignore[attr-defined]
         return {"index": batch.index, "target": batch.target, "probability": self(seen).float().softmax(dim=1)}
 
 

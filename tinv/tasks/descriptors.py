@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tinv.data.base import described
 from tinv.errors import TinvError, unknown
 from tinv.metrics import DescriptorShift, PatchMatching
 from tinv.metrics.accuracy import MeanLoss
@@ -126,7 +127,7 @@ class Descriptors(LightningModule):
         """
         if self.network is not None:
             return
-        shape = self.input_shape or getattr(getattr(self._trainer, "datamodule", None), "input_shape", None)
+        shape = self.input_shape or described(getattr(self._trainer, "datamodule", None)).input_shape
         if shape is None:
             raise TinvError("the data does not say its input_shape; set model.init_args.input_shape=[C,H,W]")
         self.network = create_backbone(in_channels=self.channels, input_size=tuple(shape[1:]), **self.backbone_options)

@@ -1,0 +1,57 @@
+"""The contract of data modules, and data modules that are not built on it."""
+
+import pytest
+from lightning.pytorch import LightningDataModule
+
+from tinv.data import (
+    CIFAR10,
+    HMDB51,
+    MNIST,
+    UCF101,
+    Brown,
+    Digits,
+    FourQuadrant,
+    ImageNet,
+    MovingShapes,
+    RedGreen,
+    Rook,
+)
+from tinv.data.base import InvarianceDataModule, described
+from tinv.errors import TinvError
+
+
+class Foreign(LightningDataModule):
+    num_classes = 7
+    input_shape = (1, 8, 8)
+
+    @property
+    def facts(self):
+        return {"images": 3}
+
+
+def test_all_data_modules_declare_the_contract():
+    for kind in (CIFAR10, HMDB51, MNIST, UCF101, Brown, Digits, FourQuadrant, ImageNet, MovingShapes, RedGreen, Rook):
+        assert issubclass(kind, InvarianceDataModule)
+        assert described(data := kind.__new__(kind)) is data
+
+
+def test_other_data_modules_say_what_they_know():
+    known = described(Foreign())
+    assert (known.num_classes, known.input_shape, known.facts) == (7, (1, 8, 8), {"images": 3})
+    assert (known.test_sets, known.margin, known.room, known.augments, known.video_of) == (
+        ("test",),
+        None,
+        0,
+        True,
+        None,
+    )
+    assert known.epoch == 0
+    nothing = described(None)
+    assert (nothing.num_classes, nothing.input_shape, nothing.facts) == (None, None, {})
+
+
+def test_the_seed_is_that_of_the_run_unless_it_is_given(monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "11")
+    assert (InvarianceDataModule(4).seed, InvarianceDataModule(4, 3).seed) == (11, 3)
+    with pytest.raises(TinvError, match="batch_size must be at least 1, not 0"):
+        InvarianceDataModule(0)

@@ -1,0 +1,25 @@
+"""Words that a reader of the field would not know, and the standard ones in their place, in code, messages and docs."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+STANDARD = {
+    r"\bmend(ed|s|ing)?\b": "fix, correct",
+    r"\breckon(s|ed|ing)?\b": "compute",
+    r"\bthinn?(ed|ing)? out\b": "subsampled",
+    r"\b(go|goes|gone) on with\b": "resume",
+}
+TEXTS = [*ROOT.glob("tinv/**/*.py"), *ROOT.glob("*.md"), *ROOT.glob("configs/**/*.yaml"), *ROOT.glob("sweeps/*.yaml")]
+
+
+def test_standard_words_are_used():
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {pattern}; write {standard}"
+        for path in TEXTS
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        for pattern, standard in STANDARD.items()
+        if re.search(pattern, line, re.IGNORECASE)
+    ]
+    assert len(TEXTS) > 100
+    assert not found
