@@ -446,3 +446,10 @@ def test_methods_of_the_original_that_would_bypass_the_policy_are_gone():
     assert network.num_features == 512
     with pytest.raises(AttributeError, match="converted ResNet has no attribute 'forward_features'"):
         network.forward_features(IMAGES)
+
+
+def test_a_layer_of_one_pixel_is_never_dilated():
+    resized = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Upsample(size=(9, 9)), nn.Conv2d(4, 5, 1))
+    network = convert(resized, "full_zero", "dense", example_input=torch.zeros(1, 3, 12, 12))
+    assert network.get_submodule("2").dilation == (1, 1)
+    assert network(torch.randn(2, 3, 12, 12)).shape == (2, 5, 9, 9)

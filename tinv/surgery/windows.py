@@ -61,7 +61,10 @@ class Windows:
             window,
             stride=tuple(1 if t > 1 else s for s, t in zip(window.stride, subsampled, strict=True)),
             dilation=tuple(
-                d * self.factor(source, places[axis], axis) if dense and axis in places else d
+                # the distance between the taps of a window of one pixel means nothing
+                d * self.factor(source, places[axis], axis)
+                if dense and axis in places and window.kernel[axis] > 1
+                else d
                 for axis, d in enumerate(window.dilation)
             ),
             content=self.fill(op, window),
