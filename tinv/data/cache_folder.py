@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from tinv.errors import TinvError
 
 ABOUT = "about.json"
@@ -21,8 +23,8 @@ BEGIN, PATIENCE_S = ".building-", 60.0
 
 
 def default_folder() -> Path:
-    """Returns where caches are kept unless a folder is named: `$XDG_CACHE_HOME/tinv`, else `~/.cache/tinv`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinv"
+    """Returns where caches are kept unless a folder is named: `~/.cache/tinv`, or under `$XDG_CACHE_HOME`."""
+    return user_cache_path("tinv")
 
 
 def is_made(place: Path) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+from torchmetrics.utilities import dim_zero_cat
 
 RECALL = (19, 20)
 """Recall at which false positives are counted, as a fraction, so that it is exact."""
@@ -65,7 +66,7 @@ class PatchMatching(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Returns `fpr95`, `auroc` and `ap`; NaN if any distance is not finite."""
-        distance, same = (torch.cat(kept) if isinstance(kept, list) else kept for kept in (self.distance, self.same))
+        distance, same = dim_zero_cat(self.distance), dim_zero_cat(self.same)
         if not distance.isfinite().all():
             return {key: distance.new_tensor(float("nan")) for key in ("fpr95", "auroc", "ap")}
         found: dict[str, Any] = {"fpr95": false_positive_rate(distance, same)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from tinv.metrics.answers import undefined_unless_finite
 
@@ -47,9 +48,7 @@ class VideoAccuracy(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Returns `acc5`, `video_acc` and `video_acc5`."""
-        probability, target, video = (
-            torch.cat(kept) if isinstance(kept, list) else kept for kept in (self.probability, self.target, self.video)
-        )
+        probability, target, video = map(dim_zero_cat, (self.probability, self.target, self.video))
         _, of, count = torch.unique(video, return_inverse=True, return_counts=True)
         # in the order of the clips' videos, whatever batches and processes they came in
         score = torch.zeros(len(count), probability.shape[1], dtype=torch.float64, device=video.device)

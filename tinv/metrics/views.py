@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor
+from torchmetrics.utilities import dim_zero_cat
 
 from tinv.errors import TinvError, unknown
 from tinv.metrics.base import InvarianceMetric
@@ -101,8 +102,7 @@ class ViewMetric(InvarianceMetric):
 
     def table(self) -> np.ndarray:
         """Returns (images, columns), in order of the images' numbers."""
-        index = torch.cat(self.index) if isinstance(self.index, list) else self.index
-        rows = torch.cat(self.rows) if isinstance(self.rows, list) else self.rows
+        index, rows = dim_zero_cat(self.index), dim_zero_cat(self.rows)
         ordered: np.ndarray = rows[index.argsort()].cpu().numpy()
         return ordered
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -11,7 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from tinv import yaml_files
 from tinv.errors import TinvError
@@ -44,7 +45,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
-        self._lock: TextIO | None = None
+        self._lock = FileLock(path / ".lock", timeout=0)
 
     def make(self) -> None:
         """Makes the folder, and holds it until `release` or the end of the process.
@@ -56,12 +57,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if rank():
                 return  # the first process of a distributed run holds it for all
-            self._lock = (self.path / ".lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not (self.path / ".lock").exists():  # removed meanwhile by the process that held it
-                self._lock.close()
-                self.make()
-        except BlockingIOError as error:
+            self._lock.acquire()
+        except Timeout as error:
             raise TinvError(
                 f"another process is writing to {self.path}; wait for it, or choose another --run_dir"
             ) from error
@@ -73,10 +70,9 @@ class RunFolder:
 
     def release(self) -> None:
         """Lets go of the folder."""
-        if self._lock is not None:
+        if self._lock.is_locked:
             (self.path / ".lock").unlink(missing_ok=True)
-            self._lock.close()
-            self._lock = None
+            self._lock.release()
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Writes `config.yaml`, the configuration with every default filled in; one process does."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TextIO, get_args
+from typing import Any, Literal, get_args
+
+from filelock import FileLock, Timeout
 
 from tinv.errors import TinvError
 from tinv.files import write_atomically
@@ -81,18 +82,16 @@ class Ledger:
             "parameters": sorted(sweep.parameters),
         }
         self.entries: dict[str, Entry] = {}
-        self._lock: TextIO | None = None
+        self._lock = FileLock(folder / ".sweep.lock", timeout=0)
         self._lost = False
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".sweep.lock").open("a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise TinvError(
-                f"another tinv sweep works in {folder}; wait for it, or choose another folder with --out"
-            ) from error
+            try:
+                self._lock.acquire()
+            except Timeout as error:
+                raise TinvError(
+                    f"another tinv sweep works in {folder}; wait for it, or choose another folder with --out"
+                ) from error
         try:
             self._read()
         except BaseException:
@@ -178,9 +177,7 @@ class Ledger:
 
     def close(self) -> None:
         """Lets go of the folder."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
