@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from tinv.deprecation import keep_old_modules
 from tinv.errors import LayerError, TinvError
 from tinv.lazy import exports
 
@@ -64,3 +65,5 @@ __getattr__, _ = exports(
         "tinv.policies.conversion": ("ConversionPolicy",),
     },
 )
+
+keep_old_modules()

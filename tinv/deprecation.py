@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
+
+_POLICIES = {
+    "nn": ("pooling",),
+    "graph": (
+        *("analysis", "border", "contractions", "converted", "functions", "geometry", "judge", "operations", "places"),
+        *("positions", "rules", "signs", "state", "tracing", "values", "verdict", "windows"),
+    ),
+    "surgery": ("alignment", "background", "builder", "convert", "explicit_padding", "graph_builder", "strides"),
+}
+_MEASURE = ("attribution", "command", "images", "location_probe", "networks", "probe_command")
+
+MODULES = {f"tinv.policies.{name}": f"tinv.{room}.{name}" for room, names in _POLICIES.items() for name in names} | {
+    "tinv.measure": "tinv.evaluation",
+    **{f"tinv.measure.{name}": f"tinv.evaluation.{name}" for name in _MEASURE},
+}
+"""Old names of whole modules, and their new ones."""
 
 
 def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -25,3 +45,28 @@ def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         return found
 
     return get
+
+
+class _Moved(ModuleType):
+    """Stands for a module that has another name now."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # `tinv.measure` was a package and is a function
+        return import_module("tinv.evaluation.invariance").measure(*args, **kwargs)
+
+
+class _Finder(MetaPathFinder, Loader):
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self, is_package=name == "tinv.measure") if name in MODULES else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Moved(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__getattr__"] = moved(module.__name__, {"*": MODULES[module.__name__]})
+
+
+def keep_old_modules() -> None:
+    """Lets old names of modules be imported."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

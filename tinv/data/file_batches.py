@@ -20,6 +20,7 @@ from tinv.data.image_cache import ImageCache
 from tinv.data.image_files import ImageFiles, OnError
 from tinv.data.image_preparation import Augmentation
 from tinv.data.in_memory import Batch, BatchOrder, rank_and_ranks
+from tinv.deprecation import moved
 from tinv.errors import TinvError
 from tinv.translation import uniform
 
@@ -277,3 +278,11 @@ class _WithEpoch:
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         epoch = self.epoch()
         return ((epoch, index) for index in self.order)
+
+
+__getattr__ = moved(
+    __name__,
+    dict.fromkeys(
+        ("WholeImage", "Middle", "Augmentation", "RandomResizedCrop", "Transforms"), "tinv.data.image_preparation"
+    ),
+)
