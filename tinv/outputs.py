@@ -25,7 +25,7 @@ class _Unheard(io.FileIO):
 def open_outputs() -> None:
     """Makes messages on stderr cost no run, and gives a closed output a place to write to.
 
-    A run goes on when its terminal has gone away or its stderr is full: its results are files. What is written to a
+    A run continues when its terminal has gone away or its stderr is full: its results are files. What is written to a
     full stdout is an error, since it is what was asked for.
     """
     if sys.stdout is None:

@@ -85,13 +85,20 @@ class Own(SubsamplingPolicy):
     def __init__(self, power: int = 2) -> None:
         self.power = power
 
+    def layer(self, stride, channels, padding):
+        return None
+
+
+class WithoutLayer(SubsamplingPolicy):
+    """A policy whose author forgot the one method that it needs."""
+
 
 def test_own_policies_compare_by_their_parameters():
     assert Own(2) == Own(2) != Own(3)
     assert str(Own()) == "Own"
     assert subsampling_policy(f"{__name__}.Own") == Own(2)
-    with pytest.raises(NotImplementedError):
-        Own().layer((2, 2), 3, PaddingPolicy())
+    with pytest.raises(TinvError, match=r"WithoutLayer cannot be made \(Can't instantiate abstract class .*layer"):
+        subsampling_policy(f"{__name__}.WithoutLayer")
 
 
 OLD = {

@@ -43,7 +43,7 @@ class Middle:
     Args:
         shorter_side: pixels to which the image is resized first.
         height: of what is cut out.
-        width: likewise.
+        width: of what is cut out, in pixels.
     """
 
     def __init__(self, shorter_side: int, height: int, width: int) -> None:

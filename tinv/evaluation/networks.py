@@ -28,7 +28,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> Any:
 def add_normalisation_options(group: Any) -> None:
     """Adds the options that say how pixels become the network's numbers."""
     group.add_argument("--mean", help="three numbers with commas; the network's own, else ImageNet's, if left out")
-    group.add_argument("--std", help="likewise")
+    group.add_argument("--std", help="three numbers with commas, above 0; defaults as for --mean")
 
 
 def add_running_options(parser: argparse.ArgumentParser, batch_size: int, written: str) -> None:

@@ -31,7 +31,7 @@ class Pool(nn.Module):
     """Pools each channel over a window, under a padding policy.
 
     Zero padding adds nothing to a maximum, which is padded with minus infinity. An average counts the zeros of
-    full padding, whose canvas goes on beyond the border, so that an object weighs the same there as inside; it does
+    full padding, whose canvas extends beyond the border, so that an object weighs the same there as inside; it does
     not count those of any other. The other contents (circular, reflect, replicate, background) are real pixels and
     count.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class SubsamplingPolicy(Policy):
+class SubsamplingPolicy(Policy, ABC):
     """Base of subsampling policies; your own subclass works wherever a name does.
 
     A strided convolution or pool gets stride 1, and `layer` gives the module that takes over its stride.
@@ -30,6 +31,7 @@ class SubsamplingPolicy(Policy):
     treats_strides: ClassVar[bool] = True
     dilates: ClassVar[bool] = False
 
+    @abstractmethod
     def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module | None:
         """Returns the module that carries a stride; None where none is needed.
 
@@ -42,7 +44,6 @@ class SubsamplingPolicy(Policy):
             A module (N, C, *spatial) -> (N, C, *spatial'), best a `tinv.nn.Subsampler`, which says for geometry and
             verdict what it sees and which shifts it follows.
         """
-        raise NotImplementedError(f"{type(self).__name__} gives no layer")
 
     def in_place_of_blur(
         self, size: Sequence[int], stride: tuple[int, ...], channels: int, padding: PaddingPolicy
@@ -189,7 +190,7 @@ def subsampling_policy(given: str | SubsamplingPolicy | Mapping[str, Any]) -> Su
     """
     if isinstance(given, str) and given in _BUILT_IN:
         return _BUILT_IN[given]
-    return made_of(given, SubsamplingPolicy, "subsampling", SUBSAMPLINGS)
+    return made_of(given, SubsamplingPolicy, "subsampling", SUBSAMPLINGS)  # type: ignore[type-abstract]
 
 
 _OLD = dict.fromkeys(("subsampler", "check_subsampling"), "tinv.policies.deprecated")

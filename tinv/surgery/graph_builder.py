@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class GraphBuilder:
-    """Changes one graph, node by node, with a walk that is always complete up to the node at hand."""
+    """Changes one graph, node by node; its geometry is always known up to the current node."""
 
     def __init__(self, builder: Builder, original: Walk, example: Tensor) -> None:
         self.builder, self.policy, self.twin = builder, builder.policy, builder.twin

@@ -27,7 +27,7 @@ USAGE = "tinv sweep FILE --out DIR [options] [-- --key=value ...]"
 
 EPILOG = """\
 A sweep that was stopped or killed resumes when the same command is given again: finished cells are kept, half-done ones
-resume from their last checkpoint, failed ones wait for --retry-failed. What follows `--` is laid over every cell.
+resume from their last checkpoint, failed ones wait for --retry-failed. What follows `--` overrides every cell.
 Exit code: 0 all cells finished, 1 some failed, 2 something in the input has to be corrected, 130 or 143 stopped.
 """
 
