@@ -368,3 +368,13 @@ def test_curves_show_means_over_test_sets_before_the_sets():
     [cells] = collect([Path("runs")]).values()
     drawn = [axes.get_ylabel() for axes in curves(cells, "patches").axes]
     assert drawn == ["false positives at 95% recall", "area under the ROC curve"]
+
+
+@pytest.mark.parametrize(("similar", "height"), [(50.0, 51.5), (96.0, 101.3)])
+def test_a_number_stands_on_its_bar_and_not_on_a_published_line_far_above(similar, height):
+    """Red-Green under same_zero is published as 99.8 and 8.4."""
+    write_run("same_zero", 0, similar)
+    [figure] = [f for f in pictures(collect([Path("runs")])["red_green"], "").values() if f.axes[0].get_ylabel()][:1]
+    [text, _] = figure.axes[0].texts
+    assert text.get_text() == f"{similar:.1f}"
+    assert text.get_position()[1] == pytest.approx(height)

@@ -25,6 +25,10 @@ TITLES = {
 }
 
 
+LABEL_HEIGHT = 7.0
+"""Percentage points that a number above a bar takes up."""
+
+
 def pictures(cells: Sequence[Cell], title: str) -> dict[str, Figure]:
     """Returns every picture that these cells can be drawn as, by the word that ends its file's name."""
     import matplotlib
@@ -66,7 +70,10 @@ def accuracy_bars(cells: Sequence[Cell], title: str) -> Figure | None:
         axes.bar(places, means, width * 0.94, yerr=spread, capsize=3, label=name, color=f"C{number}")
         known = [cell.published.get(metric) for cell in cells]
         for place, mean, above, value in zip(places, means, spread, known, strict=True):
-            top = max(mean + above, value.mean if value else 0)
+            top = mean + above
+            if value and top < value.mean < top + LABEL_HEIGHT:
+                # above the published line, which would cross the number; over a line farther up it would look its own
+                top = value.mean
             axes.text(place, top + 1.5, f"{mean:.1f}", ha="center", fontsize=9)
             if value:
                 axes.plot([place - 0.45 * width, place + 0.45 * width], [value.mean] * 2, color="black", linewidth=2)
