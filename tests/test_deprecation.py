@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from tinv.deprecation import MODULES
+from tinv.deprecation import MODULES, moved, renamed
 
 
 @pytest.mark.parametrize("old", sorted(MODULES))
@@ -41,3 +41,18 @@ def test_nothing_of_torch_is_imported():
     code = "import sys, tinv, tinv.policies.pooling, tinv.measure; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_an_argument_by_its_old_name_is_taken_with_a_warning():
+    @renamed(size="count")
+    def take(count: int = 0) -> int:
+        return count
+
+    with pytest.warns(DeprecationWarning, match="size is now count"):
+        assert take(size=3) == 3
+    assert take(count=4) == 4
+
+
+def test_a_name_may_be_another_one_in_its_new_module():
+    with pytest.warns(DeprecationWarning, match=r"here.Broken is now tinv.errors.TinvError"):
+        assert moved("here", {"Broken": "tinv.errors:TinvError"})("Broken") is __import__("tinv").TinvError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -9,7 +10,9 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _POLICIES = {
     "nn": ("pooling",),
@@ -33,18 +36,40 @@ def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         module: Name of the old module.
-        homes: Name of the new module for each name; `*` for all names that are not listed.
+        homes: Name of the new module for each name, followed by `:NAME` if the name is another there; `*` stands for
+            all names that are not listed.
     """
 
     def get(name: str) -> Any:
         home = homes.get(name, homes.get("*"))
         if home is None or name.startswith("__"):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        found = getattr(import_module(home), name)
-        warnings.warn(f"{module}.{name} is now {home}.{name}", DeprecationWarning, stacklevel=2)
+        home, _, new = home.partition(":")
+        found = getattr(import_module(home), new or name)
+        warnings.warn(f"{module}.{name} is now {home}.{new or name}", DeprecationWarning, stacklevel=2)
         return found
 
     return get
+
+
+def renamed(**new: str) -> Callable[[F], F]:
+    """Lets a function take arguments by their old names; configurations may use these names too.
+
+    Args:
+        new: The new name of each argument, by its old name.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for old in new.keys() & kwargs.keys():
+                warnings.warn(f"{function.__qualname__}: {old} is now {new[old]}", DeprecationWarning, stacklevel=2)
+                kwargs[new[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
 
 
 class _Moved(ModuleType):
