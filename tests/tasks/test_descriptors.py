@@ -13,7 +13,7 @@ from tinv.data import Brown
 from tinv.errors import TinvError
 from tinv.metrics import DescriptorShift
 from tinv.tasks import Descriptors
-from tinv.tasks.descriptors import normalise_each
+from tinv.tasks.descriptors import normalize_each
 from tinv.tasks.hardest_in_batch import hardest_in_batch
 
 
@@ -62,10 +62,10 @@ def test_a_batch_of_one_pair_is_refused():
 
 def test_patches_are_normalised_each():
     patches = torch.rand(3, 1, 8, 8) * torch.tensor([1.0, 5.0, 100.0]).view(3, 1, 1, 1)
-    found = normalise_each(patches)
+    found = normalize_each(patches)
     for patch, normalised in zip(patches, found, strict=True):
         torch.testing.assert_close(normalised, (patch - patch.mean()) / (patch.std() + 1e-7))
-    assert normalise_each(torch.ones(1, 1, 8, 8)).abs().max() == 0  # a blank patch
+    assert normalize_each(torch.ones(1, 1, 8, 8)).abs().max() == 0  # a blank patch
 
 
 @pytest.fixture
@@ -100,9 +100,7 @@ def test_training_separates_the_points_and_every_set_is_tested(root, tmp_path):
     assert found["test/descriptor_length"] == 128
     for key, name in itertools.product(("auroc", "ap"), ("liberty", "notredame")):
         assert 0.8 < found[f"test/{key}/{name}"] <= 1
-    curves = [
-        measure.results()["shift_distance_4"] for name in data.test_sets for measure in model._metrics_of(name)[1]
-    ]
+    curves = [measure.results()["shift_distance_4"] for name in data.test_sets for measure in model.metrics_of(name)[1]]
     assert found["test/shift_distance_4"] == pytest.approx(float(sum(curves)) / 2)
     saved = model.save_artifacts(tmp_path)
     assert [path.name for path in saved] == [
@@ -138,7 +136,9 @@ def test_descriptors_have_length_one_and_do_not_depend_on_light(root):
     ("source", "name"), [("timm", "resnet10t"), ("torchvision", "squeezenet1_1"), ("tinv", "resnet")]
 )
 def test_any_backbone_describes_patches(source, name, root):
-    model = Descriptors(name, source=source, length=16, padding="same_circular", metrics=[DescriptorShift(2, pairs=20)])
+    model = Descriptors(
+        name, source=source, descriptor_dim=16, padding="same_circular", metrics=[DescriptorShift(2, pairs=20)]
+    )
     [found, *_] = trainer().test(model, datamodule=brown(root), verbose=False)
     assert found["test/descriptor_length"] == 16
     assert 0 <= found["test/fpr95"] <= 1
@@ -147,7 +147,7 @@ def test_any_backbone_describes_patches(source, name, root):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"length": 0}, "length must be 1 or more, not 0"),
+        ({"descriptor_dim": 0}, "descriptor_dim must be 1 or more, not 0"),
         ({"memory_format": "channels"}, "unknown memory_format 'channels'"),
     ],
 )
