@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from tinv.data import UCF101
 from tinv.data.action_clips import MEAN
 from tinv.models import create_backbone
-from tinv.runs.callbacks import BestCheckpoint, LastCheckpoint, SeedEachEpoch, StopOnNaN
-from tinv.runs.configuration import Configuration
+from tinv.runs.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from tinv.runs.callbacks.training import SeedEachEpoch, StopOnNaN
+from tinv.runs.configuration import TinvCLI
 from tinv.runs.folder import RunFolder
 
 BATCH, STEPS, EPOCHS = 4, 7, 2
@@ -43,7 +44,7 @@ def tinv_step(caches: str) -> float:
     words += [f"--trainer.{key}={value}" for key, value in options.items()]
     with tempfile.TemporaryDirectory() as place:
         folder, clock = RunFolder(Path(place)), Clock()
-        configuration = Configuration(["--config=configs/action_recognition.yaml", *words])
+        configuration = TinvCLI(["--config=configs/action_recognition.yaml", *words])
         best = BestCheckpoint(folder, "val/acc", "max")
         callbacks = [clock, StopOnNaN(folder), SeedEachEpoch(0), LastCheckpoint(folder), best]
         trainer = configuration.make_trainer(callbacks, folder.path)

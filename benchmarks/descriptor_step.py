@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from tinv.data import Brown
 from tinv.data.patch_set import write_patch_set
 from tinv.models import create_backbone
-from tinv.runs.callbacks import BestCheckpoint, LastCheckpoint, SeedEachEpoch, StopOnNaN
-from tinv.runs.configuration import Configuration
+from tinv.runs.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from tinv.runs.callbacks.training import SeedEachEpoch, StopOnNaN
+from tinv.runs.configuration import TinvCLI
 from tinv.runs.folder import RunFolder
 from tinv.tasks.hardest_in_batch import hardest_in_batch
 
@@ -45,7 +46,7 @@ def tinv_step(root: Path) -> float:
     with tempfile.TemporaryDirectory() as place:
         folder, clock = RunFolder(Path(place)), Clock()
         words = [f"--data.init_args.{key}={value}" for key, value in options(root).items()]
-        configuration = Configuration(["--config=configs/brown.yaml", *words, f"--trainer.max_epochs={EPOCHS}"])
+        configuration = TinvCLI(["--config=configs/brown.yaml", *words, f"--trainer.max_epochs={EPOCHS}"])
         best = BestCheckpoint(folder, "val/fpr95", "min")
         callbacks = [clock, StopOnNaN(folder), SeedEachEpoch(0), LastCheckpoint(folder), best]
         trainer = configuration.make_trainer(callbacks, folder.path)

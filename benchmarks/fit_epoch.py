@@ -26,8 +26,9 @@ def tinv_epochs() -> float:
     """Runs the fit command's trainer and returns the seconds of an epoch: the shortest after the first."""
     from lightning.pytorch import Callback
 
-    from tinv.runs.callbacks import BestCheckpoint, LastCheckpoint, SeedEachEpoch, StopOnNaN
-    from tinv.runs.configuration import Configuration
+    from tinv.runs.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+    from tinv.runs.callbacks.training import SeedEachEpoch, StopOnNaN
+    from tinv.runs.configuration import TinvCLI
     from tinv.runs.folder import RunFolder
 
     class Clock(Callback):
@@ -42,7 +43,7 @@ def tinv_epochs() -> float:
 
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(Path(place))
-        configuration = Configuration([*CONFIG, f"--trainer.max_epochs={EPOCHS}"])
+        configuration = TinvCLI([*CONFIG, f"--trainer.max_epochs={EPOCHS}"])
         clock = Clock()
         best = BestCheckpoint(folder, "val/acc", "max")
         callbacks = [clock, StopOnNaN(folder), SeedEachEpoch(0), LastCheckpoint(folder), best]

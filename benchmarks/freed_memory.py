@@ -14,7 +14,7 @@ from timing import in_turn, verdict
 
 VIEWS = """
 import sys, time, torch, torchvision
-from tinv.memory import keep_freed_memory
+from tinv.utils.memory import keep_freed_memory
 from tinv.metrics import ShiftConsistency
 if sys.argv[1] == "keep":
     keep_freed_memory()

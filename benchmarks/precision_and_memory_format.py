@@ -17,7 +17,7 @@ from lightning.pytorch import Callback
 from timing import in_turn, verdict
 
 from tinv.cli import main as tinv
-from tinv.runs.configuration import Configuration
+from tinv.runs.configuration import TinvCLI
 
 CONFIG = ["--config=configs/cifar_grid.yaml", "--data.init_args.val_size=1000", "--data.init_args.train_size=5000"]
 PLAIN = ["--trainer.precision=32-true", "--model.init_args.memory_format=contiguous"]
@@ -41,7 +41,7 @@ def epoch(options: list[str]) -> float:
     with tempfile.TemporaryDirectory() as place:
         clock = Clock()
         once = ["--trainer.max_epochs=3", "--trainer.enable_checkpointing=false", *options]
-        configuration = Configuration([*CONFIG, *once])
+        configuration = TinvCLI([*CONFIG, *once])
         trainer = configuration.make_trainer([clock], Path(place))
         trainer.fit(configuration.model, datamodule=configuration.datamodule)
     return min(clock.seconds[1:])

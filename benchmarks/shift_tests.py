@@ -21,8 +21,8 @@ import torch
 import torchvision
 from timing import in_turn, verdict
 
-from tinv.memory import keep_freed_memory
 from tinv.metrics import DiagonalAccuracy, ShiftConsistency
+from tinv.utils.memory import keep_freed_memory
 
 IMAGES, SIZE, REACH, STEP, TURNS, ROUNDS = 64, 224, 64, 16, 2, 2
 VIEWS = {"consistency": 2, "diagonal": REACH // STEP + 1}

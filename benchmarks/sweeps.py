@@ -1,8 +1,8 @@
-"""Grids of runs: what a sweep costs beside its cells, what a second job gains, and how long tables take.
+"""Grids of runs: what a sweep costs beside its trials, what a second job gains, and how long tables take.
 
-Claims: expanding 10,000 cells takes under 2 s, a report over 1,000 results under 5 s; a sweep of N cells takes at most
-1.05 times the cells run by hand one after the other; on two cores --jobs 2 is at least 1.6 times as fast as --jobs 1
-with one thread each, on Red-Green.
+Claims: expanding 10,000 trials takes under 2 s, a report over 1,000 results under 5 s; a sweep of N trials takes at
+most 1.05 times the trials run by hand one after the other; on two cores --jobs 2 is at least 1.6 times as fast as
+--jobs 1 with one thread each, on Red-Green.
 
 Run: python benchmarks/sweeps.py [--quick, the first two only]
 """
@@ -30,7 +30,7 @@ def tinv(*words: str) -> None:
 
 
 def expanding(folder: Path) -> float:
-    """Returns the seconds that `tinv sweep --dry-run` takes for 10,000 cells, Python's start included."""
+    """Returns the seconds that `tinv sweep --dry-run` takes for 10,000 trials, Python's start included."""
     sweep = folder / "large.yaml"
     seeds = ", ".join(map(str, range(2500)))
     sweep.write_text(
@@ -61,7 +61,7 @@ def reporting(folder: Path) -> float:
 
 
 def by_hand(folder: Path) -> float:
-    """Returns the seconds of all cells, one command after the other."""
+    """Returns the seconds of all trials, one command after the other."""
     started = time.perf_counter()
     for seed, padding in enumerate(CELLS):
         tinv("fit", "--config", "configs/red_green.yaml", f"--seed_everything={seed}", *LENGTH,
@@ -70,7 +70,7 @@ def by_hand(folder: Path) -> float:
 
 
 def swept(folder: Path, jobs: int) -> float:
-    """Returns the seconds of the same number of cells under `tinv sweep`."""
+    """Returns the seconds of the same number of trials under `tinv sweep`."""
     sweep = folder / "small.yaml"
     sweep.write_text(
         'method: grid\ncommand: [tinv, fit, --config, configs/red_green.yaml, "${args}"]\nparameters:\n'
@@ -85,12 +85,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         expanding(folder)
-        holds = [verdict("seconds to expand 10,000 cells", expanding(folder), 2.0, False)]
+        holds = [verdict("seconds to expand 10,000 trials", expanding(folder), 2.0, False)]
         holds.append(verdict("seconds to report 1,000 results as a page", reporting(folder), 5.0, False))
         if "--quick" not in sys.argv:
             hand, one, two = by_hand(folder), swept(folder, 1), swept(folder, 2)
-            print(f"{len(CELLS)} cells by hand {hand:.1f} s, --jobs 1 {one:.1f} s, --jobs 2 {two:.1f} s")
-            holds.append(verdict("sweep over cells by hand", one / hand, 1.05, False))
+            print(f"{len(CELLS)} trials by hand {hand:.1f} s, --jobs 1 {one:.1f} s, --jobs 2 {two:.1f} s")
+            holds.append(verdict("sweep over trials by hand", one / hand, 1.05, False))
             holds.append(verdict("speed of --jobs 2 over --jobs 1", one / two, 1.6, True))
     return 0 if all(holds) else 1
 

@@ -14,7 +14,7 @@ def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     # the process runs hundreds of commands: it would grow to the size of the largest, beside several others
-    monkeypatch.setattr("tinv.memory.keep_freed_memory", lambda: None)
+    monkeypatch.setattr("tinv.utils.memory.keep_freed_memory", lambda: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

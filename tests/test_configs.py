@@ -16,11 +16,11 @@ from official_formats import (
 )
 
 from tinv.cli import main
+from tinv.config.files import shipped_files, shipped_folder
 from tinv.report.published import tables
-from tinv.runs.options import config_files, shipped_folder
 
 OVERLAYS = sorted((shipped_folder("configs") / "overlays").glob("*.yaml"))
-EXPERIMENTS = [path for path in config_files() if path not in OVERLAYS]
+EXPERIMENTS = [path for path in shipped_files("configs") if path not in OVERLAYS]
 SMALL = {
     "Rook": [],
     "RedGreen": ["train_size=40", "val_size=20", "test_size=20", "batch_size=10"],
@@ -112,5 +112,5 @@ def test_every_small_overlay_runs_over_its_experiment(overlay, data):
 
 
 def test_every_configuration_says_what_it_is():
-    for path in config_files():
+    for path in shipped_files("configs"):
         assert path.read_text().startswith("# ")

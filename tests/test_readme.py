@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tinv.runs.options import config_files, shipped_folder, sweep_files
+from tinv.config.files import shipped_files, shipped_folder
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -22,7 +22,7 @@ def test_the_python_example_shows_exact_invariance(capsys):
 
 def test_every_configuration_named_exists_and_every_experiment_is_named():
     named = set(re.findall(r"configs/[\w/]+\.yaml", README))
-    there = {f"configs/{path.relative_to(shipped_folder('configs'))}" for path in config_files()}
+    there = {f"configs/{path.relative_to(shipped_folder('configs'))}" for path in shipped_files("configs")}
     assert named <= there
     assert {path for path in there if "overlays" not in path} <= named
 
@@ -30,7 +30,7 @@ def test_every_configuration_named_exists_and_every_experiment_is_named():
 def test_every_sweep_named_exists():
     named = set(re.findall(r"sweeps/\w+\.yaml", README))
     assert named
-    assert named <= {f"sweeps/{path.name}" for path in sweep_files()}
+    assert named <= {f"sweeps/{path.name}" for path in shipped_files("sweeps")}
 
 
 def test_pictures_are_there():

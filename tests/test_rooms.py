@@ -6,21 +6,21 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "tinv"
 
 ROOMS = (
-    ("errors", "lazy", "deprecation"),
-    ("outputs", "memory", "nested", "progress", "files", "identity"),
-    ("yaml_files", "results"),
+    ("errors", "deprecation"),
+    ("utils",),
     ("nn",),
     ("translation",),
     ("policies",),
+    ("config",),
     ("graph",),
     ("surgery",),
     ("models",),
     ("metrics",),
     ("data",),
     ("tasks",),
-    ("report",),
     ("runs",),
-    ("evaluation", "sweeps", "inspection", "listing"),
+    ("evaluation", "sweeps"),
+    ("report",),
     ("cli",),
     ("__main__",),
 )

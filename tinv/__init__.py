@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tinv.deprecation import keep_old_modules
 from tinv.errors import LayerError, TinvError
-from tinv.lazy import exports
+from tinv.utils.lazy import exports
 
 if TYPE_CHECKING:
     from tinv.evaluation.invariance import InvarianceReport, measure

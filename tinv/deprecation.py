@@ -22,11 +22,29 @@ _POLICIES = {
     ),
     "surgery": ("alignment", "background", "builder", "convert", "explicit_padding", "graph_builder", "strides"),
 }
-_MEASURE = ("attribution", "command", "images", "location_probe", "networks", "probe_command")
+_MEASURE = ("attribution", "images", "location_probe", "networks")
 
 MODULES = {f"tinv.policies.{name}": f"tinv.{room}.{name}" for room, names in _POLICIES.items() for name in names} | {
     "tinv.measure": "tinv.evaluation",
     **{f"tinv.measure.{name}": f"tinv.evaluation.{name}" for name in _MEASURE},
+    "tinv.measure.command": "tinv.cli.measure",
+    "tinv.measure.probe_command": "tinv.cli.probe",
+    "tinv.files": "tinv.utils.io",
+    "tinv.progress": "tinv.utils.progress",
+    "tinv.memory": "tinv.utils.memory",
+    "tinv.yaml_files": "tinv.config.yaml_files",
+    "tinv.nested": "tinv.config.merge",
+    "tinv.inspection": "tinv.cli.inspect",
+    "tinv.listing": "tinv.cli.list",
+    "tinv.runs.options": "tinv.config.options",
+    "tinv.runs.commands": "tinv.runs.engine",
+    "tinv.sweeps.cells": "tinv.sweeps.trials",
+    "tinv.sweeps.sweepfile": "tinv.sweeps.schema",
+    "tinv.sweeps.command": "tinv.cli.sweep",
+    "tinv.report.command": "tinv.cli.report",
+    "tinv.report.page": "tinv.report.html_report",
+    "tinv.report.pictures": "tinv.report.figures",
+    "tinv.report.shapes": "tinv.report.trend_checks",
 }
 """Old names of whole modules, and their new ones."""
 
@@ -67,9 +85,14 @@ def renamed(**new: str) -> Callable[[F], F]:
                 kwargs[new[old]] = kwargs.pop(old)
             return function(*args, **kwargs)
 
+        call.renamed = new  # type: ignore[attr-defined]
         return call  # type: ignore[return-value]
 
     return decorate
+
+
+class RenamedWarning(DeprecationWarning):
+    """A configuration or a command line uses an old name; commands print it as a note."""
 
 
 class _Moved(ModuleType):

@@ -58,7 +58,7 @@ def test_bad_input_is_one_line(capsys):
         ("--images=nowhere", "no folder of images nowhere"),
         ("--max-images=3", "max_images must be at least 4"),
         ("--distances=-1", "distances must be 0 pixels or more"),
-        ("--batch-size=0", "--batch-size must be at least 1"),
+        ("--batch-size=0", "batch_size must be 1 or more"),
         ("--side=4", "input_size must be 8 pixels or more"),
         ("--backbone=resnet19", "unknown backbone"),
     ):

@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch import Trainer
 
 from tinv.cli import main
-from tinv.identity import MACHINE_KEYS, is_machine_key
+from tinv.config.identity import MACHINE_KEYS, is_machine_key
 from tinv.report.collect import collect
 
 FORMATS = ["table", "md", "csv", "latex", "html"]
@@ -39,13 +39,13 @@ def test_seeds_that_ran_on_different_machines_are_one_cell(capsys):
     write("b", 1, data__root="/scratch", data__num_workers=8, trainer__devices=4, trainer__strategy="ddp")
     write("c", 2, data__cache_dir="/tmp/cache", data__download=True, trainer__accelerator="gpu", trainer__num_nodes=2)
     write("d", 0, padding="full_zero")
-    cells = collect([Path("runs")])["grid"]
-    assert [len(cell.runs) for cell in cells] == [3, 1]
-    assert [cell.setting for cell in cells] == [
+    groups = collect([Path("runs")])["grid"]
+    assert [len(group.runs) for group in groups] == [3, 1]
+    assert [group.setting for group in groups] == [
         {"model.init_args.padding": "valid"},
         {"model.init_args.padding": "full_zero"},
     ]
-    assert not any("precision" in cell.note for cell in cells)
+    assert not any("precision" in group.note for group in groups)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -74,9 +74,9 @@ def test_numbers_that_are_not_finite_are_named_and_left_out(value, form, capsys)
     write("b", 1, {"test/acc": 60.0, "test/loss": 2.0})
     assert main(["report", "runs", "--format", form]) == 0
     assert "runs/a/results.json: test/acc" in capsys.readouterr().err
-    [cell] = collect([Path("runs")])["grid"]
-    assert cell.values["test/acc"] == [60.0]
-    assert cell.values["test/loss"] == [1.0, 2.0]
+    [group] = collect([Path("runs")])["grid"]
+    assert group.values["test/acc"] == [60.0]
+    assert group.values["test/loss"] == [1.0, 2.0]
 
 
 def test_what_is_no_results_file_is_named_and_left_out(capsys):

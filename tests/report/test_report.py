@@ -12,10 +12,10 @@ import pytest
 
 from tinv.cli import main
 from tinv.report.collect import collect
-from tinv.report.pictures import curves, pictures
+from tinv.report.figures import curves, figures
 from tinv.report.published import Value, published_for, tables
-from tinv.report.shapes import shapes
 from tinv.report.tables import print_results
+from tinv.report.trend_checks import trend_checks
 
 PAPER = {"valid": (100.0, 0.2), "same_zero": (99.8, 8.4), "same_circular": (73.7, 73.7), "full_zero": (89.7, 89.7)}
 
@@ -62,10 +62,10 @@ def test_published_tables_are_complete_and_rectangular():
         for row in table["rows"]:
             assert len(row) == len(table["keys"]) + len(table["metrics"])
     assert Value.read("89.7±0.5") == Value(89.7, 0.5)
-    cell = {"kernel_size": 5, "subsampling_factor": 8}
-    config = {"published": "cifar_grid", "model": {"init_args": {"backbone_args": cell}}}
+    group = {"kernel_size": 5, "subsampling_factor": 8}
+    config = {"published": "cifar_grid", "model": {"init_args": {"backbone_args": group}}}
     assert published_for(config) == {"test/mcs": Value(0.791), "test/acc": Value(75.95)}
-    cell["kernel_size"] = 6
+    group["kernel_size"] = 6
     assert published_for(config) == {}
 
 
@@ -74,15 +74,15 @@ def test_runs_that_differ_in_the_seed_make_one_cell():
         write_run("full_zero", seed, value)
     write_run("valid", 0, 100.0)
     write_run("valid", 1, 50.0, command="test")  # not a training run
-    [cells] = collect([Path("runs")]).values()
-    assert [cell.setting for cell in cells] == [
+    [groups] = collect([Path("runs")]).values()
+    assert [group.setting for group in groups] == [
         {"model.init_args.padding": "valid"},
         {"model.init_args.padding": "full_zero"},
     ]
-    assert cells[1].mean("test/acc/similar") == 89
-    assert cells[1].std("test/acc/similar") == statistics.stdev([90, 88, 89])
-    assert cells[0].values["test/acc/similar"] == [100.0]
-    assert cells[0].std("test/acc/similar") is None
+    assert groups[1].mean("test/acc/similar") == 89
+    assert groups[1].std("test/acc/similar") == statistics.stdev([90, 88, 89])
+    assert groups[0].values["test/acc/similar"] == [100.0]
+    assert groups[0].std("test/acc/similar") is None
 
 
 def test_report_prints_means_beside_published_numbers_and_draws_them(capsys):
@@ -95,8 +95,8 @@ def test_report_prints_means_beside_published_numbers_and_draws_them(capsys):
     assert "89.7±0.5" in text
     assert "Kayhan & van Gemert 2020" in text
     assert Path("runs/red_green.png").read_bytes().startswith(b"\x89PNG")
-    assert main(["report", "runs", "--out", "pictures"]) == 0
-    assert Path("pictures/red_green.png").exists()
+    assert main(["report", "runs", "--out", "figures"]) == 0
+    assert Path("figures/red_green.png").exists()
 
 
 def test_a_grid_of_two_numbers_is_drawn_with_its_gaps_and_published_values():
@@ -108,8 +108,8 @@ def test_a_grid_of_two_numbers_is_drawn_with_its_gaps_and_published_values():
             config = {"experiment": "cifar_grid", "published": "cifar_grid", "seed_everything": 0}
             config["model"] = {"init_args": {"backbone_args": args}}
             write_results(Path(f"runs/{kernel_size}-{factor}"), config, {"test/mcs": 0.5, "test/acc": 60.0})
-    [cells] = collect([Path("runs")]).values()
-    figure = pictures(cells, "cifar_grid")[""]
+    [groups] = collect([Path("runs")]).values()
+    figure = figures(groups, "cifar_grid")[""]
     similarity, accuracy = figure.axes
     assert similarity.get_title() == "mean cosine similarity"
     assert (similarity.get_ylabel(), similarity.get_xlabel()) == ("kernel_size", "subsampling_factor")
@@ -159,8 +159,8 @@ def test_failed_missing_and_excluded_cells_are_shown_as_such(capsys):
     write_run("same_zero", 1, 0, status="failed")
     write_run("same_circular", 0, 0, status="failed")
     write_run("full_zero", 0, 0, status="excluded")
-    [cells] = collect([Path("runs")]).values()
-    by_name = {cell.setting["model.init_args.padding"]: cell for cell in cells}
+    [groups] = collect([Path("runs")]).values()
+    by_name = {group.setting["model.init_args.padding"]: group for group in groups}
     assert by_name["valid"].note == ""
     assert by_name["same_zero"].note == "1 failed: the loss is nan at step 3; 1 of 3 seeds missing"
     assert by_name["same_zero"].mean("test/acc/similar") == 99
@@ -175,12 +175,12 @@ def test_failed_missing_and_excluded_cells_are_shown_as_such(capsys):
 def test_a_hole_in_a_grid_is_a_missing_cell_and_a_random_search_has_none():
     grid()
     shutil.rmtree("runs/3-4-0")
-    [cells] = collect([Path("runs")]).values()
-    assert [list(cell.setting.values()) for cell in cells if cell.status == "missing"] == [[3, 4]]
+    [groups] = collect([Path("runs")]).values()
+    assert [list(group.setting.values()) for group in groups if group.status == "missing"] == [[3, 4]]
     for kernel, factor in ((6, 16), (7, 32), (8, 64), (9, 128)):
         grid([factor], [kernel])
-    [cells] = collect([Path("runs")]).values()
-    assert not [cell for cell in cells if cell.status == "missing"]
+    [groups] = collect([Path("runs")]).values()
+    assert not [group for group in groups if group.status == "missing"]
 
 
 def test_a_run_that_failed_before_its_defaults_were_filled_in_joins_its_cell():
@@ -192,15 +192,15 @@ def test_a_run_that_failed_before_its_defaults_were_filled_in_joins_its_cell():
         content["config"]["trainer"] = {"max_epochs": 50}
         file.write_text(json.dumps(content))
     write_run("full_zero", 1, 0, status="failed")
-    [cells] = collect([path.parent]).values()
-    assert [len(cell.runs) for cell in cells] == [1, 2]
-    assert list(cells[0].setting) == ["model.init_args.padding"]
+    [groups] = collect([path.parent]).values()
+    assert [len(group.runs) for group in groups] == [1, 2]
+    assert list(groups[0].setting) == ["model.init_args.padding"]
 
 
 def test_shapes_of_the_grid_are_checked():
     grid(seeds=(0, 1))
-    [cells] = collect([Path("runs")]).values()
-    found = {shape.claim: shape.holds for shape in shapes(cells)}
+    [groups] = collect([Path("runs")]).values()
+    found = {shape.claim: shape.holds for shape in trend_checks(groups)}
     assert len(found) == 6  # kernel size at factors 2, 4, 8; factor at kernel sizes 3, 4, 5
     assert set(found.values()) == {"yes, at every step"}
     assert "test/mcs rises with kernel_size at subsampling_factor 1" not in found
@@ -212,8 +212,8 @@ def test_shapes_of_the_grid_are_checked():
 )
 def test_a_shape_that_does_not_hold_is_said(values, holds):
     grid(factors=(2, 4), mcs=lambda kernel, factor: values[kernel - 2])
-    [cells] = collect([Path("runs")]).values()
-    assert shapes(cells)[0].holds == holds
+    [groups] = collect([Path("runs")]).values()
+    assert trend_checks(groups)[0].holds == holds
 
 
 def test_csv_holds_full_numbers(capsys):
@@ -248,8 +248,8 @@ def test_markdown_and_latex_are_well_formed(capsys):
 
 def test_a_grid_gives_heat_maps_a_trade_off_and_curves():
     grid(seeds=(0, 1))
-    [cells] = collect([Path("runs")]).values()
-    drawn = pictures(cells, "cifar_grid")
+    [groups] = collect([Path("runs")]).values()
+    drawn = figures(groups, "cifar_grid")
     assert list(drawn) == ["", "tradeoff", "curves"]
     axes = drawn["tradeoff"].axes[0]
     assert sum(len(c.get_offsets()) for c in axes.collections) == 16
@@ -266,9 +266,9 @@ def test_a_grid_gives_heat_maps_a_trade_off_and_curves():
 
 def test_one_swept_number_gives_a_curve():
     grid(kernels=[2])
-    [cells] = collect([Path("runs")]).values()
-    assert list(pictures(cells, "x")) == ["curves"]
-    assert [str(shape) for shape in shapes(cells)] == [
+    [groups] = collect([Path("runs")]).values()
+    assert list(figures(groups, "x")) == ["curves"]
+    assert [str(shape) for shape in trend_checks(groups)] == [
         "test/mcs rises with subsampling_factor: yes, at every step (0.020 0.040 0.080 0.160)"
     ]
 
@@ -283,8 +283,8 @@ def test_curves_of_several_keys_and_of_all_images():
         }
         metrics = {"test/acc": 50.0 + number, "test/acc_low": 1.0, "test/acc_high": 99.0}
         write_results(Path(f"runs/{number}"), config, metrics)
-    [cells] = collect([Path("runs")]).values()
-    figure = pictures(cells, "x")["curves"]
+    [groups] = collect([Path("runs")]).values()
+    figure = figures(groups, "x")["curves"]
     [axes] = figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["50", "500", "all"]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -352,12 +352,12 @@ def test_defaults_that_only_finished_runs_have_filled_in_tell_no_cells_apart():
     write_results(Path("runs/a"), config("valid", max_shift=8, seed=0), {"test/fpr95": 0.1})
     write_results(Path("runs/b"), config("same_zero", max_shift=8, seed=0), {"test/fpr95": 0.2})
     write_results(Path("runs/c"), config("full_zero", max_shift=8), {}, status="excluded")
-    [cells] = collect([Path("runs")]).values()
-    assert [list(cell.setting) for cell in cells] == [["model.init_args.padding"]] * 3
+    [groups] = collect([Path("runs")]).values()
+    assert [list(group.setting) for group in groups] == [["model.init_args.padding"]] * 3
     # a value of its own does
     write_results(Path("runs/d"), config("full_circular", max_shift=4), {}, status="excluded")
-    [cells] = collect([Path("runs")]).values()
-    assert [len(cell.setting) for cell in cells] == [2] * len(cells)
+    [groups] = collect([Path("runs")]).values()
+    assert [len(group.setting) for group in groups] == [2] * len(groups)
 
 
 def test_curves_show_means_over_test_sets_before_the_sets():
@@ -365,8 +365,8 @@ def test_curves_show_means_over_test_sets_before_the_sets():
         config = {"experiment": "patches", "seed_everything": 0, "data": {"init_args": {"n_pairs": number}}}
         names = ("test/fpr95", "test/fpr95/a", "test/fpr95/b", "test/auroc", "test/auroc/a")
         write_results(Path(f"runs/{number}"), config, dict.fromkeys(names, 0.5))
-    [cells] = collect([Path("runs")]).values()
-    drawn = [axes.get_ylabel() for axes in curves(cells, "patches").axes]
+    [groups] = collect([Path("runs")]).values()
+    drawn = [axes.get_ylabel() for axes in curves(groups, "patches").axes]
     assert drawn == ["false positives at 95% recall", "area under the ROC curve"]
 
 
@@ -374,7 +374,7 @@ def test_curves_show_means_over_test_sets_before_the_sets():
 def test_a_number_stands_on_its_bar_and_not_on_a_published_line_far_above(similar, height):
     """Red-Green under same_zero is published as 99.8 and 8.4."""
     write_run("same_zero", 0, similar)
-    [figure] = [f for f in pictures(collect([Path("runs")])["red_green"], "").values() if f.axes[0].get_ylabel()][:1]
+    [figure] = [f for f in figures(collect([Path("runs")])["red_green"], "").values() if f.axes[0].get_ylabel()][:1]
     [text, _] = figure.axes[0].texts
     assert text.get_text() == f"{similar:.1f}"
     assert text.get_position()[1] == pytest.approx(height)

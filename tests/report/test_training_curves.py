@@ -32,7 +32,7 @@ HEAD = "epoch,step,train/acc,train/loss,val/acc,val/loss\n"
 
 
 def test_a_line_for_each_policy_and_a_panel_for_each_depth_show_means_as_far_as_all_seeds_went():
-    cells = cells_of(
+    groups = cells_of(
         [
             (config("same_zero", 18), 0, HEAD + "0,1,10,2.0,20,2.0\n1,2,30,1.5,40,1.9\n2,3,90,0.1,41,3\n"),
             (config("same_zero", 18), 1, HEAD + "0,1,20,2.0,40,2.0\n1,2,50,1.5,80,1.9\n"),
@@ -41,7 +41,7 @@ def test_a_line_for_each_policy_and_a_panel_for_each_depth_show_means_as_far_as_
             (config("full_zero", 34), 0, HEAD + "0,1,13,2.0,23,2.0\n1,2,33,1.5,,1.9\n"),
         ]
     )
-    figure = training_curves(cells, "clips")
+    figure = training_curves(groups, "clips")
     assert [axes.get_title() for axes in figure.axes] == ["depth 18", "depth 34"]
     drawn = {
         (axes.get_title(), line.get_color(), line.get_linestyle()): (list(line.get_xdata()), list(line.get_ydata()))
@@ -63,29 +63,29 @@ def test_a_line_for_each_policy_and_a_panel_for_each_depth_show_means_as_far_as_
 
 
 def test_losses_are_drawn_where_there_is_no_accuracy_and_one_cell_needs_no_colours():
-    [cell] = cells_of([(config("valid", 18), 0, "epoch,train/loss,val/loss\n0,2,3\n1,1,2\n")])
-    figure = training_curves([cell], "clips")
+    [group] = cells_of([(config("valid", 18), 0, "epoch,train/loss,val/loss\n0,2,3\n1,1,2\n")])
+    figure = training_curves([group], "clips")
     assert figure.axes[0].get_ylabel() == "loss"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["training", "validation"]
 
 
 @pytest.mark.parametrize("rows", [HEAD + "0,1,10,2.0,20,2.0\n", "epoch,train/loss\n0,1\n1,1\n", "", "damaged\n1,2\n"])
 def test_without_two_epochs_of_validation_there_is_no_picture(rows):
-    cells = cells_of([(config("valid", 18), 0, rows)])
-    assert training_curves(cells, "clips") is None
+    groups = cells_of([(config("valid", 18), 0, rows)])
+    assert training_curves(groups, "clips") is None
 
 
 def test_too_many_lines_are_not_drawn():
     rows = HEAD + "0,1,10,2.0,20,2.0\n1,2,30,1.5,40,1.9\n"
-    cells = cells_of([(config("valid", depth), 0, rows) for depth in range(13)])
-    assert training_curves(cells, "clips") is None
-    assert training_curves(cells[:12], "clips") is not None
+    groups = cells_of([(config("valid", depth), 0, rows) for depth in range(13)])
+    assert training_curves(groups, "clips") is None
+    assert training_curves(groups[:12], "clips") is not None
 
 
 def test_a_run_without_a_table_is_left_out():
     rows = HEAD + "0,1,10,2.0,20,2.0\n1,2,30,1.5,40,1.9\n"
-    cells = cells_of([(config("valid", 18), 0, rows), (config("full_zero", 18), 0, rows)])
+    groups = cells_of([(config("valid", 18), 0, rows), (config("full_zero", 18), 0, rows)])
     (Path("runs") / "0" / "metrics.csv").unlink()
     assert read_metrics(Path("runs") / "0") == {}
-    figure = training_curves(cells, "clips")
+    figure = training_curves(groups, "clips")
     assert next(text.get_text() for text in figure.legends[0].get_texts()) == "full_zero"

@@ -10,8 +10,7 @@ from tiny_run import TINY, fit, results
 from tinv import files
 from tinv.cli import main
 from tinv.runs import checkpoints
-from tinv.runs.callbacks import read_checkpoint
-from tinv.runs.checkpoints import AtomicCheckpoints
+from tinv.runs.checkpoints import AtomicCheckpoints, read_checkpoint
 
 
 def full(*_: object) -> None:

@@ -9,7 +9,7 @@ from tiny_run import TINY
 
 from tinv.cli import main
 from tinv.errors import TinvError
-from tinv.runs.checks import check_batch
+from tinv.runs.callbacks.checks import check_batch
 
 
 @pytest.mark.parametrize(("name", "what"), [("train", "training"), ("test", "test")])

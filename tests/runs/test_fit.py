@@ -53,7 +53,7 @@ def test_the_same_configuration_and_seed_give_the_same_run():
 def test_a_log_file_is_told_how_far_long_epochs_are(monkeypatch, capsys):
     fit()
     assert "batches:" not in capsys.readouterr().err  # under a minute: the line of each epoch is enough
-    monkeypatch.setattr("tinv.progress.PAUSE", 0.0)
+    monkeypatch.setattr("tinv.utils.progress.PAUSE", 0.0)
     fit()
     lines = capsys.readouterr().err.splitlines()
     for what in ("epoch 1, training batches", "epoch 3, training batches", "validation batches", "test batches"):

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-import tinv.sweeps.command as command
+import tinv.cli.sweep as command
+import tinv.sweeps.run as run
 from tinv.errors import TinvError
 
 STUB = (sys.executable, "-S", str(Path(__file__).with_name("stub_run.py")))
@@ -24,7 +25,7 @@ def write_sweep(parameters: str, method: str = "grid", more: str = "", path: str
 
 def sweep(*words: str) -> int:
     """Runs it in this process, unchecked; returns the exit code."""
-    command.check_values = lambda cells: None
+    run.check_values = lambda trials: None
     try:
         return command.sweep([str(word) for word in words], STUB)
     except TinvError as error:

@@ -1,4 +1,4 @@
-"""Cells as jobs of a cluster: submitit's local executor here, a real Slurm where one runs (`-m slurm`)."""
+"""Trials as jobs of a cluster: submitit's local executor here, a real Slurm where one runs (`-m slurm`)."""
 
 import json
 import os
@@ -15,26 +15,26 @@ from sweeps.stub_sweep import STUB, sweep, write_sweep
 from sweeps.test_sweep import SCRIPT, attempts, ledger, statuses
 
 from tinv.errors import TinvError
-from tinv.sweeps.cells import CellFactory, CellFolder
-from tinv.sweeps.slurm import RunCell, SlurmLauncher, submitit_parameters
-from tinv.sweeps.sweepfile import read_sweep
+from tinv.sweeps.schema import read_sweep
+from tinv.sweeps.slurm import RunTrial, SlurmLauncher, submitit_parameters
+from tinv.sweeps.trials import TrialFactory, TrialFolder
 
 SEEDS = "seed_everything: {values: [0, 1, 2]}"
 
 
 def the_cell(parameters: str = "seed_everything: {values: [0]}"):
     plan = read_sweep(write_sweep(parameters))
-    return CellFactory(plan)(next(plan.grid()))
+    return TrialFactory(plan)(next(plan.grid()))
 
 
-def test_a_job_runs_its_cell_in_the_folder_the_sweep_was_started_in(monkeypatch):
+def test_a_job_runs_its_trial_in_the_folder_the_sweep_was_started_in(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("SLURM_NTASKS", "4")  # Lightning would start by it
-    cell = the_cell()
+    trial = the_cell()
     executor = submitit.LocalExecutor(folder="jobs")
-    job = executor.submit(RunCell(cell, Path("out"), STUB))
+    job = executor.submit(RunTrial(trial, Path("out"), STUB))
     assert job.result() == 0
-    results = json.loads(CellFolder(Path("out"), cell).results.read_text())
+    results = json.loads(TrialFolder(Path("out"), trial).results.read_text())
     assert results["status"] == "finished"
 
 
@@ -42,10 +42,10 @@ def test_a_preempted_job_stops_its_run_and_asks_to_go_on_with_it(monkeypatch):
     """submitit calls `checkpoint` when Slurm warns it, and puts what it returns in the queue."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("STUB_SECONDS", "3")
-    cell = the_cell()
+    trial = the_cell()
     executor = submitit.LocalExecutor(folder="jobs")
-    job = executor.submit(RunCell(cell, Path("out"), STUB))
-    folder = CellFolder(Path("out"), cell)
+    job = executor.submit(RunTrial(trial, Path("out"), STUB))
+    folder = TrialFolder(Path("out"), trial)
     while not folder.last.exists():
         time.sleep(0.05)
     # the job is a child of submitit's stand-in for the cluster

@@ -1,4 +1,4 @@
-"""Sweeps of cells that take a tenth of a second: what is kept, gone on with, retried, and what faults leave behind."""
+"""Sweeps of trials that take a tenth of a second: what is kept, gone on with, retried, and what faults leave behind."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def start(*words: str) -> subprocess.Popen:
 
 
 def running() -> list[int]:
-    """The processes of cells in this folder."""
+    """The processes of trials in this folder."""
     here = str(Path.cwd())
     found = []
     for path in Path("/proc").glob("[0-9]*"):
@@ -49,13 +49,13 @@ def running() -> list[int]:
     return found
 
 
-def test_every_cell_runs_once_and_never_again(capsys):
+def test_every_trial_runs_once_and_never_again(capsys):
     write_sweep(SEEDS)
     assert sweep("sweep.yaml", "--out", "out", "--jobs", "2") == 0
     assert statuses() == ["finished"] * 3
-    assert "3 of 3 cells finished, 0 failed" in capsys.readouterr().err
+    assert "3 of 3 trials finished, 0 failed" in capsys.readouterr().err
     assert sweep("sweep.yaml", "--out", "out") == 0
-    assert "3 cells, 3 kept as finished" in capsys.readouterr().err
+    assert "3 trials, 3 kept as finished" in capsys.readouterr().err
     assert [attempts(entry) for entry in ledger().values()] == [["begin"]] * 3
     log = next(Path("out/cells").glob("0-*/log.txt")).read_text()
     assert log.startswith("$ ")
@@ -69,7 +69,7 @@ def test_failures_are_listed_with_their_error_line_and_stop_nothing(capsys):
     said = capsys.readouterr().err
     assert "tinv: error: the loss is nan at step 7" in said
     assert "killed by SIGKILL (out of memory?)" in said
-    assert "1 of 4 cells finished, 2 failed" in said
+    assert "1 of 4 trials finished, 2 failed" in said
     failed = next(entry for entry in ledger().values() if entry["status"] == "failed")
     results = json.loads(Path(f"out/cells/{failed['name']}/results.json").read_text())
     assert results["status"] == "failed"
@@ -92,7 +92,7 @@ exclude:
 """)  # fmt: skip
     assert sweep("sweep.yaml", "--out", "out", "--jobs", "2") == 0
     assert sorted(statuses()) == ["excluded"] * 2 + ["finished"] * 4
-    assert "4 cells, 2 excluded: the map is too small" in capsys.readouterr().err
+    assert "4 trials, 2 excluded: the map is too small" in capsys.readouterr().err
     excluded = [json.loads(path.read_text()) for path in Path("out/cells").glob("*/results.json")]
     assert sorted(r["status"] for r in excluded) == ["excluded"] * 2 + ["finished"] * 4
 
@@ -138,7 +138,7 @@ def test_a_damaged_ledger_is_named_set_aside_and_read_off_the_folders(damage, ca
     assert len(list(Path("out").glob("ledger.damaged-*.json"))) == 1
 
 
-def test_a_damaged_result_is_named_set_aside_and_only_that_cell_runs_again(capsys):
+def test_a_damaged_result_is_named_set_aside_and_only_that_trial_runs_again(capsys):
     write_sweep(SEEDS)
     assert sweep("sweep.yaml", "--out", "out") == 0
     broken = sorted(Path("out/cells").iterdir())[1] / "results.json"
@@ -194,14 +194,14 @@ def test_cells_die_with_a_killed_sweep(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_lose_no_cell_and_run_none_twice(monkeypatch):
+def test_a_hundred_kills_lose_no_trial_and_run_none_twice(monkeypatch):
     monkeypatch.setenv("STUB_SECONDS", "0.2")
     write_sweep("seed_everything: {min: 0, max: 199}")
     random.seed(0)
     finished: set[Path] = set()
     for number in range(100):
         process = start("--jobs", "4")
-        # at any moment, and every other time while cells run, however slow the machine is just now
+        # at any moment, and every other time while trials run, however slow the machine is just now
         while number % 2 and not running():
             time.sleep(0.01)
         time.sleep(random.uniform(0.05, 0.5))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from wandb_server import WandbServer
 
-from tinv.runs.options import shipped_folder, sweep_files
+from tinv.config.files import shipped_files, shipped_folder
 
 TINY = [
     "--data.init_args.train_size=40",
@@ -37,7 +37,7 @@ def wandb(*words: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("file", sweep_files(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("file", shipped_files("sweeps"), ids=lambda path: path.stem)
 def test_wandb_takes_the_sweeps_that_ship(file, server):
     assert "wandb agent somebody/tinv/sweep0" in wandb("sweep", str(file))
     assert server.sweeps["sweep0"] == yaml.safe_load(file.read_text())
@@ -46,7 +46,7 @@ def test_wandb_takes_the_sweeps_that_ship(file, server):
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_an_agent_runs_the_cells_unchanged(devices, server):
-    """Each cell is one W&B run, under two processes too: its config the full one, its summary the test metrics."""
+    """Each trial is one W&B run, under two processes too: its config the full one, its summary the test metrics."""
     content = yaml.safe_load((shipped_folder("sweeps") / "red_green.yaml").read_text())
     two = ["--trainer.accelerator=cpu", "--trainer.strategy=ddp", "--trainer.devices=2"] if devices == 2 else []
     content["command"] = [*content["command"][:-1], *TINY, *two, content["command"][-1]]

@@ -17,7 +17,7 @@ from tinv.data.image_files import OnError, class_folders, image_files
 from tinv.data.in_memory import Batch, data_root
 from tinv.data.video_files import VideoFiles, VideoIndex, index_videos
 from tinv.errors import TinvError, unknown
-from tinv.files import read_lines
+from tinv.utils.io import read_lines
 
 MEAN = (114.7748, 107.7354, 99.4750)
 """Of red, green and blue, 0 to 255; taken off, and nothing else (Hara et al., 2018)."""

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tinv.data.cache_folder import ABOUT, is_made, make_once
 from tinv.data.image_files import ImageFiles
 from tinv.errors import TinvError
-from tinv.progress import progress
+from tinv.utils.progress import progress
 
 DAMAGED = -1
 

@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as T
 
 from tinv.data.in_memory import data_root
 from tinv.errors import TinvError
-from tinv.files import reading, regular
+from tinv.utils.io import reading, regular
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 

@@ -27,7 +27,7 @@ from tinv.data.image_files import (
 from tinv.data.image_preparation import Augmentation, Middle, RandomResizedCrop, Transforms, WholeImage
 from tinv.data.in_memory import Batch, data_root, normalise
 from tinv.errors import TinvError, nearest, unknown
-from tinv.files import read_lines
+from tinv.utils.io import read_lines
 
 Augment = Literal["random_resized_crop", "none"]
 

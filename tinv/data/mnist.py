@@ -13,7 +13,7 @@ import torch
 
 from tinv.data.in_memory import ImageSet, InMemoryData, Splits, check_targets, data_root, missing, split_balanced
 from tinv.errors import TinvError
-from tinv.files import read_bytes
+from tinv.utils.io import read_bytes
 
 IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
 

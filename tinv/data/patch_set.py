@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tinv.data.cache_folder import ABOUT, make_once
 from tinv.errors import TinvError
-from tinv.progress import progress
+from tinv.utils.progress import progress
 
 SIDE = 64
 """Of a patch, in pixels."""

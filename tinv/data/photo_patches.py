@@ -27,7 +27,7 @@ from tinv.data.image_files import (
 from tinv.data.patch_pairs import all_pairs
 from tinv.data.patch_set import SIDE, write_patch_set
 from tinv.errors import TinvError
-from tinv.progress import progress
+from tinv.utils.progress import progress
 
 if TYPE_CHECKING:
     from cv2 import KeyPoint

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from tinv.data.cache_folder import ABOUT, make_once
 from tinv.data.image_files import SUFFIXES, ImageFiles, image_size, read_pixels
 from tinv.errors import TinvError
-from tinv.files import reading, regular
-from tinv.progress import progress
+from tinv.utils.io import reading, regular
+from tinv.utils.progress import progress
 
 CUT_SHORT = 0.9
 """A video whose file holds less than this part of the frames that its header names is damaged."""

@@ -13,12 +13,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, ImageFiles, OnError, find_images, spread
+from tinv.data.image_files import ImageFiles, OnError, find_images, spread
 from tinv.errors import TinvError, TinvWarning, unknown
 from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
 from tinv.evaluation.images import Photographs, Room, class_numbers
+from tinv.evaluation.networks import normalization_of
 from tinv.evaluation.running import Precision, autocast, device_of
-from tinv.files import write_atomically
 from tinv.metrics import (
     DiagonalAccuracy,
     InvarianceMetric,
@@ -30,7 +30,8 @@ from tinv.metrics import (
 )
 from tinv.metrics.answers import undefined_message
 from tinv.metrics.views import UNLABELLED, Motion, centre_view
-from tinv.progress import progress
+from tinv.utils.io import write_atomically
+from tinv.utils.progress import progress
 
 Measure = Literal["consistency", "diagonal", "worst_case", "map", "layers", "attribution"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -57,6 +58,7 @@ class InvarianceReport:
         attribution: consistency, accuracy and share of each condition, and `explanation` in sentences; empty if it was
             not asked for.
         layers: `shift` in pixels, and relative equivariance errors of every layer; empty if they were not asked for.
+        shifts: How images were moved, for titles.
         measured: the metrics themselves, with what they hold beyond numbers, by name.
     """
 
@@ -67,6 +69,7 @@ class InvarianceReport:
     partial: list[dict[str, str]] = field(default_factory=list)
     attribution: dict[str, Any] = field(default_factory=dict)
     layers: dict[str, Any] = field(default_factory=dict)
+    shifts: str = ""
     measured: dict[str, InvarianceMetric] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +105,29 @@ class InvarianceReport:
             found.append((key, f"{self.metrics[key]:.{digits}f}", between))
         return found
 
+    def print(self, title: str) -> None:
+        """Prints the numbers as a table, and what the attribution says.
+
+        Args:
+            title: Name of the network and its policy.
+        """
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        heading = f"{title}: {self.images} images, {self.shifts}"
+        table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("measure")
+        table.add_column("value", justify="right")
+        table.add_column("95% interval", justify="right")
+        for row in self.rows():
+            table.add_row(*row)
+        Console().print(table)
+        for line in self.attribution.get("explanation", []):
+            print(line)
+        if self.skipped:
+            print(f"{len(self.skipped)} damaged files were skipped; measure.json names them")
+
     def __str__(self) -> str:
         lines = [f"{self.images} images"]
         lines += [f"{name:<34}{value:>8}  {between}".rstrip() for name, value, between in self.rows()]
@@ -119,8 +145,8 @@ def measure(
     max_shift: int = 32,
     passes: int = 5,
     max_images: int | None = None,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     plain: nn.Module | None = None,
     partial: bool = False,
     on_error: OnError = "raise",
@@ -142,8 +168,8 @@ def measure(
         max_shift: largest distance of two views in pixels, a multiple of 4.
         passes: pairs of views of each image.
         max_images: spread evenly over the folder; None for all.
-        mean: of each channel, subtracted from values in 0..1.
-        std: of each channel, divided by.
+        mean: Mean of each channel, subtracted from values in 0..1; None takes the network's own, else ImageNet's.
+        std: Standard deviation of each channel, divided by; None as for `mean`.
         plain: the network without policies, for the attribution; None for `network` itself.
         partial: whether the attribution may leave layers that cannot be made exact.
         on_error: what a damaged file does.
@@ -159,7 +185,13 @@ def measure(
     """
     size = (input_size, input_size) if isinstance(input_size, int) else input_size
     files = checked_images(images, size, metrics, motion, max_shift, max_images)
-    photographs = Photographs(files, Room(size, max_shift, motion, mean, std), batch_size, workers, on_error)
+    photographs = Photographs(
+        files,
+        Room(size, max_shift, motion, *normalization_of(plain or network, mean, std)),
+        batch_size,
+        workers,
+        on_error,
+    )
     return _Pass(network, plain or network, photographs, num_classes, seed, device, precision).run(
         _metrics(metrics, motion, max_shift, passes, seed), "attribution" in metrics, partial
     )
@@ -283,6 +315,7 @@ class _Pass:
             metrics={key: value for key, value in results.items() if not math.isnan(value)},
             skipped=sorted(self.photographs.skipped),
             partial=[vars(note) for note in getattr(getattr(self.network, "conversion", None), "partial", [])],
+            shifts=f"{self.motion}, up to {self.shift} pixels",
             measured=metrics,
         )
         if parts:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, OnError, find_images, spread
+from tinv.data.image_files import OnError, find_images, spread
 from tinv.errors import TinvError
 from tinv.evaluation.images import Photographs, Room
+from tinv.evaluation.networks import normalization_of
 from tinv.evaluation.running import Precision, autocast, device_of
+from tinv.metrics.answers import check_at_least
 from tinv.metrics.views import bootstrap_means
 from tinv.models.features import logits_and_features
-from tinv.progress import progress
+from tinv.utils.io import write_atomically
+from tinv.utils.progress import progress
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 APART = 64
 """Pixels between the two places, an axis: a multiple of the stride of nearly every network."""
@@ -129,8 +137,12 @@ class LocationReport:
         )
 
 
-def check_probe(input_size: int, max_images: int, distances: Sequence[int]) -> None:
+def check_probe(
+    input_size: int, max_images: int, distances: Sequence[int], batch_size: int = 1, workers: int = 0
+) -> None:
     """Raises TinvError for a value of `probe_location` that is out of range."""
+    check_at_least(1, batch_size=batch_size)
+    check_at_least(0, workers=workers)
     if input_size < 8:
         raise TinvError(f"input_size must be 8 pixels or more, not {input_size}")
     if max_images < 4:
@@ -146,8 +158,8 @@ def probe_location(
     distances: Sequence[int] = (0, 16, 32, 64, 128),
     input_size: int = 64,
     max_images: int = 200,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     on_error: OnError = "raise",
     batch_size: int = 16,
     workers: int = 0,
@@ -164,8 +176,8 @@ def probe_location(
         distances: blank pixels between the photograph and the border.
         input_size: side of a photograph in pixels.
         max_images: photographs, spread evenly over the folder; half to learn from, half to score.
-        mean: of each channel, subtracted from values in 0..1.
-        std: of each channel, divided by.
+        mean: Mean of each channel, subtracted from values in 0..1; None takes the network's own, else ImageNet's.
+        std: Standard deviation of each channel, divided by; None as for `mean`.
         on_error: what a damaged file does.
         batch_size: photographs a batch.
         workers: processes that read; 0 reads in this one.
@@ -180,10 +192,11 @@ def probe_location(
     Raises:
         TinvError: for a value out of range, fewer than 4 photographs, or a damaged file (unless skipped).
     """
-    check_probe(input_size, max_images, distances)
+    check_probe(input_size, max_images, distances, batch_size, workers)
     if not isinstance(images, Photographs):
         files = spread(find_images(Path(images)), max_images)
-        images = Photographs(files, Room((input_size,) * 2, 0, "circular", mean, std), batch_size, workers, on_error)
+        room = Room((input_size,) * 2, 0, "circular", *normalization_of(network, mean, std))
+        images = Photographs(files, room, batch_size, workers, on_error)
     where = device_of(device)
     shown = images.all(where)
     with autocast(precision, where):
@@ -192,3 +205,76 @@ def probe_location(
         readouts = tuple(reader.read(d) for d in progress(apart, f"probing {name}".strip(), len(apart)))
     partial = tuple(note.layer for note in getattr(getattr(network, "conversion", None), "partial", []))
     return LocationReport(readouts, len(shown), tuple(sorted(images.skipped)), partial)
+
+
+def _name(padding: str, report: LocationReport) -> str:
+    return f"{padding} (partial)" if report.partial else padding
+
+
+def plot_locations(found: Mapping[str, LocationReport], title: str) -> Figure:
+    """Returns the accuracy at each distance from the border as a figure: a line and a band (95%) a report.
+
+    Args:
+        found: Reports by the name of the policy.
+        title: Name of the network.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    distances = [readout.distance for readout in next(iter(found.values())).readouts]
+    at = range(len(distances))
+    for number, (padding, report) in enumerate(found.items()):
+        accuracy, low, high = zip(*((r.accuracy, r.low, r.high) for r in report.readouts), strict=True)
+        axes.plot(at, accuracy, "o-", color=f"C{number}", label=_name(padding, report), markersize=4)
+        axes.fill_between(at, low, high, color=f"C{number}", alpha=0.15)
+    axes.axhline(50, color="grey", linewidth=0.8, linestyle="--")
+    axes.set_xticks(at, [str(distance) for distance in distances])
+    axes.set(xlabel="distance from the border (pixels)", ylabel="probe accuracy (%)", ylim=(40, 102))
+    axes.set_title(f"{title}: where a photograph lies")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+def print_locations(found: Mapping[str, LocationReport], title: str) -> None:
+    """Prints the accuracy at each distance from the border, a line a report; see `plot_locations`."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    first = next(iter(found.values()))
+    heading = f"{title}: probe accuracy (%), {first.images} photographs, 50 is chance"
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("distance (pixels)")
+    for readout in first.readouts:
+        table.add_column(str(readout.distance), justify="right")
+    for padding, report in found.items():
+        table.add_row(_name(padding, report), *(f"{readout.accuracy:.1f}" for readout in report.readouts))
+    Console().print(table)
+
+
+def save_locations(found: Mapping[str, LocationReport], folder: Path, title: str, **more: Any) -> None:
+    """Writes `location.png`, then `location.json`; see `plot_locations`.
+
+    Args:
+        found: Reports by the name of the policy.
+        folder: Folder to write to, which is there.
+        title: Name of the network.
+        **more: Further content of `location.json`.
+
+    Raises:
+        OSError: If the disk does not take them.
+    """
+    temporary = folder / ".location.tmp.png"
+    plot_locations(found, title).savefig(temporary, dpi=130)
+    os.replace(temporary, folder / "location.png")
+    first = next(iter(found.values()))
+    content = {
+        **more,
+        "images": first.images,
+        "skipped": list(first.skipped),
+        "partial": {padding: list(one.partial) for padding, one in found.items() if one.partial},
+        "location": {padding: [vars(readout) for readout in one.readouts] for padding, one in found.items()},
+    }
+    write_atomically(folder / "location.json", json.dumps(content, indent=2) + "\n")

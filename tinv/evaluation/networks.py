@@ -1,135 +1,118 @@
-"""Which network is looked at, with which weights and how it runs: the options that `measure` and `probe` share."""
+"""Which network is looked at, with which weights, and under which policy."""
 
 from __future__ import annotations
 
-import argparse
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import nn
+
+from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD
 from tinv.errors import TinvError
-from tinv.policies.arguments import policies_of
+from tinv.models import Source, backbone_options, create_backbone, under_policies
+from tinv.models.weights import load_file
+from tinv.policies.conversion import ConversionPolicy
 
-if TYPE_CHECKING:
-    from torch import nn
-
-
-def add_network_options(parser: argparse.ArgumentParser) -> Any:
-    """Adds the options that say which network and weights; returns their group."""
-    network = parser.add_argument_group("the network")
-    network.add_argument("--source", choices=("timm", "torchvision", "tinv"), default="timm", help="default: timm")
-    network.add_argument("--num-classes", type=int, default=1000, help="default: 1000")
-    network.add_argument("--pretrained", action="store_true", help="the source's published weights (downloaded once)")
-    network.add_argument("--weights", type=Path, metavar="FILE", help="a state dict; without any, weights are random")
-    network.add_argument("--seed", type=int, default=0, help="of random weights, shifts and intervals")
-    return network
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def add_normalisation_options(group: Any) -> None:
-    """Adds the options that say how pixels become the network's numbers."""
-    group.add_argument("--mean", help="three numbers with commas; the network's own, else ImageNet's, if left out")
-    group.add_argument("--std", help="three numbers with commas, above 0; defaults as for --mean")
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network as its source has it.
+
+    Args:
+        backbone: Name of the network: tinv list backbones --source SOURCE.
+        source: Where the network comes from.
+        backbone_args: Options of the network itself, such as `kernel_size`.
+        num_classes: Output classes.
+        in_channels: Channels of the images.
+        pretrained: Whether the published weights of the source are loaded (downloaded once).
+        weights: File of a state dict; without any weights they are random.
+        seed: Seed of random weights, shifts and intervals.
+    """
+
+    backbone: str
+    source: Source = "timm"
+    backbone_args: dict[str, Any] | None = None
+    num_classes: int = 1000
+    in_channels: int = 3
+    pretrained: bool = False
+    weights: Path | None = None
+    seed: int = 0
+
+    def plain(self, size: tuple[int, ...]) -> nn.Module:
+        """Returns the network, with the weights asked for.
+
+        Args:
+            size: (H, W) in pixels, or (T, H, W).
+
+        Raises:
+            TinvError: If there is no such network, or the weights cannot be had.
+        """
+        if self.weights is not None and self.pretrained:
+            raise TinvError("--weights and --pretrained both say which weights; give one of them")
+        torch.manual_seed(self.seed)
+        network = create_backbone(pretrained=self.pretrained, **self._options(size))
+        if self.weights is not None:
+            load_file(network, self.weights)
+        return network
+
+    def under(self, policy: ConversionPolicy, plain: nn.Module, size: tuple[int, ...]) -> nn.Module:
+        """Returns the network under a policy, with the weights of the plain one; itself if the policy keeps all.
+
+        Args:
+            policy: The policy.
+            plain: What `plain` returned.
+            size: (H, W) in pixels, or (T, H, W).
+
+        Raises:
+            TinvError: If the network cannot take the policy.
+        """
+        if policy.keeps_all:
+            return plain
+        if self.source != "tinv":
+            return under_policies(plain, f"{self.source}'s {self.backbone}", self.in_channels, size, policy)
+        # a network of ours may depend on the policy, and its head on the size of its last map
+        options = {name: getattr(policy, name) for name in policy.__dataclass_fields__ if name != "activation"}
+        network = create_backbone(**self._options(size), **options)
+        network.load_state_dict(plain.state_dict())
+        return network
+
+    def _options(self, size: tuple[int, ...]) -> dict[str, Any]:
+        return backbone_options(
+            self.backbone_args,
+            name=self.backbone,
+            source=self.source,
+            num_classes=self.num_classes,
+            in_channels=self.in_channels,
+            input_size=size,
+        )
 
 
-def add_running_options(parser: argparse.ArgumentParser, batch_size: int, written: str) -> None:
-    """Adds the options that say how the network runs and where results go; `written` names them."""
-    run = parser.add_argument_group("how it runs")
-    run.add_argument("--batch-size", type=int, default=batch_size)
-    run.add_argument("--workers", type=int, default=0, help="processes that read images; default 0: this one")
-    run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; a GPU if there is one")
-    run.add_argument(
-        "--precision",
-        choices=("32", "bf16"),
-        default="32",
-        help="bf16: faster on GPUs and on CPUs with AMX; 32 shows exactness",
-    )
-    run.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"folder for {written}")
+def check_normalization(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raises TinvError for a mean or standard deviation of channels that is not finite, or a deviation of 0 or less."""
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, 3) or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+            above = " above 0" if name == "std" else ""
+            raise TinvError(f"{name} {','.join(map(str, values))} is not three finite numbers{above}, one a channel")
 
 
-def prepare(args: argparse.Namespace, results: str) -> None:
-    """Makes the folder for results and takes earlier ones of that name away, so that none is mistaken for new.
+def normalization_of(network: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization:
+    """Returns mean and standard deviation of the channels: as given, else the network's own, else those of ImageNet.
+
+    Args:
+        network: Network; one of timm says how its published weights were trained.
+        mean: Mean of each channel, or None.
+        std: Standard deviation of each channel, or None.
 
     Raises:
-        TinvError: if the folder cannot be written to, or the batch size or the number of workers makes no sense.
+        TinvError: For numbers that cannot be.
     """
-    for name, least in (("batch_size", 1), ("workers", 0)):
-        if getattr(args, name) < least:
-            raise TinvError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / results).unlink(missing_ok=True)
-    except OSError as error:
-        raise TinvError(f"cannot write to {args.out} ({error.strerror}); choose another --out") from error
-
-
-def normalisation(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and standard deviation of the channels: as given, else the network's own, else ImageNet's."""
-    from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD
-
-    own: dict[str, Any] = {}
-    if args.source == "timm":
-        import timm
-
-        if timm.is_model(args.backbone) and (card := timm.get_pretrained_cfg(args.backbone)) is not None:
-            own = {"mean": card.mean, "std": card.std}
-    found = []
-    for name, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-        text = getattr(args, name)
-        try:
-            values = tuple(float(part) for part in text.split(",")) if text else tuple(own.get(name, default))
-        except ValueError as error:
-            raise TinvError(f"--{name} {text} is not three finite numbers such as 0.485,0.456,0.406") from error
-        if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
-            above = " above 0" if name == "std" else ""
-            raise TinvError(f"--{name} {text} is not three finite numbers{above} such as 0.485,0.456,0.406")
-        found.append(values)
-    return found[0], found[1]
-
-
-def plain_network(args: argparse.Namespace, size: tuple[int, int]) -> nn.Module:
-    """Returns the network as its source has it, with the weights asked for."""
-    import torch
-
-    from tinv.models import create_backbone
-    from tinv.models.weights import load_file
-
-    if args.weights is not None and args.pretrained:
-        raise TinvError("--weights and --pretrained both say which weights; give one of them")
-    torch.manual_seed(args.seed)
-    plain = create_backbone(
-        args.backbone, args.source, num_classes=args.num_classes, input_size=size, pretrained=args.pretrained
-    )
-    if args.weights is not None:
-        load_file(plain, args.weights)
-    return plain
-
-
-def with_policies(
-    plain: nn.Module, args: argparse.Namespace, size: tuple[int, int], padding: str, pool: str
-) -> nn.Module:
-    """Returns the network under policies, with the weights of the plain one, which it is itself if all are `keep`."""
-    from tinv.models import create_backbone, under_policies
-    from tinv.policies.conversion import ConversionPolicy
-
-    options: dict[str, Any] = {**policies_of(args), "padding": padding, "pool": pool}
-    policy = ConversionPolicy(**options)
-    if policy.keeps_all:
-        return plain
-    if args.source != "tinv":
-        return under_policies(plain, f"{args.source}'s {args.backbone}", 3, size, policy)
-    # a network of ours may depend on the policy, and its head on the size of its last map
-    network = create_backbone(args.backbone, num_classes=args.num_classes, input_size=size, **options)
-    network.load_state_dict(plain.state_dict())
-    return network
-
-
-def networks(args: argparse.Namespace, size: tuple[int, int]) -> tuple[nn.Module, nn.Module]:
-    """Returns the network as its source has it, and under the policies asked for, with the same weights."""
-    plain = plain_network(args, size)
-    network = with_policies(plain, args, size, args.padding, args.pool)
-    conversion = getattr(network, "conversion", None)
-    if conversion is not None and not any(conversion.counts.values()):
-        print(f"note: {conversion.policy} changes nothing in {args.backbone}")
-    for note in getattr(conversion, "partial", []):
-        print(f"note: partial: {note.layer} was not converted: {note.text}")
-    return plain, network
+    own: Any = getattr(network, "pretrained_cfg", {})
+    found = tuple(mean or own.get("mean", IMAGENET_MEAN)), tuple(std or own.get("std", IMAGENET_STD))
+    check_normalization(*found)
+    return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,24 @@ class Summary:
             said += [f"not converted: {note.layer}: {note.text}" for note in self.conversion.partial]
         said.append(f"exactly {self.verdict.name} (in evaluation, with these weights) to")
         return said + [f"  {line}" for line in self.verdict.lines()]
+
+    def print(self, every_layer: bool = False, notes: Sequence[str] = ()) -> None:
+        """Prints the table and the lines below it.
+
+        Args:
+            every_layer: Whether every layer has a line, not only those where geometry changes.
+            notes: Warnings that stand before the verdict.
+        """
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        console.print(self.table(every_layer))
+        console.print(f"[dim]{EXPLANATION}[/]\n")
+        shown = self if self.conversion is not None else replace(self, before=None)
+        lines = shown.lines()
+        verdict = len(self.verdict.lines()) + 1
+        for line in [*lines[:-verdict], *(f"warning: {note}" for note in notes), *lines[-verdict:]]:
+            console.print(line, markup=False)
 
     def to_dict(self, every_layer: bool = True) -> dict[str, Any]:
         """Returns everything as JSON can hold it; fractions become floats."""

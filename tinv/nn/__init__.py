@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinv.lazy import exports
+from tinv.utils.lazy import exports
 
 __getattr__, __all__ = exports(
     __name__,

@@ -6,7 +6,7 @@ the reading of networks are here for one minor version; their homes are `tinv.nn
 
 from __future__ import annotations
 
-from tinv.lazy import exports
+from tinv.utils.lazy import exports
 
 __getattr__, __all__ = exports(
     __name__,

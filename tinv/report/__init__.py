@@ -1,1 +1,1 @@
-"""Published numbers, tables and pictures: everything here reads files, nothing runs a network."""
+"""Published numbers, tables and figures: everything here reads files, nothing runs a network."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tinv.config.identity import PRECISION, is_identity
+from tinv.config.merge import flatten
 from tinv.errors import TinvError
-from tinv.identity import PRECISION, is_identity
-from tinv.nested import flatten
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 from tinv.report.published import Value, published_for, tables
-from tinv.results import RunResult
+from tinv.runs.results import RunResult
 
 LARGEST = 1e300
 """Larger numbers, whose sums overflow, are no measures."""
@@ -24,7 +24,7 @@ LARGEST = 1e300
 Status = Literal["finished", "failed", "excluded", "missing"]
 
 ABSENT = "-"
-"""Stands for a key that a cell's configuration does not have."""
+"""Stands for a key that a group's configuration does not have."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Run:
 
 
 @dataclass
-class Cell:
+class RunGroup:
     """All runs of one configuration.
 
     Attributes:
-        setting: the keys in which the experiment's cells differ, with this cell's values.
+        setting: the keys in which the experiment's groups differ, with this group's values.
         runs: of every seed, in order of the seed.
-        seeds: how many seeds the best-filled cell of the experiment has.
+        seeds: how many seeds the best-filled group of the experiment has.
         precisions: of its runs, where runs of the experiment differ in it.
     """
 
@@ -136,8 +136,8 @@ class Cell:
         return statistics.stdev(values) if len(values) > 1 else None
 
 
-def collect(folders: Iterable[Path]) -> dict[str, list[Cell]]:
-    """Returns the cells of every experiment with `fit` runs below the folders.
+def collect(folders: Iterable[Path]) -> dict[str, list[RunGroup]]:
+    """Returns the groups of every experiment with `fit` runs below the folders.
 
     A damaged results.json is named on stderr and left out.
 
@@ -160,7 +160,7 @@ def collect(folders: Iterable[Path]) -> dict[str, list[Cell]]:
                 experiments.setdefault(found.experiment, []).append(_run(path, found))
     if not experiments:
         raise TinvError(f"no finished run in {', '.join(looked_at)}; run tinv fit first")
-    return {name: _cells(runs) for name, runs in sorted(experiments.items())}
+    return {name: _groups(runs) for name, runs in sorted(experiments.items())}
 
 
 def _measured(path: Path, metrics: dict[str, float]) -> dict[str, float]:
@@ -196,7 +196,7 @@ def _run(path: Path, found: RunResult) -> Run:
     )
 
 
-def _cells(runs: list[Run]) -> list[Cell]:
+def _groups(runs: list[Run]) -> list[RunGroup]:
     flat = [{key: value for key, value in flatten(run.config) if is_identity(key)} for run in runs]
     common = _common(runs, flat)
     # the configuration of a run that failed early lacks its defaults
@@ -204,28 +204,28 @@ def _cells(runs: list[Run]) -> list[Cell]:
     keys = sorted({key for config in flat for key in config})
     values = {key: {repr(config.get(key, ABSENT)) for config in flat} for key in keys}
     varying = [key for key in keys if len(values[key]) > 1]
-    cells: dict[str, Cell] = {}
+    groups: dict[str, RunGroup] = {}
     for run, config in sorted(zip(runs, flat, strict=True), key=lambda pair: _seed_order(pair[0].seed)):
         setting = {key: config.get(key, ABSENT) for key in varying}
-        cells.setdefault(repr(setting), Cell(setting)).runs.append(run)
-    _name_precisions(runs, cells.values())
-    found = [*cells.values(), *_missing(list(cells.values()))]
-    seeds = max(len(cell.runs) for cell in found)
-    for cell in found:
-        cell.seeds = seeds
-    return sorted(found, key=lambda cell: tuple(order(value) for value in cell.setting.values()))
+        groups.setdefault(repr(setting), RunGroup(setting)).runs.append(run)
+    _name_precisions(runs, groups.values())
+    found = [*groups.values(), *_missing(list(groups.values()))]
+    seeds = max(len(group.runs) for group in found)
+    for group in found:
+        group.seeds = seeds
+    return sorted(found, key=lambda group: tuple(order(value) for value in group.setting.values()))
 
 
-def _name_precisions(runs: Sequence[Run], cells: Iterable[Cell]) -> None:
-    """Notes each cell's precision where runs differ in it: it changes numbers a little and makes no cell."""
+def _name_precisions(runs: Sequence[Run], groups: Iterable[RunGroup]) -> None:
+    """Notes each group's precision where runs differ in it: it changes numbers a little and makes no group."""
 
     def precisions(some: Iterable[Run]) -> tuple[str, ...]:
         found = (dict(flatten(run.config)).get(PRECISION) for run in some if run.status == "finished")
         return tuple(sorted({str(precision) for precision in found if precision is not None}))
 
     if len(precisions(runs)) > 1:
-        for cell in cells:
-            cell.precisions = precisions(cell.runs)
+        for group in groups:
+            group.precisions = precisions(group.runs)
 
 
 def _common(runs: Sequence[Run], flat: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -254,18 +254,18 @@ def _is_part(given: Any, whole: Any) -> bool:
     return bool(given == whole)
 
 
-def _missing(cells: Sequence[Cell]) -> list[Cell]:
-    """Returns the cells that would complete a grid of which most are there."""
-    keys = list(cells[0].setting)
+def _missing(groups: Sequence[RunGroup]) -> list[RunGroup]:
+    """Returns the groups that would complete a grid of which most are there."""
+    keys = list(groups[0].setting)
     if len(keys) < 2:
         return []
-    axes = [list({repr(cell.setting[key]): cell.setting[key] for cell in cells}.values()) for key in keys]
+    axes = [list({repr(group.setting[key]): group.setting[key] for group in groups}.values()) for key in keys]
     size = math.prod(len(axis) for axis in axes)
-    if not len(cells) < size <= 2 * len(cells):
+    if not len(groups) < size <= 2 * len(groups):
         return []
-    there = {repr(cell.setting) for cell in cells}
+    there = {repr(group.setting) for group in groups}
     grid = [dict(zip(keys, values, strict=True)) for values in itertools.product(*axes)]
-    return [Cell(setting) for setting in grid if repr(setting) not in there]
+    return [RunGroup(setting) for setting in grid if repr(setting) not in there]
 
 
 def _seed_order(seed: Any) -> tuple[int, Any]:

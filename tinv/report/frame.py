@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinv.identity import is_identity
-from tinv.nested import flatten
+from tinv.config.identity import is_identity
+from tinv.config.merge import flatten
 from tinv.report.collect import collect
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def load_runs(folders: str | Path | Sequence[str | Path]) -> pandas.DataFrame:
     names = [folders] if isinstance(folders, (str, Path)) else list(folders)
     found = []
     settings = []
-    for experiment, cells in collect(Path(name) for name in names).items():
-        for run in (run for cell in cells for run in cell.runs):
+    for experiment, groups in collect(Path(name) for name in names).items():
+        for run in (run for group in groups for run in group.runs):
             found.append(
                 {
                     "experiment": experiment,

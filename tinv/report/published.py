@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from tinv.config.merge import lookup
 from tinv.errors import unknown
-from tinv.nested import lookup
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Value:
     std: float | None = None
 
     @classmethod
-    def read(cls, written: float | str) -> Value:
+    def read(cls, format_value: float | str) -> Value:
         """Reads `89.7` or `89.7±0.5`."""
-        mean, _, std = str(written).partition("±")
+        mean, _, std = str(format_value).partition("±")
         return cls(float(mean), float(std) if std else None)
 
 
-def written(metric: str, mean: float, std: float | None = None, sign: str = "") -> str:
+def format_value(metric: str, mean: float, std: float | None = None, sign: str = "") -> str:
     """Returns a value as people write it: percentages with one digit after the point, counts without, others with 3."""
     percent = any(word in metric for word in ("acc", "consistency")) and "cosine" not in metric
     digits = 1 if percent else 0 if metric.endswith("_length") else 3

@@ -14,46 +14,46 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tinv.report.collect import Cell
+from tinv.report.collect import RunGroup
 from tinv.report.intervals import interval, without_ends
-from tinv.report.published import Value, written
+from tinv.report.published import Value, format_value
 
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one cell; without metric for a cell that has no numbers.
+    """One metric of one group; without metric for a group that has no numbers.
 
     Attributes:
-        cell: it belongs to.
+        group: it belongs to.
         metric: its name, or empty.
         published: the published value.
     """
 
-    cell: Cell
+    group: RunGroup
     metric: str
     published: Value | None
 
     @property
     def n(self) -> int:
         """The number of runs."""
-        return len(self.cell.values[self.metric]) if self.metric else 0
+        return len(self.group.values[self.metric]) if self.metric else 0
 
     @property
     def mean(self) -> float | None:
         """Over seeds."""
-        return self.cell.mean(self.metric) if self.metric else None
+        return self.group.mean(self.metric) if self.metric else None
 
     @property
     def std(self) -> float | None:
         """Over seeds."""
-        return self.cell.std(self.metric) if self.metric else None
+        return self.group.std(self.metric) if self.metric else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The bootstrap interval over images; none for several runs, whose spread over seeds says more."""
         if self.n != 1:
             return None
-        return interval(self.metric, {name: values[0] for name, values in self.cell.values.items()})
+        return interval(self.metric, {name: values[0] for name, values in self.group.values.items()})
 
     @property
     def difference(self) -> float | None:
@@ -63,33 +63,38 @@ class Row:
     def texts(self) -> list[str]:
         """Returns metric, n, mean ± std, interval, published, difference as people write them."""
         if self.mean is None:
-            known = written(self.metric, self.published.mean, self.published.std) if self.published else ""
-            return [self.metric, "0", self.cell.status, "", known, ""]
-        texts = [self.metric, str(self.n), written(self.metric, self.mean, self.std), ends(self.metric, self.interval)]
+            known = format_value(self.metric, self.published.mean, self.published.std) if self.published else ""
+            return [self.metric, "0", self.group.status, "", known, ""]
+        texts = [
+            self.metric,
+            str(self.n),
+            format_value(self.metric, self.mean, self.std),
+            ends(self.metric, self.interval),
+        ]
         if self.published is None or self.difference is None:
             return [*texts, "", ""]
-        known = written(self.metric, self.published.mean, self.published.std)
-        return [*texts, known, written(self.metric, self.difference, sign="+")]
+        known = format_value(self.metric, self.published.mean, self.published.std)
+        return [*texts, known, format_value(self.metric, self.difference, sign="+")]
 
 
 def ends(metric: str, both: tuple[float, float] | None) -> str:
     """Returns the ends of an interval as people write them; nothing for none."""
-    return "" if both is None else " .. ".join(written(metric, end) for end in both)
+    return "" if both is None else " .. ".join(format_value(metric, end) for end in both)
 
 
-def rows(cells: Sequence[Cell]) -> list[Row]:
-    """Returns a row for every test metric of every cell but ends of intervals, and one for a cell without numbers."""
+def rows(groups: Sequence[RunGroup]) -> list[Row]:
+    """Returns a row for every test metric of every group but ends of intervals, and one for a group without numbers."""
     found = []
-    for cell in cells:
-        known = cell.published
-        metrics = without_ends([name for name in cell.values if name.startswith("test/")])
-        found += [Row(cell, metric, known.get(metric)) for metric in metrics] or [Row(cell, "", None)]
+    for group in groups:
+        known = group.published
+        metrics = without_ends([name for name in group.values if name.startswith("test/")])
+        found += [Row(group, metric, known.get(metric)) for metric in metrics] or [Row(group, "", None)]
     return found
 
 
-def headings(cells: Sequence[Cell]) -> list[str]:
-    """Returns the keys in which cells differ, by their last words, or in full where those are the same."""
-    keys = list(cells[0].setting)
+def headings(groups: Sequence[RunGroup]) -> list[str]:
+    """Returns the keys in which groups differ, by their last words, or in full where those are the same."""
+    keys = list(groups[0].setting)
     short = [key.rpartition(".")[2] for key in keys]
     return [name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
 
@@ -98,30 +103,30 @@ COLUMNS = ("metric", "n", "mean ± std", "95% interval", "published", "differenc
 NUMBERS = COLUMNS[1:6]
 
 
-def columns(cells: Sequence[Cell]) -> list[str]:
+def columns(groups: Sequence[RunGroup]) -> list[str]:
     """Returns the columns that follow the settings: intervals, published numbers and notes where there are any."""
-    every = rows(cells)
+    every = rows(groups)
     needless = set()
     if not any(row.interval for row in every):
         needless |= {"95% interval"}
     if not any(row.published for row in every):
         needless |= {"published", "difference"}
-    if not any(cell.note for cell in cells):
+    if not any(group.note for group in groups):
         needless |= {"note"}
     return [name for name in COLUMNS if name not in needless]
 
 
-def _grid(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
-    """Returns headings and lines of text; a cell's settings and its note stand in its first line only."""
-    names = columns(cells)
+def _grid(groups: Sequence[RunGroup]) -> tuple[list[str], list[list[str]]]:
+    """Returns headings and lines of text; a group's settings and its note stand in its first line only."""
+    names = columns(groups)
     lines, previous = [], None
-    for row in rows(cells):
-        first = row.cell is not previous
-        settings = [str(value) if first else "" for value in row.cell.setting.values()]
-        texts = dict(zip(COLUMNS, [*row.texts(), row.cell.note if first else ""], strict=True))
+    for row in rows(groups):
+        first = row.group is not previous
+        settings = [str(value) if first else "" for value in row.group.setting.values()]
+        texts = dict(zip(COLUMNS, [*row.texts(), row.group.note if first else ""], strict=True))
         lines.append([*settings, *(texts[name] for name in names)])
-        previous = row.cell
-    return [*headings(cells), *names], lines
+        previous = row.group
+    return [*headings(groups), *names], lines
 
 
 def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] | None, where: str) -> None:
@@ -141,20 +146,22 @@ def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] |
         table.add_column("difference", justify="right")
     for key in metrics_shown:
         value = shown[key]
-        row = [key, written(key, value), *([ends(key, intervals.get(key))] if intervals else [])]
+        row = [key, format_value(key, value), *([ends(key, intervals.get(key))] if intervals else [])]
         if published:
             known = published.get(key)
             row += (
-                [written(key, known.mean, known.std), written(key, value - known.mean, sign="+")] if known else ["", ""]
+                [format_value(key, known.mean, known.std), format_value(key, value - known.mean, sign="+")]
+                if known
+                else ["", ""]
             )
         table.add_row(*row)
     Console().print(table)
     print(f"results: {where}")
 
 
-def print_cells(title: str, cells: Sequence[Cell]) -> None:
-    """Prints one experiment: a line a cell and metric, mean ± standard deviation over seeds, beside the published."""
-    head, lines = _grid(cells)
+def print_groups(title: str, groups: Sequence[RunGroup]) -> None:
+    """Prints one experiment: a line a group and metric, mean ± standard deviation over seeds, beside the published."""
+    head, lines = _grid(groups)
     if head[-1] == "note":
         # in lines of their own below, where there is room
         head, lines = head[:-1], [line[:-1] for line in lines]
@@ -168,14 +175,14 @@ def print_cells(title: str, cells: Sequence[Cell]) -> None:
         table.add_row(*map(escape, line))
     # a file or another program has room; rich would take it for 80 columns
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-    for cell in (cell for cell in cells if cell.note):
-        settings = [f"{name}={value}" for name, value in zip(head, cell.setting.values(), strict=False)]
-        print(f"{' '.join(settings) or 'all runs'}: {cell.note}")
+    for group in (group for group in groups if group.note):
+        settings = [f"{name}={value}" for name, value in zip(head, group.setting.values(), strict=False)]
+        print(f"{' '.join(settings) or 'all runs'}: {group.note}")
 
 
-def markdown(title: str, cells: Sequence[Cell]) -> str:
+def markdown(title: str, groups: Sequence[RunGroup]) -> str:
     """Returns one experiment as a section with a Markdown table."""
-    head, lines = _grid(cells)
+    head, lines = _grid(groups)
     body = [head, ["---:" if name in NUMBERS else "---" for name in head], *lines]
     table = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in body)
     return f"## {title}\n\n{table}\n"
@@ -184,9 +191,9 @@ def markdown(title: str, cells: Sequence[Cell]) -> str:
 LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"±": "$\\pm$", "~": "\\textasciitilde{}", "^": "\\^{}"})
 
 
-def latex(title: str, cells: Sequence[Cell]) -> str:
+def latex(title: str, groups: Sequence[RunGroup]) -> str:
     """Returns one experiment as a LaTeX table for the package booktabs."""
-    head, lines = _grid(cells)
+    head, lines = _grid(groups)
     columns = "".join("r" if name in NUMBERS else "l" for name in head)
     body = [" & ".join(_latex(text) for text in line) + r" \\" for line in [head, *lines]]
     return "\n".join(
@@ -210,22 +217,22 @@ def _latex(text: str) -> str:
     return text.replace("\\", "/").translate(LATEX)
 
 
-def comma_separated(experiments: Mapping[str, Sequence[Cell]]) -> str:
-    """Returns all experiments as one CSV table of full numbers: a line a cell and metric.
+def comma_separated(experiments: Mapping[str, Sequence[RunGroup]]) -> str:
+    """Returns all experiments as one CSV table of full numbers: a line a group and metric.
 
-    Settings are the columns of all keys in which the cells of any experiment differ.
+    Settings are the columns of all keys in which the groups of any experiment differ.
     """
-    keys = list(dict.fromkeys(key for cells in experiments.values() for key in cells[0].setting))
+    keys = list(dict.fromkeys(key for groups in experiments.values() for key in groups[0].setting))
     numbers = ("n", "mean", "std", "low", "high", "published", "published_std", "difference", "status", "note")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["experiment", *keys, "metric", *numbers])
-    for name, cells in experiments.items():
-        for row in rows(cells):
+    for name, groups in experiments.items():
+        for row in rows(groups):
             known = row.published or Value(float("nan"))
             published: list[Any] = [known.mean, known.std] if row.published else ["", ""]
-            settings = [row.cell.setting.get(key, "") for key in keys]
+            settings = [row.group.setting.get(key, "") for key in keys]
             both: Sequence[Any] = row.interval or ["", ""]
-            values = [row.n, row.mean, row.std, *both, *published, row.difference, row.cell.status, row.cell.note]
+            values = [row.n, row.mean, row.std, *both, *published, row.difference, row.group.status, row.group.note]
             writer.writerow([name, *settings, row.metric, *values])
     return text.getvalue()

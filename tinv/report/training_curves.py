@@ -1,4 +1,4 @@
-"""A picture of training: how far apart do a network's numbers on training and validation data come?"""
+"""A figure of training: how far apart do a network's numbers on training and validation data come?"""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinv.errors import TinvError
-from tinv.files import read_text
-from tinv.report.collect import Cell, order
+from tinv.report.collect import RunGroup, order
+from tinv.utils.io import read_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,31 +22,31 @@ QUANTITIES = {"acc": "accuracy (%)", "loss": "loss"}
 MOST_PANELS, MOST_LINES = 12, 8
 
 
-def training_curves(cells: Sequence[Cell], title: str) -> Figure | None:
+def training_curves(groups: Sequence[RunGroup], title: str) -> Figure | None:
     """Draws accuracy over epochs, dashed in training and whole in validation, a colour a policy, a panel for all else.
 
     As Kayhan & van Gemert (2020, section 5.2) show how far networks overfit. Lines are means over seeds, as far as all
-    seeds of the cell went, with a band of one standard deviation. What tells cells apart by a word (padding,
+    seeds of the group went, with a band of one standard deviation. What tells groups apart by a word (padding,
     subsampling, axes) makes lines; data sets, numbers and names of networks make panels.
 
-    None if no cell has two epochs, or there would be more than 12 panels or 8 lines in one.
+    None if no group has two epochs, or there would be more than 12 panels or 8 lines in one.
     """
     from matplotlib.figure import Figure
 
-    tables = {id(cell): [table for run in cell.finished if (table := read_metrics(run.path))] for cell in cells}
-    cells = [cell for cell in cells if tables[id(cell)] and max(map(_epochs, tables[id(cell)])) > 1]
-    logged = {column for cell in cells for table in tables[id(cell)] for column in table}
+    tables = {id(group): [table for run in group.finished if (table := read_metrics(run.path))] for group in groups}
+    groups = [group for group in groups if tables[id(group)] and max(map(_epochs, tables[id(group)])) > 1]
+    logged = {column for group in groups for table in tables[id(group)] for column in table}
     quantity = next((name for name in QUANTITIES if f"val/{name}" in logged), None)
     if quantity is None:
         return None
-    across = [key for key in cells[0].setting if _makes_panels(key, cells)]
-    panels: dict[str, list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: [order(cell.setting[key]) for key in across]):
-        panels.setdefault(_name(cell, across), []).append(cell)
+    across = [key for key in groups[0].setting if _makes_panels(key, groups)]
+    panels: dict[str, list[RunGroup]] = {}
+    for group in sorted(groups, key=lambda group: [order(group.setting[key]) for key in across]):
+        panels.setdefault(_name(group, across), []).append(group)
     if len(panels) > MOST_PANELS or max(map(len, panels.values())) > MOST_LINES:
         return None
-    lines = [key for key in cells[0].setting if key not in across]
-    labels = list(dict.fromkeys(_name(cell, lines) for cell in cells))
+    lines = [key for key in groups[0].setting if key not in across]
+    labels = list(dict.fromkeys(_name(group, lines) for group in groups))
     wide = min(4, len(panels))
     high = math.ceil(len(panels) / wide)
     figure = Figure(figsize=(3.8 * wide + 1.8, 3.1 * high + 0.5), layout="constrained")
@@ -54,10 +54,10 @@ def training_curves(cells: Sequence[Cell], title: str) -> Figure | None:
     for axes in grid[len(panels) :]:
         axes.remove()
     for axes, (name, row) in zip(grid, panels.items(), strict=False):
-        for cell in row:
-            colour = f"C{labels.index(_name(cell, lines))}"
+        for group in row:
+            colour = f"C{labels.index(_name(group, lines))}"
             for part, style in (("train", "--"), ("val", "-")):
-                _draw(axes, tables[id(cell)], f"{part}/{quantity}", color=colour, linestyle=style)
+                _draw(axes, tables[id(group)], f"{part}/{quantity}", color=colour, linestyle=style)
         axes.set(xlabel="epoch", title=name)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -87,16 +87,16 @@ def _epochs(table: dict[str, list[float]]) -> int:
     return len(next(iter(table.values())))
 
 
-def _makes_panels(key: str, cells: Sequence[Cell]) -> bool:
+def _makes_panels(key: str, groups: Sequence[RunGroup]) -> bool:
     """Returns whether a key's values are no policy's words: those of data, and numbers."""
     return key.startswith("data.") or any(
-        isinstance(cell.setting[key], int | float) and not isinstance(cell.setting[key], bool) for cell in cells
+        isinstance(group.setting[key], int | float) and not isinstance(group.setting[key], bool) for group in groups
     ) or key.endswith(".backbone")  # fmt: skip
 
 
-def _name(cell: Cell, keys: Sequence[str]) -> str:
-    """Returns a cell's values of some keys: a number with its key, of a class the last word."""
-    return ", ".join(_word(key, cell.setting[key]) for key in keys)
+def _name(group: RunGroup, keys: Sequence[str]) -> str:
+    """Returns a group's values of some keys: a number with its key, of a class the last word."""
+    return ", ".join(_word(key, group.setting[key]) for key in keys)
 
 
 def _word(key: str, value: Any) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import inspect
 import io
 import logging
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,12 +20,14 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
 
-from tinv import yaml_files
-from tinv.errors import TinvError, nearest, unknown
-from tinv.nested import flatten, lay_over
-from tinv.runs.callbacks import ProgressLines
+from tinv.config import yaml_files
+from tinv.config.merge import flatten, option_pairs, read_command_line
+from tinv.config.messages import short_message
+from tinv.config.options import TOP_LEVEL
+from tinv.errors import TinvError
+from tinv.runs.callbacks.progress import ProgressLines
 from tinv.runs.checkpoints import AtomicCheckpoints
-from tinv.runs.options import TOP_LEVEL, find_config, option_pairs, read_yaml
+from tinv.runs.folder import RunFolder
 from tinv.runs.ranks import trainer_options
 from tinv.runs.wandb_run import WandbMode, wandb_logger
 
@@ -63,7 +63,7 @@ KNOWN_WARNINGS = [
 ]
 
 
-class Configuration(LightningCLI):
+class TinvCLI(LightningCLI):
     """Reads configuration files and options, and builds data, task and trainer from them.
 
     Args:
@@ -172,19 +172,33 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _merged(args: Sequence[str]) -> list[str]:
-    """Returns the options with all configuration files laid over each other, in order, as one."""
-    merged: dict[str, Any] = {}
-    words, skipped = list(args), set()
-    for name, value, position in option_pairs(words):
-        if name == "config" and value:
-            merged = lay_over(merged, read_yaml(find_config(value)))
-            skipped |= {position} if "=" in words[position] else {position, position + 1}
+    """Returns the options with all configuration files merged, in order, as one.
+
+    Raises:
+        TinvError: For a section that is null.
+    """
+    given = read_command_line(args)
     for section in SECTIONS:
-        if section in merged and merged[section] is None:
+        if section in given.merged and given.merged[section] is None:
             raise TinvError(f"{section}: is null; give its keys, or leave it out")
-    rest = [word for position, word in enumerate(words) if position not in skipped]
     # the parser takes a configuration's text in the place of its file name
-    return ["--config", yaml_files.dump(merged), *rest] if merged else rest
+    return ["--config", yaml_files.dump(given.merged), *given.words] if given.merged else list(given.words)
+
+
+def with_run_config(args: Sequence[str]) -> list[str]:
+    """Returns the options with the checkpoint's own run configuration first, if no configuration is given.
+
+    Raises:
+        TinvError: If there is none beside the checkpoint.
+    """
+    given = {name: value for name, value, _ in option_pairs(args)}
+    checkpoint = given.get("ckpt_path")
+    if "config" in given or not checkpoint or "help" in given:
+        return list(args)
+    own = RunFolder(Path(checkpoint).parent.parent).config
+    if not own.is_file():
+        raise TinvError(f"there is no {own} beside the checkpoint; name the configuration with --config")
+    return ["--config", str(own), "--run_dir", "null", *args]
 
 
 SECTIONS = ("model", "data", "trainer", "checkpoint")
@@ -238,29 +252,3 @@ def check_nulls(value: Any, key: str) -> None:
         if item is None and hint is not Any and hint is not None and type(None) not in get_args(hint):
             raise TinvError(f"{key}.init_args.{name}: is null, which it cannot be; leave it out for its default")
         check_nulls(item, f"{key}.init_args.{name}")
-
-
-def short_message(message: str) -> str:
-    """Returns, on one line, which key is wrong and why, out of what jsonargparse says over many lines."""
-    key = ".init_args.".join(re.findall(r'Parser key "([\w.]+)"', message))
-    where = f"{key}: " if key else ""
-    if found := re.search(r"Literal\[(.*?)\]\. Got value: (.*)", message):
-        choices = re.findall(r"'([^']*)'", found.group(1))
-        return f"{where}{unknown('value', found.group(2), choices)}"
-    if found := re.search(r"Option '([^']*)' is not accepted", message):
-        owner = re.findall(r"class_path[ =]'([\w.]+)'", message[: found.start()] + message[found.end() :][:80])
-        names: list[str] = []
-        if owner:
-            module, _, name = owner[-1].rpartition(".")
-            names = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
-        return f"{where}unknown key {found.group(1)!r}{nearest(found.group(1), names)}"
-    if found := re.search(r"module '([^']*)' has no attribute '([^']*)'", message):
-        return f"{where}there is no {found.group(2)!r} in {found.group(1)}"
-    if found := re.search(r"the following arguments are required: ([\w., ]+)", message):
-        return f"{where}{found.group(1)} must be set; is a --config missing?"
-    kinds = [kind for kind in re.findall(r"Expected a <class '(\w+)'>", message) if kind != "NoneType"]
-    value = re.search(r"(?:Got|Given) value: (.*)", message)
-    if kinds and value:
-        return f"{where}{value.group(1)!r} is not of type {' or '.join(kinds)}"
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    return f"{where}{lines[-1] if lines else message}"

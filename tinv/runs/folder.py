@@ -14,14 +14,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tinv import yaml_files
+from tinv.config import yaml_files
+from tinv.config.identity import may_change_numbers, without_location
+from tinv.config.merge import flatten, with_new_names
 from tinv.errors import TinvError
-from tinv.files import write_atomically
-from tinv.identity import may_change_numbers, without_location
-from tinv.nested import flatten
-from tinv.results import RunResult
-from tinv.runs.options import read_yaml
 from tinv.runs.ranks import agreed, rank, ranks
+from tinv.runs.results import RunResult
+from tinv.utils.io import write_atomically
 
 RUN_DIR_VARIABLE = "TINV_RUN_DIR"
 """Tells the other processes of a distributed run, which parse the same command line, where the first one writes."""
@@ -82,7 +81,8 @@ class RunFolder:
 
     def load_config(self) -> dict[str, Any]:
         """Reads `config.yaml`."""
-        return read_yaml(self.config)
+        found: dict[str, Any] = with_new_names(yaml_files.read_mapping(self.config))
+        return found
 
     def write_results(
         self,

@@ -1,4 +1,4 @@
-"""Reads the options of some cells as `tinv fit` would, and runs nothing: finds a bad value before the first cell."""
+"""Reads the options of some trials as `tinv fit` would, and runs nothing: finds a bad value before the first trial."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinv.errors import TinvError
-from tinv.sweeps.cells import Cell
+from tinv.sweeps.trials import Trial
 
 
-def check_values(cells: Sequence[Cell]) -> None:
-    """Raises TinvError for the first cell whose options `tinv fit` refuses.
+def check_values(trials: Sequence[Trial]) -> None:
+    """Raises TinvError for the first trial whose options `tinv fit` refuses.
 
-    Every value of every key is looked at in one cell at least. Runs in a process of its own, since it needs torch,
+    Every value of every key is looked at in one trial at least. Runs in a process of its own, since it needs torch,
     which the sweep does not.
     """
     seen: set[tuple[str, str]] = set()
     picked = []
-    for cell in cells:
-        pairs = {(key, repr(value)) for key, value in cell.settings.items()}
+    for trial in trials:
+        pairs = {(key, repr(value)) for key, value in trial.settings.items()}
         if not pairs <= seen:
             seen |= pairs
-            picked.append(cell)
-    question = json.dumps([list(cell.words) for cell in picked])
+            picked.append(trial)
+    question = json.dumps([list(trial.words) for trial in picked])
     answer = subprocess.run([sys.executable, "-m", __name__], input=question, capture_output=True, text=True)
     refusals: dict[str, Any] = {}
     try:
         refusals = json.loads(answer.stdout.splitlines()[-1])
     except (ValueError, IndexError) as error:
         last = (answer.stderr.strip().splitlines() or ["no output"])[-1]
-        raise TinvError(f"the options of the cells could not be checked: {last}") from error
+        raise TinvError(f"the options of the trials could not be checked: {last}") from error
     for number, reason in refusals.items():
-        raise TinvError(f"cell {picked[int(number)].title}: {reason}")
+        raise TinvError(f"trial {picked[int(number)].title}: {reason}")
 
 
 def main() -> None:
     """Reads lists of options from stdin and prints, by number, why some are refused."""
-    from tinv.runs.configuration import Configuration
+    from tinv.runs.configuration import TinvCLI
 
     refusals = {}
     for number, words in enumerate(json.load(sys.stdin)):
         try:
-            Configuration(words)
+            TinvCLI(words)
         except TinvError as error:
             refusals[number] = " ".join(str(error).split())
     print(json.dumps(refusals))

@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tinv.sweeps.cells import Cell, CellFolder
 from tinv.sweeps.ledger import Ledger
+from tinv.sweeps.trials import Trial, TrialFolder
 
 REFRESH_SECONDS = 1.0
 
@@ -25,14 +25,14 @@ class Display:
 
     Args:
         ledger: of the sweep.
-        cells: those asked for so far, excluded ones not among them.
+        trials: those asked for so far, excluded ones not among them.
         total: how many they will be in all.
         together: how many run side by side.
     """
 
-    def __init__(self, ledger: Ledger, cells: Sequence[Cell], total: int, together: int) -> None:
+    def __init__(self, ledger: Ledger, trials: Sequence[Trial], total: int, together: int) -> None:
         self.ledger, self.total, self.together = ledger, total, together
-        self.ids = {cell.id for cell in cells}
+        self.ids = {trial.id for trial in trials}
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         self.begun: dict[str, float] = {}
@@ -48,42 +48,42 @@ class Display:
             self.live.update(self.table([]), refresh=True)
             self.live.stop()
 
-    def started(self, cell: Cell) -> None:
-        self.ids.add(cell.id)
-        self.begun[cell.id] = time.monotonic()
-        self._line("begun" if self.ledger[cell].attempts == 1 else "resumed", cell, "")
+    def started(self, trial: Trial) -> None:
+        self.ids.add(trial.id)
+        self.begun[trial.id] = time.monotonic()
+        self._line("begun" if self.ledger[trial].attempts == 1 else "resumed", trial, "")
 
-    def ended(self, cell: Cell) -> None:
-        entry = self.ledger[cell]
-        took = f"{_duration(time.monotonic() - self.begun.pop(cell.id, time.monotonic()))}"
-        self._line(entry.status, cell, f"{took}, {self.left()}")
+    def ended(self, trial: Trial) -> None:
+        entry = self.ledger[trial]
+        took = f"{_duration(time.monotonic() - self.begun.pop(trial.id, time.monotonic()))}"
+        self._line(entry.status, trial, f"{took}, {self.left()}")
         if entry.error and not self.live:
             print(f"    {entry.error}", file=sys.stderr, flush=True)
 
-    def tick(self, running: Sequence[Cell]) -> None:
+    def tick(self, running: Sequence[Trial]) -> None:
         if self.live and time.monotonic() - self.shown > REFRESH_SECONDS:
             self.shown = time.monotonic()
             self.live.update(self.table(running), refresh=True)
 
     def counts(self) -> Counter[str]:
-        """Returns how many cells have each status."""
+        """Returns how many trials have each status."""
         return Counter(self.ledger.entries[id].status for id in self.ids)
 
     def left(self) -> str:
-        """Returns the time left as text, from the time that finished cells took."""
+        """Returns the time left as text, from the time that finished trials took."""
         took = [e.seconds for e in self.ledger.entries.values() if e.status == "finished" and e.seconds]
         counts = self.counts()
-        open_cells = self.total - counts["finished"] - counts["failed"]
-        if open_cells <= 0:
+        open_trials = self.total - counts["finished"] - counts["failed"]
+        if open_trials <= 0:
             return "nothing left"
         if not took:
-            return f"{open_cells} left"
+            return f"{open_trials} left"
         now = time.monotonic()
         mean = sum(took) / len(took)
-        seconds = mean * open_cells - sum(min(now - begun, mean) for begun in self.begun.values())
-        return f"about {_duration(max(seconds, mean) / min(self.together, open_cells))} left"
+        seconds = mean * open_trials - sum(min(now - begun, mean) for begun in self.begun.values())
+        return f"about {_duration(max(seconds, mean) / min(self.together, open_trials))} left"
 
-    def table(self, running: Sequence[Cell]) -> RenderableType:
+    def table(self, running: Sequence[Trial]) -> RenderableType:
         """Returns the live table."""
         counts = self.counts()
         head = Text.assemble(
@@ -92,26 +92,26 @@ class Display:
             (f"{counts['failed']}", "bold red" if counts["failed"] else ""), " failed   ", self.left(),
         )  # fmt: skip
         rows = Table.grid(padding=(0, 2))
-        for cell in running[: self.together]:
-            took = time.monotonic() - self.begun.get(cell.id, time.monotonic())
-            rows.add_row(Text(cell.title, overflow="ellipsis", no_wrap=True), _duration(took), self._epoch(cell))
+        for trial in running[: self.together]:
+            took = time.monotonic() - self.begun.get(trial.id, time.monotonic())
+            rows.add_row(Text(trial.title, overflow="ellipsis", no_wrap=True), _duration(took), self._epoch(trial))
         return Group(head, rows)
 
-    def _epoch(self, cell: Cell) -> str:
+    def _epoch(self, trial: Trial) -> str:
         try:
-            with CellFolder(self.ledger.folder, cell).metrics.open() as file:
+            with TrialFolder(self.ledger.folder, trial).metrics.open() as file:
                 rows = list(csv.DictReader(file))
         except (OSError, csv.Error):
             return "starting"
         return f"epoch {int(float(rows[-1]['epoch'])) + 1}" if rows and rows[-1].get("epoch") else "starting"
 
-    def _line(self, what: str, cell: Cell, more: str) -> None:
+    def _line(self, what: str, trial: Trial, more: str) -> None:
         if self.live:
             return
         counts = self.counts()
         done = counts["finished"] + counts["failed"]
         ending = f"  ({more})" if more else ""
-        print(f"[{done}/{self.total}] {what}: {cell.title}{ending}", file=sys.stderr, flush=True)
+        print(f"[{done}/{self.total}] {what}: {trial.title}{ending}", file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What has been done of a sweep: `ledger.json`, one entry a cell, always readable, and true to the cells' own files."""
+"""What has been done of a sweep: `ledger.json`, one entry a trial, always readable, true to the files of the trials."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any, Literal, get_args
 from filelock import FileLock, Timeout
 
 from tinv.errors import TinvError
-from tinv.files import write_atomically
-from tinv.results import RunResult
-from tinv.sweeps.cells import Cell, CellFolder
-from tinv.sweeps.sweepfile import Sweep
+from tinv.runs.results import RunResult
+from tinv.sweeps.schema import Sweep
+from tinv.sweeps.trials import Trial, TrialFolder
+from tinv.utils.io import write_atomically
 
 Status = Literal["pending", "running", "stopped", "finished", "failed", "excluded"]
 """stopped: begun and not finished, to be resumed."""
@@ -25,12 +25,12 @@ Status = Literal["pending", "running", "stopped", "finished", "failed", "exclude
 
 @dataclass
 class Entry:
-    """What is known of one cell.
+    """What is known of one trial.
 
     Attributes:
         name: of its folder.
         settings: swept keys and values.
-        status: of the cell.
+        status: of the trial.
         attempts: how often it was begun or resumed.
         seconds: of the attempts that have ended.
         error: why it failed, or is excluded.
@@ -67,7 +67,7 @@ class Ledger:
     Args:
         folder: of the sweep; made if it is not there.
         sweep: that runs in it.
-        extra: options laid over every cell.
+        extra: options laid over every trial.
 
     Raises:
         TinvError: if the folder belongs to another sweep, another process works on it, or it cannot be written to.
@@ -114,7 +114,7 @@ class Ledger:
                 self.path.rename(aside)
             print(
                 f"note: {self.path} is damaged ({error}); it was renamed to {aside.name}, and what is done is read off "
-                "the cells' folders",
+                "the trials' folders",
                 file=sys.stderr,
             )
             return
@@ -126,22 +126,22 @@ class Ledger:
             )
         self.entries = entries
 
-    def open(self, cells: Iterable[Cell], excluded: dict[str, str]) -> None:
-        """Brings the ledger in line with the cells' folders.
+    def open(self, trials: Iterable[Trial], excluded: dict[str, str]) -> None:
+        """Brings the ledger in line with the trials' folders.
 
-        A cell is finished if, and only if, its results.json says so. What was running when the last `tinv sweep` ended
+        A trial is finished if, and only if, its results.json says so. What was running when the last `tinv sweep` ended
         is stopped now. A damaged results.json is named and set aside.
 
         Args:
-            cells: of the sweep.
-            excluded: reasons by cell id.
+            trials: of the sweep.
+            excluded: reasons by trial id.
         """
-        for cell in cells:
-            entry = self.entries.setdefault(cell.id, Entry(cell.name, cell.settings))
-            if cell.id in excluded:
-                entry.status, entry.error = "excluded", excluded[cell.id]
+        for trial in trials:
+            entry = self.entries.setdefault(trial.id, Entry(trial.name, trial.settings))
+            if trial.id in excluded:
+                entry.status, entry.error = "excluded", excluded[trial.id]
                 continue
-            folder = CellFolder(self.folder, cell)
+            folder = TrialFolder(self.folder, trial)
             status = self.status_of(folder)
             if status == "finished":
                 entry.status, entry.error = "finished", None
@@ -150,8 +150,8 @@ class Ledger:
             elif entry.status != "running" or entry.job is None:  # a job of Slurm may still be running
                 entry.status = "stopped" if folder.path.exists() else "pending"
 
-    def status_of(self, folder: CellFolder) -> str | None:
-        """Returns the status that a cell's results.json gives; None if there is none that can be read."""
+    def status_of(self, folder: TrialFolder) -> str | None:
+        """Returns the status that a trial's results.json gives; None if there is none that can be read."""
         try:
             found = RunResult.read_if_there(folder.results)
         except TinvError as error:
@@ -162,11 +162,11 @@ class Ledger:
             return None
         return found.status if found else None
 
-    def __getitem__(self, cell: Cell) -> Entry:
-        return self.entries[cell.id]
+    def __getitem__(self, trial: Trial) -> Entry:
+        return self.entries[trial.id]
 
     def save(self) -> None:
-        """Writes the ledger. A full disk is said once and stops nothing: the cells' own files still tell."""
+        """Writes the ledger. A full disk is said once and stops nothing: the trials' own files still tell."""
         content = {"identity": self.identity, "cells": {key: asdict(entry) for key, entry in self.entries.items()}}
         try:
             write_atomically(self.path, json.dumps(content, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Runs cells as processes of this machine, with its CPU threads or GPUs divided among them."""
+"""Runs trials as processes of this machine, with its CPU threads or GPUs divided among them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tinv.sweeps.cells import PROGRAM, Cell, CellFolder, fit_command
+from tinv.sweeps.trials import PROGRAM, Trial, TrialFolder, fit_command
 
 STOP_SECONDS = 60.0
 """How long a run that was asked to stop is waited for."""
@@ -25,9 +25,9 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 class Job(Protocol):
-    """A cell on its way."""
+    """A trial on its way."""
 
-    cell: Cell
+    trial: Trial
     error: str | None
 
     @property
@@ -35,40 +35,40 @@ class Job(Protocol):
         """The cluster's name for it, by which it is found again."""
 
     def poll(self) -> int | None:
-        """Returns the exit code, None while the cell runs; negative for a signal."""
+        """Returns the exit code, None while the trial runs; negative for a signal."""
 
     def stop(self) -> None:
-        """Asks the cell to stop; it can be resumed."""
+        """Asks the trial to stop; it can be resumed."""
 
 
 class Launcher(Protocol):
-    """Who runs cells: this machine, or a cluster.
+    """Who runs trials: this machine, or a cluster.
 
     Attributes:
-        together: how many cells run side by side.
+        together: how many trials run side by side.
         capacity: how many may be started before others have ended.
-        restarts: whether a cell that was stopped by someone else is started again.
+        restarts: whether a trial that was stopped by someone else is started again.
     """
 
     together: int
     capacity: int
     restarts: bool
 
-    def start(self, cells: Sequence[Cell]) -> list[Job]:
-        """Starts cells."""
+    def start(self, trials: Sequence[Trial]) -> list[Job]:
+        """Starts trials."""
 
-    def attach(self, cell: Cell, name: str) -> Job | None:
+    def attach(self, trial: Trial, name: str) -> Job | None:
         """Returns a job that an earlier `tinv sweep` started, if it still runs."""
 
 
 class LocalJob:
-    """A cell that runs as a process here."""
+    """A trial that runs as a process here."""
 
     name: str | None = None
     error: str | None = None
 
-    def __init__(self, cell: Cell, process: subprocess.Popen[bytes], slot: int) -> None:
-        self.cell, self.process, self.slot = cell, process, slot
+    def __init__(self, trial: Trial, process: subprocess.Popen[bytes], slot: int) -> None:
+        self.trial, self.process, self.slot = trial, process, slot
         self.asked: float | None = None
 
     def poll(self) -> int | None:
@@ -86,12 +86,12 @@ class LocalJob:
 
 
 class LocalLauncher:
-    """Runs cells as processes of this machine.
+    """Runs trials as processes of this machine.
 
     Args:
         folder: of the sweep.
         jobs: how many run side by side; CPU cores, or GPUs where there are any, are divided among them.
-        program: the command that runs a cell, before its options.
+        program: the command that runs a trial, before its options.
     """
 
     restarts = False
@@ -101,18 +101,18 @@ class LocalLauncher:
         self.jobs: list[LocalJob] = []
         self.shares = shares(jobs, len(os.sched_getaffinity(0)), visible_gpus())
 
-    def start(self, cells: Sequence[Cell]) -> list[Job]:
-        return [self._start(cell) for cell in cells]
+    def start(self, trials: Sequence[Trial]) -> list[Job]:
+        return [self._start(trial) for trial in trials]
 
-    def attach(self, cell: Cell, name: str) -> Job | None:
+    def attach(self, trial: Trial, name: str) -> Job | None:
         return None
 
-    def _start(self, cell: Cell) -> LocalJob:
+    def _start(self, trial: Trial) -> LocalJob:
         self.jobs = [job for job in self.jobs if job.process.poll() is None]
         slot = min(set(range(self.together)) - {job.slot for job in self.jobs})
-        folder = CellFolder(self.folder, cell)
+        folder = TrialFolder(self.folder, trial)
         folder.path.mkdir(parents=True, exist_ok=True)
-        command = fit_command(cell, folder, self.program)
+        command = fit_command(trial, folder, self.program)
         with folder.log.open("ab") as log:
             log.write(f"$ {' '.join(command)}\n".encode())
             log.flush()
@@ -122,11 +122,11 @@ class LocalLauncher:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.shares[slot]},
-                # Ctrl-C in the terminal reaches us alone; we tell the cells
+                # Ctrl-C in the terminal reaches us alone; we tell the trials
                 start_new_session=True,
                 preexec_fn=_dies_with(os.getpid()),
             )
-        job = LocalJob(cell, process, slot)
+        job = LocalJob(trial, process, slot)
         self.jobs.append(job)
         return job
 

@@ -1,4 +1,4 @@
-"""Runs the cells of a sweep that are not done yet, keeps the ledger, and shows how far it is."""
+"""Runs the trials of a sweep that are not done yet, keeps the ledger, and shows how far it is."""
 
 from __future__ import annotations
 
@@ -11,68 +11,68 @@ from types import FrameType
 from typing import Protocol
 
 from tinv.errors import TinvError
-from tinv.results import RunResult, RunStatus
-from tinv.sweeps.cells import Cell, CellFolder, last_error_line
+from tinv.runs.results import RunResult, RunStatus
 from tinv.sweeps.ledger import Ledger
 from tinv.sweeps.local import Job, Launcher
+from tinv.sweeps.trials import Trial, TrialFolder, last_error_line
 
 POLL_SECONDS = 0.1
 
 
 class Source(Protocol):
-    """Where the next cell comes from."""
+    """Where the next trial comes from."""
 
-    def take(self) -> Cell | None:
-        """Returns the next cell to run, None if there is none, or none before others have ended."""
+    def take(self) -> Trial | None:
+        """Returns the next trial to run, None if there is none, or none before others have ended."""
 
-    def ended(self, cell: Cell, results: RunResult | None) -> None:
-        """Takes note of how a cell ended; None for a failure."""
+    def ended(self, trial: Trial, results: RunResult | None) -> None:
+        """Takes note of how a trial ended; None for a failure."""
 
 
 class Queue:
-    """Cells that are known from the start, in order."""
+    """Trials that are known from the start, in order."""
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self.cells = deque(cells)
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self.trials = deque(trials)
 
-    def take(self) -> Cell | None:
-        return self.cells.popleft() if self.cells else None
+    def take(self) -> Trial | None:
+        return self.trials.popleft() if self.trials else None
 
-    def ended(self, cell: Cell, results: RunResult | None) -> None:
+    def ended(self, trial: Trial, results: RunResult | None) -> None:
         pass
 
 
 class Watcher(Protocol):
     """Who is told what happens."""
 
-    def started(self, cell: Cell) -> None:
-        """A cell was started."""
+    def started(self, trial: Trial) -> None:
+        """A trial was started."""
 
-    def ended(self, cell: Cell) -> None:
-        """A cell finished, failed or was stopped; the ledger says which."""
+    def ended(self, trial: Trial) -> None:
+        """A trial finished, failed or was stopped; the ledger says which."""
 
-    def tick(self, running: Sequence[Cell]) -> None:
+    def tick(self, running: Sequence[Trial]) -> None:
         """Some time has passed."""
 
 
 class Runner:
-    """Runs cells and keeps the ledger.
+    """Runs trials and keeps the ledger.
 
     Args:
         ledger: opened.
-        launcher: who runs the cells.
-        source: of the cells to run.
+        launcher: who runs the trials.
+        source: of the trials to run.
         watcher: told of all that happens.
     """
 
     def __init__(self, ledger: Ledger, launcher: Launcher, source: Source, watcher: Watcher) -> None:
         self.ledger, self.launcher, self.source, self.watcher = ledger, launcher, source, watcher
         self.jobs: dict[Job, float] = {}
-        self.again: deque[Cell] = deque()
+        self.again: deque[Trial] = deque()
         self.stopping: int | None = None
 
     def run(self, attached: Sequence[Job] = ()) -> int:
-        """Runs until no cell is left, or a signal stops it.
+        """Runs until no trial is left, or a signal stops it.
 
         Args:
             attached: jobs of an earlier session that still run.
@@ -96,34 +96,34 @@ class Runner:
     def _step(self) -> bool:
         """Looks at what runs and starts what can be started; returns whether anything is left."""
         changed = self._look()
-        starting: list[Cell] = []
+        starting: list[Trial] = []
         while len(self.jobs) + len(starting) < self.launcher.capacity:
-            cell = self.again.popleft() if self.again else self.source.take()
-            if cell is None:
+            trial = self.again.popleft() if self.again else self.source.take()
+            if trial is None:
                 break
-            starting.append(cell)
+            starting.append(trial)
         if starting:
             changed = True
-            for cell in starting:
-                entry = self.ledger[cell]
+            for trial in starting:
+                entry = self.ledger[trial]
                 entry.status, entry.error, entry.attempts = "running", None, entry.attempts + 1
-                self._folder(cell).results.unlink(missing_ok=True)  # of a failure
+                self._folder(trial).results.unlink(missing_ok=True)  # of a failure
             self.ledger.save()
             try:
                 jobs = self.launcher.start(starting)
             except OSError as error:
-                for cell in starting:
-                    self.ledger[cell].status = "stopped"
+                for trial in starting:
+                    self.ledger[trial].status = "stopped"
                 raise TinvError(
                     f"cannot start {starting[0].title} ({error.strerror}); the same command resumes where it was"
                 ) from error
             for job in jobs:
                 self.jobs[job] = time.monotonic()
-                self.ledger[job.cell].job = job.name
-                self.watcher.started(job.cell)
+                self.ledger[job.trial].job = job.name
+                self.watcher.started(job.trial)
         if changed:
             self.ledger.save()
-        self.watcher.tick([job.cell for job in self.jobs])
+        self.watcher.tick([job.trial for job in self.jobs])
         return bool(self.jobs)
 
     def _look(self) -> bool:
@@ -137,7 +137,7 @@ class Runner:
         return changed
 
     def _ended(self, job: Job, code: int, seconds: float) -> None:
-        cell, entry, folder = job.cell, self.ledger[job.cell], self._folder(job.cell)
+        trial, entry, folder = job.trial, self.ledger[job.trial], self._folder(job.trial)
         entry.seconds = round(entry.seconds + seconds, 3)
         entry.job = None
         results = self._results(folder)
@@ -146,7 +146,7 @@ class Runner:
         elif code in (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM) or self.stopping:
             entry.status = "stopped"
             if self.launcher.restarts and not self.stopping:
-                self.again.append(cell)
+                self.again.append(trial)
                 return
         else:
             entry.status = "failed"
@@ -155,21 +155,21 @@ class Runner:
                 name = signal.Signals(-code).name
                 why = " (out of memory?)" if code == -signal.SIGKILL else ""
                 entry.error = f"killed by {name}{why}; last line: {entry.error}"
-            self._write_failure(cell, folder, entry.error)
-        self.source.ended(cell, results)
-        self.watcher.ended(cell)
+            self._write_failure(trial, folder, entry.error)
+        self.source.ended(trial, results)
+        self.watcher.ended(trial)
 
-    def _folder(self, cell: Cell) -> CellFolder:
-        return CellFolder(self.ledger.folder, cell)
+    def _folder(self, trial: Trial) -> TrialFolder:
+        return TrialFolder(self.ledger.folder, trial)
 
-    def _results(self, folder: CellFolder) -> RunResult | None:
+    def _results(self, folder: TrialFolder) -> RunResult | None:
         if self.ledger.status_of(folder) != "finished":
             return None
         return RunResult.read(folder.results)
 
-    def _write_failure(self, cell: Cell, folder: CellFolder, error: str) -> None:
+    def _write_failure(self, trial: Trial, folder: TrialFolder, error: str) -> None:
         with contextlib.suppress(OSError):  # a full disk; the ledger tries too
-            write_unfinished(cell, folder, "failed", error)
+            write_unfinished(trial, folder, "failed", error)
 
     def _end(self) -> None:
         """Stops what still runs and waits for it."""
@@ -181,9 +181,9 @@ class Runner:
         self.ledger.save()
 
 
-def write_unfinished(cell: Cell, folder: CellFolder, status: RunStatus, error: str) -> None:
-    """Writes the results.json of a cell that failed or was excluded, so that a report can show it."""
-    config = cell.nested()
+def write_unfinished(trial: Trial, folder: TrialFolder, status: RunStatus, error: str) -> None:
+    """Writes the results.json of a trial that failed or was excluded, so that a report can show it."""
+    config = trial.config
     folder.path.mkdir(parents=True, exist_ok=True)
     RunResult(
         status=status,

@@ -1,14 +1,17 @@
-"""Which cells `random` and `bayes` choose, by Optuna."""
+"""Which trials `random` and `bayes` choose, by Optuna."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinv.errors import TinvError
-from tinv.sweeps.sweepfile import Choice, Sweep
+from tinv.runs.results import RunResult
+from tinv.sweeps.ledger import Ledger
+from tinv.sweeps.schema import Choice, Sweep
+from tinv.sweeps.trials import Trial, TrialFactory, TrialFolder
 
 
 class Search:
@@ -26,11 +29,11 @@ class Search:
         warnings.filterwarnings("ignore", message="Choices for a categorical distribution")
         self.sweep = sweep
         self.space = {key: self._distribution(key) for key in sweep.parameters}
-        goal = sweep.metric[1] if sweep.metric else "minimize"
+        goal: Any = sweep.metric.goal if sweep.metric else "minimize"
         if sweep.method == "random":
             sampler: Any = optuna.samplers.RandomSampler(seed=sweep.seed)
         else:
-            # cells that still run count as poor ones, so that jobs side by side do not all try the same place
+            # trials that still run count as poor ones, so that jobs side by side do not all try the same place
             sampler = optuna.samplers.TPESampler(seed=sweep.seed, multivariate=True, constant_liar=True)
         self.study = optuna.create_study(direction=goal, sampler=sampler)
 
@@ -39,9 +42,9 @@ class Search:
 
         parameter = self.sweep.parameters[key]
         if isinstance(parameter, Choice):
-            # Optuna's categories are plain values; others are chosen by their number
+            # Optuna's categories are plain values; others are given by their number
             return CategoricalDistribution(tuple(range(len(parameter.values))))
-        if parameter.whole:
+        if parameter.integer:
             return IntDistribution(
                 int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
             )
@@ -57,13 +60,13 @@ class Search:
         return settings, trial
 
     def known(self, settings: Mapping[str, Any], value: float | None) -> Any:
-        """Takes up a cell of an earlier session; returns what `tell` wants of it if its value is still to come."""
+        """Takes up a trial of an earlier session; returns what `tell` wants of it if its value is still to come."""
         import optuna
 
         params = {}
         for key, parameter in self.sweep.parameters.items():
-            chosen = settings[key]
-            params[key] = parameter.values.index(chosen) if isinstance(parameter, Choice) else chosen
+            given = settings[key]
+            params[key] = parameter.values.index(given) if isinstance(parameter, Choice) else given
         if value is None:
             self.study.enqueue_trial(params)
             return self.study.ask(self.space)
@@ -72,7 +75,7 @@ class Search:
         return None
 
     def tell(self, trial: Any, value: float | None) -> None:
-        """Says what a cell came to; None if it failed."""
+        """Says what a trial came to; None if it failed."""
         import optuna
 
         if value is None:
@@ -82,9 +85,66 @@ class Search:
 
 
 def random_settings(sweep: Sweep) -> list[dict[str, Any]]:
-    """Returns the settings of a random sweep's cells, the same for the same seed; a repeated draw is left out."""
+    """Returns the settings of a random sweep's trials, the same for the same seed; a repeated draw is left out."""
     if sweep.count is None:
-        raise TinvError(f"{sweep.path}: method random needs run_cap, the number of cells")
+        raise TinvError(f"{sweep.path}: method random needs run_cap, the number of trials")
     search = Search(sweep)
     drawn = (search.ask()[0] for _ in range(sweep.count))
     return list({json.dumps(settings, sort_keys=True, default=str): settings for settings in drawn}.values())
+
+
+class BayesSource:
+    """Trials of a bayes sweep: those begun before, then as many new ones as are still missing.
+
+    Args:
+        plan: the sweep.
+        make: makes a trial of settings.
+        ledger: opened.
+        todo: trials of an earlier session that are not done.
+    """
+
+    def __init__(self, plan: Sweep, make: TrialFactory, ledger: Ledger, todo: Sequence[Trial]) -> None:
+        assert plan.metric is not None
+        assert plan.count is not None
+        self.plan, self.make, self.ledger, self.metric = plan, make, ledger, plan.metric.name
+        self.search = Search(plan)
+        self.todo = list(todo)
+        self.asked: dict[str, Any] = {}
+        self.repeats = 0
+        for trial in [make(entry.settings) for entry in ledger.entries.values()]:
+            value = self._value(trial)
+            self.asked[trial.id] = self.search.known(trial.settings, value)
+
+    def _value(self, trial: Trial) -> float | None:
+        if self.ledger[trial].status != "finished":
+            return None
+        found = RunResult.read_if_there(TrialFolder(self.ledger.folder, trial).results)
+        metrics = found.metrics if found else {}
+        value = metrics.get(self.metric)
+        if value is None:
+            known = ", ".join(metrics)
+            raise TinvError(f"{self.plan.path}: metric.name: no run gives {self.metric}; they give {known}")
+        return float(value)
+
+    def take(self) -> Trial | None:
+        if self.todo:
+            return self.todo.pop(0)
+        while len(self.ledger.entries) < (self.plan.count or 0):
+            settings, asked = self.search.ask()
+            trial = self.make(settings)
+            if trial.id in self.ledger.entries:
+                # asked for again: its value is known, or is on its way
+                self.search.tell(asked, self._value(trial))
+                self.repeats += 1
+                if self.repeats > 1000:
+                    return None  # a small space is used up
+                continue
+            self.ledger.open([trial], {})
+            self.asked[trial.id] = asked
+            return trial
+        return None
+
+    def ended(self, trial: Trial, results: RunResult | None) -> None:
+        asked = self.asked.pop(trial.id, None)
+        if asked is not None:
+            self.search.tell(asked, self._value(trial) if results else None)

@@ -1,4 +1,4 @@
-"""Runs cells as jobs of a Slurm cluster, through submitit."""
+"""Runs trials as jobs of a Slurm cluster, through submitit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tinv.errors import TinvError
-from tinv.sweeps.cells import PROGRAM, Cell, CellFolder, fit_command
 from tinv.sweeps.local import STOP_SECONDS, STOPPED, Job
+from tinv.sweeps.trials import PROGRAM, Trial, TrialFolder, fit_command
 
 SUBMITIT_NAMES = ("account", "comment", "constraint", "cpus_per_gpu", "cpus_per_task", "dependency", "exclude",
                   "exclusive", "gpus_per_node", "gpus_per_task", "gres", "mail_type", "mail_user", "mem", "mem_per_cpu",
@@ -31,24 +31,24 @@ AGAIN = ("PREEMPTED", "NODE_FAIL", "TIMEOUT", "BOOT_FAIL", "REQUEUED")
 """States of a job whose end is not the run's fault: it is submitted again."""
 
 
-class RunCell:
-    """What a job of the cluster does: runs a cell, or resumes it, and returns the exit code.
+class RunTrial:
+    """What a job of the cluster does: runs a trial, or resumes it, and returns the exit code.
 
     Args:
-        cell: to run.
+        trial: to run.
         sweep_folder: of the sweep, on a disk that the nodes share.
-        program: the command that runs a cell, before its options.
+        program: the command that runs a trial, before its options.
     """
 
-    def __init__(self, cell: Cell, sweep_folder: Path, program: Sequence[str] = PROGRAM) -> None:
-        self.cell, self.sweep_folder, self.program = cell, sweep_folder.resolve(), tuple(program)
+    def __init__(self, trial: Trial, sweep_folder: Path, program: Sequence[str] = PROGRAM) -> None:
+        self.trial, self.sweep_folder, self.program = trial, sweep_folder.resolve(), tuple(program)
         self.directory = Path.cwd()
         self.process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
-        folder = CellFolder(self.sweep_folder, self.cell)
+        folder = TrialFolder(self.sweep_folder, self.trial)
         folder.path.mkdir(parents=True, exist_ok=True)
-        command = fit_command(self.cell, folder, self.program)
+        command = fit_command(self.trial, folder, self.program)
         with folder.log.open("ab") as log:
             log.write(f"$ {' '.join(command)}\n".encode())
             log.flush()
@@ -74,7 +74,7 @@ class RunCell:
             while self.process.poll() is None and time.monotonic() < deadline:
                 time.sleep(WAIT_SECONDS)
             self.process.kill()
-        return DelayedSubmission(RunCell(self.cell, self.sweep_folder, self.program))
+        return DelayedSubmission(RunTrial(self.trial, self.sweep_folder, self.program))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "process": None}
@@ -96,10 +96,10 @@ def _ignore_warning_signals() -> None:
 
 
 class SlurmJob:
-    """A cell in the cluster's queue, or running there."""
+    """A trial in the cluster's queue, or running there."""
 
-    def __init__(self, cell: Cell, job: Any, queue: Queue) -> None:
-        self.cell, self.job, self.queue = cell, job, queue
+    def __init__(self, trial: Trial, job: Any, queue: Queue) -> None:
+        self.trial, self.job, self.queue = trial, job, queue
         self.asked = False
         self.error: str | None = None
 
@@ -169,13 +169,13 @@ def _ask(*command: str) -> str | None:
 
 
 class SlurmLauncher:
-    """Submits cells as one array of jobs.
+    """Submits trials as one array of jobs.
 
     Args:
         folder: of the sweep, on a disk that the nodes share.
         jobs: how many run side by side.
         parameters: options of sbatch, by name with underscores.
-        program: the command that runs a cell, before its options.
+        program: the command that runs a trial, before its options.
 
     Raises:
         TinvError: if there is no Slurm here, or an option that it does not take.
@@ -196,31 +196,31 @@ class SlurmLauncher:
         self.folder, self.together, self.program, self.queue = folder, jobs, program, Queue()
         if submitit.SlurmExecutor.affinity() < 0:
             raise TinvError("there is no Slurm here (sbatch was not found); use --launcher local")
-        # its logs stand beside the cells
+        # its logs stand beside the trials
         self.executor = submitit.AutoExecutor(folder=folder / "slurm", cluster="slurm", slurm_max_num_timeout=1000)
         try:
             self.executor.update_parameters(**submitit_parameters(parameters, jobs))
         except (ValueError, TypeError, NameError) as error:
             raise TinvError(f"--slurm-...: {error}") from error
 
-    def start(self, cells: Sequence[Cell]) -> list[Job]:
+    def start(self, trials: Sequence[Trial]) -> list[Job]:
         import submitit
 
         try:
             with self.executor.batch():
-                jobs = [self.executor.submit(RunCell(cell, self.folder, self.program)) for cell in cells]
+                jobs = [self.executor.submit(RunTrial(trial, self.folder, self.program)) for trial in trials]
         except submitit.core.utils.FailedJobError as error:
             raise TinvError(f"Slurm refused the jobs: {error}") from error
-        return [SlurmJob(cell, job, self.queue) for cell, job in zip(cells, jobs, strict=True)]
+        return [SlurmJob(trial, job, self.queue) for trial, job in zip(trials, jobs, strict=True)]
 
-    def attach(self, cell: Cell, name: str) -> Job | None:
+    def attach(self, trial: Trial, name: str) -> Job | None:
         """Returns the job that an earlier `tinv sweep` submitted, if it still waits or runs."""
         import submitit
 
         answer = _ask("squeue", "--noheader", "--array", "--format=%i", f"--job={name}")
         if not (answer or "").strip():
             return None
-        return SlurmJob(cell, submitit.SlurmJob(folder=self.folder / "slurm", job_id=name), self.queue)
+        return SlurmJob(trial, submitit.SlurmJob(folder=self.folder / "slurm", job_id=name), self.queue)
 
 
 def submitit_parameters(options: Mapping[str, str], jobs: int) -> dict[str, Any]:

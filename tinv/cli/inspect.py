@@ -1,0 +1,60 @@
+"""`tinv inspect`: where each activation sits over the image, what it costs, which shifts leave the output unchanged."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from tinv.cli.parser import CommandParser, call, recorded
+from tinv.evaluation.networks import NetworkSpec
+from tinv.graph.analysis import analyse
+from tinv.graph.summary import summary
+from tinv.models import create_backbone
+from tinv.policies.conversion import ConversionPolicy
+
+DESCRIPTION = """Prints where each activation of a network sits over the image, what it costs, and which shifts leave
+the output exactly unchanged."""
+
+
+def inspect(words: Sequence[str]) -> int:
+    """Runs `tinv inspect` and returns the exit code."""
+    args = _parser().parse(words)
+    spec, policy = call(NetworkSpec, args), call(ConversionPolicy, args)
+    size = _input_size(args["input_size"], spec)
+    example = torch.zeros(1, spec.in_channels, *size)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        plain = spec.plain(size)
+        network = spec.under(policy, plain, size)
+    found = summary(network, example, f"{spec.backbone} ({spec.source})")
+    found = replace(found, before=analyse(plain, example).cost)
+    if args["json"]:
+        policies = {name: args[name] for name in policy.to_dict() if name in args}
+        data = {"name": spec.backbone, "source": spec.source, "policies": recorded(policies)}
+        print(json.dumps(data | found.to_dict(args["all"]), indent=1))
+        return 0
+    notes = [str(warning.message) for warning in caught if "changed nothing" in str(warning.message)]
+    found.print(args["all"], notes)
+    return 0
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser("inspect", DESCRIPTION, positional="backbone")
+    parser.add("the network", NetworkSpec)
+    parser.add("its policies", create_backbone, {"name", "in_channels", "input_size", "border"})
+    size = "pixels that the network sees: 224, 224x320, or 16x112x112 for clips; left out, as is usual for it"
+    parser.option("input_size", int | tuple[int, ...] | None, size, None)
+    parser.option("all", bool, "a line for every layer, not only where geometry changes", False)
+    parser.option("json", bool, "print everything as JSON", False)
+    return parser
+
+
+def _input_size(size: int | tuple[int, ...] | None, spec: NetworkSpec) -> tuple[int, ...]:
+    if size is None:
+        is_clip_network = spec.source == "torchvision" and spec.backbone in ("r3d_18", "mc3_18", "r2plus1d_18")
+        return (16, 112, 112) if is_clip_network else (224, 224) if spec.source != "tinv" else (32, 32)
+    return (size, size) if isinstance(size, int) else size

@@ -1,0 +1,95 @@
+"""`tinv list`: what there is to choose from, without importing torch."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from tinv.config import catalog
+from tinv.config.files import Kind, shipped_files, shipped_folder
+from tinv.errors import unknown
+from tinv.policies.cards import PADDING_CARDS, SUBSAMPLING_CARDS, Card
+
+SUBJECTS = ("backbones", "data", "experiments", "sweeps", "padding", "subsampling")
+
+
+def list_choices(words: Sequence[str]) -> int:
+    """Prints one list, or all, as tables."""
+    parser = argparse.ArgumentParser("tinv list", description="Lists what there is to choose from.")
+    parser.add_argument("subject", nargs="?", help=f"{', '.join(SUBJECTS)}; all of them if left out")
+    parser.add_argument("--source", choices=["tinv", "timm", "torchvision"], default="tinv", help="of backbones")
+    parser.add_argument("--filter", default="*", help="pattern of backbone names, such as 'resnet*'")
+    args = parser.parse_args(words)
+    if args.subject is not None and args.subject not in SUBJECTS:
+        raise unknown("list", args.subject, SUBJECTS)
+    lists: dict[str, Callable[[], None]] = {
+        "backbones": lambda: _backbones(args.source, args.filter),
+        "data": lambda: _two_columns("data sets (data.class_path: tinv.data.NAME)", catalog.data_sets()),
+        "experiments": _experiments,
+        "sweeps": lambda: _files("sweeps (tinv sweep FILE --out DIR)", "sweeps"),
+        "padding": lambda: _cards("padding policies (model.init_args.padding)", PADDING_CARDS),
+        "subsampling": lambda: _cards("subsampling policies (model.init_args.subsampling)", SUBSAMPLING_CARDS),
+    }
+    for subject in [args.subject] if args.subject else SUBJECTS:
+        lists[subject]()
+    return 0
+
+
+def _backbones(source: str, pattern: str) -> None:
+    if source == "tinv":
+        rows = {name: text for name, text in catalog.own_backbones().items() if fnmatch.fnmatch(name, pattern)}
+        _two_columns("backbones of source tinv (model.init_args.backbone)", rows)
+        print("timm and torchvision have over 1,300 more: tinv list backbones --source timm --filter 'resnet*'\n")
+        return
+    names: Iterable[str]
+    if source == "timm":
+        import timm
+
+        names = timm.list_models()
+    else:
+        from torchvision import models
+
+        names = models.list_models()
+    print("\n".join(fnmatch.filter(names, pattern)))
+
+
+def _experiments() -> None:
+    title = "experiments (tinv fit --config FILE; merge overlays over them with another --config)"
+    _files(title, "configs")
+
+
+def _files(title: str, kind: Kind) -> None:
+    rows = {}
+    for path in shipped_files(kind):
+        # the first comment of a file says what it is
+        first = path.read_text().partition("\n")[0]
+        rows[f"{kind}/{path.relative_to(shipped_folder(kind))}"] = first.removeprefix("#").strip()
+    _two_columns(title, rows)
+
+
+def _cards(title: str, cards: Mapping[Any, Card]) -> None:
+    rows = {
+        name: f"{card.what}\n[dim]exactly invariant to:[/] {card.exact}\n[dim]cost:[/] {card.cost}"
+        + (f"   [dim]from:[/] {card.source}" if card.source != "-" else "")
+        for name, card in cards.items()
+    }
+    _table(title, ["name", "what it does"], rows)
+
+
+def _two_columns(title: str, rows: Mapping[str, str]) -> None:
+    _table(title, ["name", "what it is"], rows)
+
+
+def _table(title: str, columns: list[str], rows: Mapping[str, str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(columns[0], no_wrap=True, style="bold")
+    table.add_column(columns[1])
+    for name, text in rows.items():
+        table.add_row(name, text)
+    Console().print(table)

@@ -1,0 +1,166 @@
+"""The `tinv` command: reads the first word, answers quickly what can be answered quickly, and hands on the rest.
+
+Nothing here imports torch before the options have been checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any, cast
+
+from tinv import __version__
+from tinv.deprecation import RenamedWarning
+from tinv.errors import TinvError, TinvWarning, unknown
+from tinv.utils.outputs import DISK_FULL, close_stdout, drop_stdout, open_outputs
+
+RUN_COMMANDS = {
+    "fit": "train, then test the best checkpoint",
+    "validate": "score a checkpoint on the validation set",
+    "test": "score a checkpoint on the test sets",
+    "predict": "write a checkpoint's class probabilities for the test sets",
+}
+OTHER_COMMANDS = {
+    "sweep": "a whole grid of runs, here or on Slurm; resumes where it was stopped",
+    "inspect": "geometry, cost and exact invariance of a network under a policy",
+    "measure": "invariance of any network on a folder of images, and what breaks it",
+    "probe": "how far from the border a frozen network encodes absolute position",
+    "report": "table and figures of finished runs, beside the published numbers",
+    "list": "backbones, data, experiments, sweeps, padding or subsampling policies",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code.
+
+    0: done. 1: an unexpected error. 2: something in the input has to be corrected, said in one line. 130, 143: stopped
+    by Ctrl-C or SIGTERM.
+
+    Args:
+        args: words after `tinv`; None takes the process's own.
+    """
+    if args is None:
+        open_outputs()
+        if os.getcwd() not in sys.path:
+            # classes of the user's own that a configuration names; the script `tinv` has another first entry
+            sys.path.append(os.getcwd())
+    words = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        with as_notes():
+            code = _dispatch(words)
+        close_stdout()
+        return code
+    except TinvError as error:
+        if debug:
+            traceback.print_exc()
+        _print_error(error)
+        return 2
+    except KeyboardInterrupt:
+        print("tinv: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output, such as `head`, has gone
+        drop_stdout()
+        return 1
+    except OSError as error:
+        if debug or error.errno not in DISK_FULL:
+            raise
+        where = f" to {error.filename}" if error.filename else ""
+        print(f"tinv: error: cannot write{where} ({error.strerror}); free some space", file=sys.stderr)
+        return 1
+
+
+@contextlib.contextmanager
+def as_notes() -> Iterator[None]:
+    """Prints each warning of tinv once, as a note on one line of stderr, as soon as it comes."""
+    show = warnings.showwarning
+
+    def print_note(message: Warning | str, category: type[Warning], *args: Any, **options: Any) -> None:
+        if issubclass(category, TinvWarning | RenamedWarning):
+            print(f"note: {message}", file=sys.stderr)
+        else:
+            show(message, category, *args, **options)
+
+    with warnings.catch_warnings():
+        for category in (TinvWarning, RenamedWarning):
+            warnings.simplefilter("once", category)
+        warnings.showwarning = print_note
+        yield
+
+
+def _print_error(error: TinvError) -> None:
+    """Prints an error on one line; of several processes that found the same one, the first does."""
+    from tinv.runs.ranks import rank
+
+    connected = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
+    if rank() and connected:
+        # the first process, if it found the same, says so and ends this one
+        time.sleep(5)
+    if rank() == 0 or connected:
+        where = f"process {rank()}: " if rank() else ""
+        print(f"tinv: error: {where}{' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    command, rest = words[0], words[1:]
+    if command == "--version":
+        print(f"tinv {__version__}")
+        return 0
+    if command in RUN_COMMANDS and not {"-h", "--help"} & set(rest):
+        from tinv.config import options
+
+        options.check(rest)
+    if command in (*RUN_COMMANDS, "measure", "probe"):
+        from tinv.utils.memory import keep_freed_memory
+
+        keep_freed_memory()
+    if command in RUN_COMMANDS:
+        from tinv.cli.run import run
+
+        return run(cast(Any, command), rest)
+    if command not in OTHER_COMMANDS:
+        raise unknown("command", command, [*RUN_COMMANDS, *OTHER_COMMANDS])
+    module = import_module(f"tinv.cli.{command}")
+    code: int = getattr(module, "list_choices" if command == "list" else command)(rest)
+    return code
+
+
+def usage() -> str:
+    """Returns the text of `tinv --help`."""
+    from tinv.config.options import TOP_LEVEL
+
+    def table(rows: dict[str, str]) -> str:
+        return "\n".join(f"  {name:<18}{text}" for name, text in rows.items())
+
+    return f"""\
+tinv {__version__}: how translation invariant is a convolutional network, and what in it breaks the invariance?
+
+usage: tinv COMMAND [--config FILE]... [--key=value]...
+
+commands:
+{table(RUN_COMMANDS | OTHER_COMMANDS)}
+
+keys of a configuration, each also an option (--trainer.max_epochs=5):
+{table(TOP_LEVEL)}
+
+examples:
+  tinv list experiments
+  tinv fit --config configs/digits_grid.yaml
+  tinv fit --config configs/cifar_grid.yaml --model.init_args.backbone_args.kernel_size=5
+  tinv test --config configs/digits_grid.yaml --ckpt_path runs/digits_grid/RUN/checkpoints/best.ckpt
+  tinv sweep sweeps/red_green.yaml --out runs/red_green --jobs 2
+  tinv report runs/red_green
+  tinv inspect resnet50 --padding full_zero --subsampling blur3
+
+`tinv fit --help` lists every option there is (it takes some seconds)."""

@@ -1,0 +1,114 @@
+"""`tinv report`: reads results.json files, makes a table an experiment, draws what can be drawn."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tinv.errors import TinvError
+from tinv.report.collect import RunGroup, collect
+from tinv.report.figures import figures as draw
+from tinv.report.figures import save
+from tinv.report.html_report import html_report
+from tinv.report.published import source
+from tinv.report.tables import comma_separated, latex, markdown, print_groups
+from tinv.report.trend_checks import trend_checks
+from tinv.utils.io import write_atomically
+
+ENDINGS = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
+
+
+def report(words: Sequence[str]) -> int:
+    """Runs `tinv report DIR... [--format F] [--out PATH]` and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        "tinv report",
+        description="Mean and standard deviation over seeds of finished runs, beside published numbers, with figures. "
+        "Failed and missing groups are named.",
+    )
+    parser.add_argument("folders", nargs="+", metavar="DIR", type=Path, help="folder of runs; looked through downwards")
+    parser.add_argument(
+        "--format",
+        choices=("table", *ENDINGS),
+        default="table",
+        help="table: in the terminal; md, csv, latex: on the standard output; html: one page with everything",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH",
+        help="folder for figures and html page, or a file (.md, .csv, .tex, .html); the first DIR if left out",
+    )  # fmt: skip
+    args = parser.parse_args(list(words))
+    experiments = collect(args.folders)
+    file = args.out if args.out and args.out.suffix.lstrip(".") in ENDINGS.values() else None
+    folder: Path = file.parent if file else args.out or args.folders[0]
+    titles = {name: _title(name, groups) for name, groups in experiments.items()}
+    remarks = {name: [str(shape) for shape in trend_checks(groups)] for name, groups in experiments.items()}
+    if args.format == "html":
+        file = file or folder / "report.html"
+        drawn = {name: draw(groups, name) for name, groups in experiments.items()}
+        _write(file, html_report(experiments, titles, remarks, drawn))
+        print(f"page: {file}")
+        return 0
+    if args.format == "table" and file is None:
+        for name, groups in experiments.items():
+            print_groups(titles[name], groups)
+            print("".join(f"{line}\n" for line in remarks[name]), end="")
+    else:
+        text = _text(args.format, experiments, titles, remarks)
+        if file is None:
+            print(text, end="")
+        else:
+            _write(file, text)
+            print(f"table: {file}")
+    # beside a table on the standard output, which another program may read
+    stream = sys.stdout if args.format == "table" else sys.stderr
+    for name, groups in experiments.items():
+        for kind, figure in draw(groups, name).items():
+            path = folder / f"{_file_name(name)}{f'_{kind}' if kind else ''}.png"
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                print(f"figure: {save(figure, path)}", file=stream)
+            except OSError as error:
+                raise _unwritable(path, error) from error
+    return 0
+
+
+def _file_name(name: str) -> str:
+    """Returns an experiment's name as the beginning of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:100] or "experiment"
+
+
+def _title(name: str, groups: Sequence[RunGroup]) -> str:
+    entry = next((group.config.get("published") for group in groups if group.runs), None)
+    return name + (f"  (published: {source(entry)})" if entry else "")
+
+
+def _text(
+    form: str,
+    experiments: Mapping[str, Sequence[RunGroup]],
+    titles: Mapping[str, str],
+    remarks: Mapping[str, Sequence[str]],
+) -> str:
+    if form == "csv":
+        return comma_separated(experiments)
+    if form == "latex":
+        return "\n".join(latex(titles[name], groups) for name, groups in experiments.items())
+    sections = []
+    for name, groups in experiments.items():
+        said = "".join(f"\n- {line}" for line in remarks[name])
+        sections.append(markdown(titles[name], groups) + (f"{said}\n" if said else ""))
+    return "\n".join(sections)
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, text)
+    except OSError as error:
+        raise _unwritable(file, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> TinvError:
+    return TinvError(f"cannot write {path} ({error.strerror}); choose another place with --out")

@@ -1,0 +1,236 @@
+"""What a run does: trains and tests the best checkpoint, or scores a checkpoint, or writes its predictions."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from tinv.data.base import described
+from tinv.errors import TinvError
+from tinv.runs.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from tinv.runs.callbacks.checks import CheckSets, Command
+from tinv.runs.callbacks.sigterm import DistributedSigterm, end_processes, resume_hint, stopped_by
+from tinv.runs.callbacks.training import CheckBf16Conv3d, SeedEachEpoch, StopOnNaN
+from tinv.runs.checkpoints import disk_message, load_weights
+from tinv.runs.configuration import TinvCLI
+from tinv.runs.folder import RunFolder, differences, new_folder, unfinished_folder
+from tinv.runs.predictions import write_predictions
+from tinv.runs.ranks import rank
+from tinv.runs.wandb_run import end_wandb
+from tinv.utils.outputs import DISK_FULL
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command came to.
+
+    Attributes:
+        code: Exit code.
+        metrics: Metrics by name; None where this process reports none.
+        folder: Folder of the run.
+    """
+
+    code: int
+    metrics: dict[str, float] | None = None
+    folder: Path = Path()
+
+
+def fit(configuration: TinvCLI) -> Outcome:
+    """Trains, tests the best checkpoint, and writes `results.json` last.
+
+    Raises:
+        TinvError: For what can be corrected in the configuration, the data or the run folder.
+    """
+    values = configuration.values
+    if values["ckpt_path"] not in (None, "last"):
+        raise TinvError(
+            f"fit resumes a stopped run (--ckpt_path last), not with {values['ckpt_path']}; to score a "
+            "checkpoint use tinv test"
+        )
+    resume = values["ckpt_path"] == "last"
+    folder = unfinished_folder(values) if resume else new_folder("fit", values)
+    begun = folder.path.exists()
+    last = LastCheckpoint(folder)
+    best = BestCheckpoint(folder, values["checkpoint"]["monitor"], values["checkpoint"]["mode"])
+    seeding = SeedEachEpoch(int(values["seed_everything"]))
+    callbacks: list[Callback] = [
+        CheckSets("fit"),
+        DistributedSigterm(folder),
+        CheckBf16Conv3d(),
+        StopOnNaN(folder),
+        seeding,
+        last,
+        best,
+    ]
+    trainer = configuration.make_trainer(callbacks, folder.path)
+    folder.make()
+    folder.save_config(values)
+    model, data = configuration.model, configuration.datamodule
+    ok = False
+    try:
+        with _lightning_errors():
+            trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
+        if values["trainer"]["fast_dev_run"]:
+            if not begun and trainer.is_global_zero:
+                shutil.rmtree(folder.path)
+            print("a fast_dev_run keeps nothing and reports no numbers")
+            return Outcome(0)
+        if not folder.best.exists() and trainer.is_global_zero:
+            print("note: no best checkpoint, since nothing was validated; the last weights are tested", file=sys.stderr)
+        load_weights(model, folder.best if folder.best.exists() else folder.last)
+        trainer.test(model, datamodule=data, verbose=False)
+        if trainer.is_global_zero:
+            _finish("fit", trainer, model, folder, values, last.duration_s)
+        ok = True
+    except SystemExit:
+        return Outcome(_stopped(trainer, folder))
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(f"tinv: error: {disk_message(error, folder)}", file=sys.stderr)
+        return Outcome(1)
+    except RuntimeError as error:
+        if trainer.world_size < 2 or not any(word in str(error) for word in LOST_CONNECTION):
+            raise
+        if trainer.is_global_zero:
+            hint = resume_hint(folder)
+            print(f"tinv: error: another process of this run failed; see what it said{hint}", file=sys.stderr)
+        return Outcome(1)
+    except TinvError:
+        if not begun and not folder.checkpoints.exists() and not rank():
+            shutil.rmtree(folder.path)  # nothing was run: leave nothing behind
+        raise
+    finally:
+        if not ok:
+            end_processes(trainer)
+        end_wandb(ok)
+        folder.release()
+    return Outcome(0, _metrics(trainer) if trainer.is_global_zero else None, folder.path)
+
+
+LOST_CONNECTION = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "remote process exited",
+)
+"""In what torch says where another process of a distributed run is gone."""
+
+
+def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
+    """Scores a checkpoint (validate, test), or writes its predictions.
+
+    Raises:
+        TinvError: For what can be corrected in the configuration, the data, the checkpoint or the run folder.
+    """
+    values = configuration.values
+    if values["ckpt_path"] is None and not values["untrained"]:
+        raise TinvError(
+            f"{command} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt (or --untrained, to score "
+            "random weights)"
+        )
+    started = time.monotonic()
+    model, data = configuration.model, configuration.datamodule
+    checkpoint = Path(values["ckpt_path"]) if values["ckpt_path"] else None
+    if checkpoint is not None and not checkpoint.is_file():
+        raise TinvError(f"no checkpoint {checkpoint}; name a .ckpt file with --ckpt_path")
+    folder = new_folder(command, values)
+    callbacks = [CheckSets(command), DistributedSigterm(folder), _BuildAndLoad(checkpoint)]
+    trainer = configuration.make_trainer(callbacks, folder.path)
+    ok = False
+    try:
+        if command == "predict":
+            predictions = trainer.predict(model, datamodule=data)
+        else:
+            getattr(trainer, command)(model, datamodule=data, verbose=False)
+        if trainer.is_global_zero:
+            if checkpoint is not None:
+                _say_differences(checkpoint, values)
+            folder.make()
+            folder.save_config(values)
+            if command == "predict":
+                path = write_predictions(folder, predictions, described(data).test_sets)
+                print(f"predictions: {path}")
+            else:
+                _finish(command, trainer, model, folder, values, time.monotonic() - started)
+        ok = True
+    except SystemExit:
+        return Outcome(_stopped(trainer, folder))
+    finally:
+        if not ok:
+            end_processes(trainer)
+        end_wandb(ok)
+        folder.release()
+    reports = trainer.is_global_zero and command != "predict"
+    return Outcome(0, _metrics(trainer) if reports else None, folder.path)
+
+
+class _BuildAndLoad(Callback):
+    """Loads the checkpoint's weights once the network is built for the data."""
+
+    def __init__(self, checkpoint: Path | None) -> None:
+        self.checkpoint = checkpoint
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.checkpoint is not None:
+            pl_module.configure_model()
+            load_weights(pl_module, self.checkpoint)
+
+
+@contextlib.contextmanager
+def _lightning_errors() -> Iterator[None]:
+    """Turns what Lightning finds wrong with a configuration while it runs into our error."""
+    try:
+        yield
+    except (MisconfigurationException, RuntimeError) as error:
+        message = str(error)
+        if isinstance(error, RuntimeError) and not message.startswith("Early stopping conditioned on metric"):
+            raise
+        raise TinvError(f"{message}; see trainer and checkpoint in the configuration") from error
+
+
+def _metrics(trainer: Trainer) -> dict[str, float]:
+    numbers = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    # what is not defined is left out: agreement among right answers where none is right; JSON knows no NaN
+    return {key: value for key, value in numbers.items() if not math.isnan(value)}
+
+
+def _finish(
+    command: str, trainer: Trainer, model: Any, folder: RunFolder, values: dict[str, Any], duration_s: float
+) -> None:
+    """Writes what the run found; `results.json` last."""
+    if hasattr(model, "save_artifacts"):
+        model.save_artifacts(folder.path)
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if hasattr(data, "save_artifacts"):
+        data.save_artifacts(folder.path)
+    conversion = getattr(getattr(model, "network", None), "conversion", None)
+    partial = [vars(note) for note in getattr(conversion, "partial", [])]
+    folder.write_results(command, values, _metrics(trainer), duration_s, described(data).facts, partial)
+
+
+def _stopped(trainer: Trainer, folder: RunFolder) -> int:
+    """Says how to resume a run stopped by SIGTERM or Ctrl-C, and returns the exit code of that signal."""
+    terminated = trainer.received_sigterm
+    print(stopped_by("SIGTERM" if terminated else "Ctrl-C", folder), file=sys.stderr)
+    return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+
+
+def _say_differences(checkpoint: Path, values: dict[str, Any]) -> None:
+    """Says which keys of the network and the data differ from the run the checkpoint was trained in."""
+    own = RunFolder(checkpoint.parent.parent)
+    if own.config.is_file() and (keys := differences(own.load_config(), values, within=("model", "data"))):
+        print(f"note: not as {checkpoint} was trained: {', '.join(keys)}", file=sys.stderr)

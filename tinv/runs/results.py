@@ -1,0 +1,117 @@
+"""What a run came to: the only reader and writer of `results.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tinv.config.merge import with_new_names
+from tinv.errors import TinvError
+from tinv.utils.io import read_text, write_atomically
+
+RunStatus = Literal["finished", "failed", "excluded"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One `results.json`.
+
+    Attributes:
+        status: `finished`; of a cell of a sweep also `failed`, or `excluded` as impossible.
+        command: that made it.
+        experiment: of the configuration.
+        seed: of the run.
+        config: configuration with every default filled in; of a run that failed early only what was given.
+        metrics: test metrics by name.
+        duration_s: seconds; None for a run that did not finish.
+        data: what the data module tells of itself, such as the checksum of a list of images.
+        partial: layers that the policies were not put on, where that was allowed, each with the reason.
+        versions: of what the numbers depend on.
+        error: why it failed or is excluded.
+    """
+
+    status: RunStatus
+    command: str
+    experiment: str
+    seed: Any
+    config: dict[str, Any]
+    metrics: dict[str, float]
+    duration_s: float | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    partial: list[dict[str, Any]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    error: str = ""
+
+    @staticmethod
+    def read(path: Path) -> RunResult:
+        """Reads a file.
+
+        Raises:
+            TinvError: if there is none, it cannot be read, or it is damaged.
+        """
+        try:
+            return RunResult.from_dict(printable(json.loads(read_text(path))))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            raise TinvError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+
+    @staticmethod
+    def read_if_there(path: Path) -> RunResult | None:
+        """Reads a file; returns None if there is none.
+
+        Raises:
+            TinvError: if it cannot be read, or is damaged.
+        """
+        return RunResult.read(path) if path.exists() else None
+
+    @staticmethod
+    def from_dict(found: dict[str, Any]) -> RunResult:
+        """Returns what a file holds.
+
+        Raises:
+            ValueError: for an unknown status; KeyError, TypeError or AttributeError for other damage.
+        """
+        if found["status"] not in get_args(RunStatus):
+            raise ValueError(f"status {found['status']!r}")
+        duration = found.get("duration_s")
+        return RunResult(
+            status=found["status"],
+            command=str(found.get("command", "fit")),
+            experiment=str(found.get("experiment") or "") or "(no name)",
+            seed=found.get("seed"),
+            config=with_new_names(dict(found["config"])),
+            metrics={str(key): float(value) for key, value in found["metrics"].items()},
+            duration_s=None if duration is None else float(duration),
+            data=dict(found.get("data") or {}),
+            partial=[{"layer": str(note["layer"]), **note} for note in found.get("partial") or []],
+            versions=dict(found.get("versions") or {}),
+            error=str(found.get("error") or ""),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what is written: everything that is there."""
+        optional = ("duration_s", "data", "partial", "versions", "error")
+        return {
+            key: value for key, value in vars(self).items() if key not in optional or value not in (None, {}, [], "")
+        }
+
+    def write(self, path: Path) -> None:
+        """Writes a file, whole or not at all.
+
+        Raises:
+            OSError: if the disk does not take it.
+        """
+        write_atomically(path, json.dumps(self.to_dict(), indent=2) + "\n")
+
+
+def printable(value: Any) -> Any:
+    """Returns JSON without characters that a terminal or a file cannot take: control characters, surrogates."""
+    if isinstance(value, str):
+        text = value.encode("utf-8", "replace").decode()
+        return "".join(c if c.isprintable() else " " for c in text)
+    if isinstance(value, list):
+        return [printable(item) for item in value]
+    if isinstance(value, dict):
+        return {printable(key): printable(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,1 @@
+"""What every other room uses: files, memory, progress, the outputs of the process."""
