@@ -46,6 +46,23 @@ def test_seeds_that_ran_on_different_machines_are_one_cell(capsys):
         {"model.init_args.padding": "full_zero"},
     ]
     assert not any("precision" in group.note for group in groups)
+    keys = "data.init_args.root, data.init_args.num_workers, data.init_args.cache_dir, trainer.devices"
+    assert groups[0].note.startswith(f"runs differ in {keys}")
+    assert groups[1].note == "2 of 3 seeds missing"
+
+
+def test_missing_groups_are_those_of_the_ledger(capsys):
+    for padding in ("valid", "full_zero"):
+        write(f"sweep/cells/{padding}", 0, padding=padding)
+    entries = {
+        name: {"name": name, "status": "pending", "settings": {"model.init_args.padding": name, "seed_everything": 0}}
+        for name in ("valid", "full_zero", "same_circular")
+    }
+    Path("runs/sweep/ledger.json").write_text(json.dumps({"identity": {}, "cells": entries}))
+    groups = collect([Path("runs")])["grid"]
+    assert {group.setting["model.init_args.padding"]: group.status for group in groups} == {
+        "valid": "finished", "same_circular": "missing", "full_zero": "finished"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("form", FORMATS)

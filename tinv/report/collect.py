@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tinv.config.identity import PRECISION, is_identity
+from tinv.config.identity import PRECISION, is_identity, is_machine_key
 from tinv.config.merge import flatten
 from tinv.errors import TinvError
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 from tinv.report.published import Value, published_for, tables
 from tinv.runs.results import RunResult
+from tinv.sweeps.ledger import LEDGER, read_entries
 
 LARGEST = 1e300
 """Larger numbers, whose sums overflow, are no measures."""
@@ -61,12 +62,14 @@ class RunGroup:
         runs: of every seed, in order of the seed.
         seeds: how many seeds the best-filled group of the experiment has.
         precisions: of its runs, where runs of the experiment differ in it.
+        differing: other keys of the machine in which its runs differ, which make no group.
     """
 
     setting: dict[str, Any]
     runs: list[Run] = field(default_factory=list)
     seeds: int = 0
     precisions: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
 
     @property
     def finished(self) -> list[Run]:
@@ -119,6 +122,8 @@ class RunGroup:
             parts.append(f"{lacking} of {self.seeds} seeds missing")
         if self.precisions:
             parts.append(f"precision {' and '.join(self.precisions)}")
+        if self.differing:
+            parts.append(f"runs differ in {', '.join(self.differing)}")
         partial = [run for run in self.finished if run.partial]
         if partial:
             parts.append(
@@ -163,9 +168,8 @@ def collect(folders: Iterable[Path]) -> dict[str, list[RunGroup]]:
     return {name: _groups(runs) for name, runs in sorted(experiments.items())}
 
 
-def _measured(path: Path, metrics: dict[str, float]) -> dict[str, float]:
+def _measured(path: Path, values: dict[str, float]) -> dict[str, float]:
     """Returns the metrics that are finite; the others are named and left out."""
-    values = metrics
     # not so for NaN either
     usable = {key: value for key, value in values.items() if abs(value) <= LARGEST}
     if len(usable) < len(values):
@@ -197,35 +201,49 @@ def _run(path: Path, found: RunResult) -> Run:
 
 
 def _groups(runs: list[Run]) -> list[RunGroup]:
+    import pandas
+
+    runs = sorted(runs, key=lambda run: _seed_order(run.seed))
     flat = [{key: value for key, value in flatten(run.config) if is_identity(key)} for run in runs]
     common = _common(runs, flat)
     # the configuration of a run that failed early lacks its defaults
     flat = [c if run.status == "finished" else _completed(c, common) for run, c in zip(runs, flat, strict=True)]
-    keys = sorted({key for config in flat for key in config})
-    values = {key: {repr(config.get(key, ABSENT)) for config in flat} for key in keys}
-    varying = [key for key in keys if len(values[key]) > 1]
-    groups: dict[str, RunGroup] = {}
-    for run, config in sorted(zip(runs, flat, strict=True), key=lambda pair: _seed_order(pair[0].seed)):
-        setting = {key: config.get(key, ABSENT) for key in varying}
-        groups.setdefault(repr(setting), RunGroup(setting)).runs.append(run)
-    _name_precisions(runs, groups.values())
-    found = [*groups.values(), *_missing(list(groups.values()))]
+    written = pandas.DataFrame([{key: repr(value) for key, value in config.items()} for config in flat])
+    written = written.fillna(repr(ABSENT))
+    varying = [key for key in sorted(map(str, written)) if written[key].nunique() > 1]
+    parts = written.groupby(varying, sort=False).indices.values() if varying else [range(len(runs))]
+    found = []
+    for part in parts:
+        setting = {key: flat[part[0]].get(key, ABSENT) for key in varying}
+        found.append(RunGroup(setting, [runs[number] for number in part]))
+    _name_differences(runs, found)
+    found += _missing(found, runs)
     seeds = max(len(group.runs) for group in found)
     for group in found:
         group.seeds = seeds
     return sorted(found, key=lambda group: tuple(order(value) for value in group.setting.values()))
 
 
-def _name_precisions(runs: Sequence[Run], groups: Iterable[RunGroup]) -> None:
-    """Notes each group's precision where runs differ in it: it changes numbers a little and makes no group."""
+def _name_differences(runs: Sequence[Run], groups: Iterable[RunGroup]) -> None:
+    """Notes the keys of the machine in which the runs of a group differ: they make no group.
 
-    def precisions(some: Iterable[Run]) -> tuple[str, ...]:
-        found = (dict(flatten(run.config)).get(PRECISION) for run in some if run.status == "finished")
-        return tuple(sorted({str(precision) for precision in found if precision is not None}))
+    The precision, which changes numbers a little, is noted where any runs of the experiment differ in it.
+    """
 
-    if len(precisions(runs)) > 1:
-        for group in groups:
-            group.precisions = precisions(group.runs)
+    def values(some: Iterable[Run]) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for run in (run for run in some if run.status == "finished"):
+            for key, value in flatten(run.config):
+                if is_machine_key(key):
+                    found.setdefault(key, set()).add(str(value))
+        return found
+
+    everywhere = values(runs)
+    for group in groups:
+        own = values(group.runs)
+        if len(everywhere.get(PRECISION, ())) > 1:
+            group.precisions = tuple(sorted(own.get(PRECISION, ())))
+        group.differing = tuple(key for key in own if len(own[key]) > 1 and key != PRECISION)
 
 
 def _common(runs: Sequence[Run], flat: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -254,18 +272,21 @@ def _is_part(given: Any, whole: Any) -> bool:
     return bool(given == whole)
 
 
-def _missing(groups: Sequence[RunGroup]) -> list[RunGroup]:
-    """Returns the groups that would complete a grid of which most are there."""
+def _missing(groups: Sequence[RunGroup], runs: Sequence[Run]) -> list[RunGroup]:
+    """Returns the groups of which there is no run: those in the ledger of a sweep, else those that complete a grid."""
     keys = list(groups[0].setting)
-    if len(keys) < 2:
-        return []
-    axes = [list({repr(group.setting[key]): group.setting[key] for group in groups}.values()) for key in keys]
-    size = math.prod(len(axis) for axis in axes)
-    if not len(groups) < size <= 2 * len(groups):
-        return []
+    ledgers = {run.path.parent.parent / LEDGER for run in runs}
+    if all(path.is_file() for path in ledgers):
+        settings = [dict(flatten(entry.settings)) for path in ledgers for entry in read_entries(path).values()]
+        wanted = [{key: setting[key] for key in keys} for setting in settings if all(key in setting for key in keys)]
+    else:
+        axes = [list({repr(group.setting[key]): group.setting[key] for group in groups}.values()) for key in keys]
+        size = math.prod(len(axis) for axis in axes)
+        if len(keys) < 2 or not len(groups) < size <= 2 * len(groups):
+            return []
+        wanted = [dict(zip(keys, values, strict=True)) for values in itertools.product(*axes)]
     there = {repr(group.setting) for group in groups}
-    grid = [dict(zip(keys, values, strict=True)) for values in itertools.product(*axes)]
-    return [RunGroup(setting) for setting in grid if repr(setting) not in there]
+    return [RunGroup(setting) for text, setting in {repr(s): s for s in wanted}.items() if text not in there]
 
 
 def _seed_order(seed: Any) -> tuple[int, Any]:

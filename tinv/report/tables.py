@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -222,17 +220,21 @@ def comma_separated(experiments: Mapping[str, Sequence[RunGroup]]) -> str:
 
     Settings are the columns of all keys in which the groups of any experiment differ.
     """
+    import pandas
+
     keys = list(dict.fromkeys(key for groups in experiments.values() for key in groups[0].setting))
-    numbers = ("n", "mean", "std", "low", "high", "published", "published_std", "difference", "status", "note")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["experiment", *keys, "metric", *numbers])
+    table = []
     for name, groups in experiments.items():
         for row in rows(groups):
+            low, high = row.interval or (None, None)
             known = row.published or Value(float("nan"))
-            published: list[Any] = [known.mean, known.std] if row.published else ["", ""]
-            settings = [row.group.setting.get(key, "") for key in keys]
-            both: Sequence[Any] = row.interval or ["", ""]
-            values = [row.n, row.mean, row.std, *both, *published, row.difference, row.group.status, row.group.note]
-            writer.writerow([name, *settings, row.metric, *values])
-    return text.getvalue()
+            numbers: dict[str, Any] = {"n": row.n, "mean": row.mean, "std": row.std, "low": low, "high": high}
+            published: dict[str, Any] = {
+                "published": known.mean,
+                "published_std": known.std,
+                "difference": row.difference,
+            }
+            settings = {key: row.group.setting.get(key, "") for key in keys}
+            notes = {"status": row.group.status, "note": row.group.note}
+            table.append({"experiment": name, **settings, "metric": row.metric, **numbers, **published, **notes})
+    return pandas.DataFrame(table, dtype=object).to_csv(index=False)

@@ -23,6 +23,10 @@ Status = Literal["pending", "running", "stopped", "finished", "failed", "exclude
 """stopped: begun and not finished, to be resumed."""
 
 
+LEDGER = "ledger.json"
+"""Name of the file in the folder of a sweep."""
+
+
 @dataclass
 class Entry:
     """What is known of one trial.
@@ -61,6 +65,14 @@ class Entry:
             raise ValueError(str(error)) from error
 
 
+def read_entries(path: Path) -> dict[str, Entry]:
+    """Returns the entries of a ledger by trial id; none of a damaged one, which the sweep itself sets aside."""
+    try:
+        return {str(key): Entry.read(value) for key, value in json.loads(path.read_text())["cells"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 class Ledger:
     """The ledger of the sweep in one folder, held against other `tinv sweep` until it is closed.
 
@@ -74,7 +86,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, sweep: Sweep, extra: tuple[str, ...] = ()) -> None:
-        self.folder, self.path = folder, folder / "ledger.json"
+        self.folder, self.path = folder, folder / LEDGER
         self.identity = {
             "sweep": sweep.name,
             "method": sweep.method,
