@@ -53,7 +53,7 @@ def tinv_step(caches: str) -> float:
 
 
 def bare_step(clips: torch.Tensor, classes: torch.Tensor) -> float:
-    """Returns the seconds of a step of a plain loop, likewise."""
+    """Returns the seconds of a step of a plain training loop."""
     torch.manual_seed(0)
     network = create_backbone(
         "resnet3d", num_classes=101, in_channels=3, input_size=(16, 112, 112), padding="same_zero", depth=18

@@ -1,1 +1,1 @@
-"""`tinv measure`: how invariant any network is on a folder of images, and what in it is to blame."""
+"""`tinv measure`: how invariant any network is on a folder of images, and which component breaks it."""

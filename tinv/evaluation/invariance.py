@@ -85,7 +85,7 @@ class InvarianceReport:
         return found | ({"layers": self.layers} if self.layers else {})
 
     def save(self, folder: Path, **more: Any) -> None:
-        """Writes `measure.json`, then pictures and arrays of the metrics.
+        """Writes `measure.json`, then figures and arrays of the metrics.
 
         Args:
             folder: to write to, which is there.

@@ -34,7 +34,7 @@ APART = 64
 
 @dataclass(frozen=True)
 class Readout:
-    """How often the place was read rightly.
+    """The accuracy of the probe at one distance from the border.
 
     Attributes:
         distance: blank pixels between the photograph and the border of the image, at the nearer corner.
@@ -55,7 +55,7 @@ class LocationProbe:
     A generalisation of the four-quadrant test (Kayhan & van Gemert, CVPR 2020, section 3) to any network: every
     photograph is laid on black at both places, `distance` pixels from the border, `APART` pixels from each other. A
     logistic regression on the input of the network's last layer learns the place from half of the photographs; the
-    others, which it never saw, are scored. A network that does not know where it looks gives 50%.
+    others, which it never saw, are scored. A network that does not encode absolute position gives 50%.
 
     Args:
         network: maps (N, C, H, W) to (N, classes); used in evaluation mode.
@@ -187,7 +187,7 @@ def probe_location(
         name: of the network, for the progress.
 
     Returns:
-        The percentage of held-out photographs whose place is read rightly at each distance; 50 is chance.
+        The accuracy of the probe on held-out photographs at each distance, in percent; 50 is chance.
 
     Raises:
         TinvError: for a value out of range, fewer than 4 photographs, or a damaged file (unless skipped).

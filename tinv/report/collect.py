@@ -22,7 +22,7 @@ from tinv.sweeps.ledger import LEDGER, read_entries
 LARGEST = 1e300
 """Larger numbers, whose sums overflow, are no measures."""
 
-Status = Literal["finished", "failed", "excluded", "missing"]
+GroupStatus = Literal["finished", "failed", "excluded", "missing"]
 
 ABSENT = "-"
 """Stands for a key that a group's configuration does not have."""
@@ -44,7 +44,7 @@ class Run:
     """
 
     path: Path
-    status: Status
+    status: GroupStatus
     seed: Any
     metrics: dict[str, float]
     config: dict[str, Any]
@@ -82,7 +82,7 @@ class RunGroup:
         return [run for run in self.runs if run.status == "failed"]
 
     @property
-    def status(self) -> Status:
+    def status(self) -> GroupStatus:
         """finished if any run is, else what the runs are; missing without any."""
         if self.finished or not self.runs:
             return "finished" if self.finished else "missing"

@@ -111,9 +111,9 @@ class TinvCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses, and turns what the parser says of a bad value into one line."""
-        asked = any(word in ("-h", "--help") or word.startswith(("--help=", "--print_config")) for word in args)
+        shows_help = any(word in ("-h", "--help") or word.startswith(("--help=", "--print_config")) for word in args)
         # the parser prints its usage before it raises
-        with contextlib.nullcontext() if asked else contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.nullcontext() if shows_help else contextlib.redirect_stderr(io.StringIO()):
             try:
                 self.config = parser.parse_args(args)
             except (ArgumentError, ValueError, TypeError) as error:

@@ -69,9 +69,9 @@ def end_run(ok: bool) -> None:
     run = wandb.run
     if run is None:
         return
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(output):
             run.finish(exit_code=0 if ok else 1)
     except (wandb.Error, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
@@ -81,4 +81,4 @@ def end_run(ok: bool) -> None:
             file=sys.stderr,
         )
         return
-    print(said.getvalue(), file=sys.stderr, end="")
+    print(output.getvalue(), file=sys.stderr, end="")

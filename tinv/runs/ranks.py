@@ -80,17 +80,17 @@ def agreed(name: str, decide: Callable[[], str]) -> str:
         return decide()
     store = _TorchrunStore() if launcher() == "torchrun" else _FolderStore()
     if rank():
-        told = store.get(name)
-        if told.startswith("error:"):
-            raise TinvError(told.removeprefix("error:"))
-        return told
+        decision = store.get(name)
+        if decision.startswith("error:"):
+            raise TinvError(decision.removeprefix("error:"))
+        return decision
     try:
-        told = decide()
+        decision = decide()
     except TinvError as error:
         store.set(name, f"error:{error}")
         raise
-    store.set(name, told)
-    return told
+    store.set(name, decision)
+    return decision
 
 
 class _TorchrunStore:

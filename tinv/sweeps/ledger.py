@@ -19,7 +19,7 @@ from tinv.sweeps.schema import Sweep
 from tinv.sweeps.trials import Trial, TrialFolder
 from tinv.utils.io import write_atomically
 
-Status = Literal["pending", "running", "stopped", "finished", "failed", "excluded"]
+TrialStatus = Literal["pending", "running", "stopped", "finished", "failed", "excluded"]
 """stopped: begun and not finished, to be resumed."""
 
 
@@ -43,7 +43,7 @@ class Entry:
 
     name: str
     settings: dict[str, Any]
-    status: Status = "pending"
+    status: TrialStatus = "pending"
     attempts: int = 0
     seconds: float = 0.0
     error: str | None = None
@@ -56,7 +56,7 @@ class Entry:
         Raises:
             ValueError: if it is damaged.
         """
-        if not isinstance(content, dict) or content.get("status") not in get_args(Status):
+        if not isinstance(content, dict) or content.get("status") not in get_args(TrialStatus):
             raise ValueError("an entry without status")
         known = {field.name for field in fields(cls)}
         try:
@@ -79,7 +79,7 @@ class Ledger:
     Args:
         folder: of the sweep; made if it is not there.
         sweep: that runs in it.
-        extra: options laid over every trial.
+        extra: Options that override those of every trial.
 
     Raises:
         TinvError: if the folder belongs to another sweep, another process works on it, or it cannot be written to.
@@ -184,7 +184,10 @@ class Ledger:
             write_atomically(self.path, json.dumps(content, indent=1) + "\n")
         except OSError as error:
             if not self._lost:
-                print(f"note: cannot write {self.path} ({error.strerror}); going on without it", file=sys.stderr)
+                print(
+                    f"note: cannot write {self.path} ({error.strerror}); the sweep runs without it",
+                    file=sys.stderr,
+                )
             self._lost = True
 
     def close(self) -> None:

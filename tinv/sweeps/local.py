@@ -69,18 +69,22 @@ class LocalJob:
 
     def __init__(self, trial: Trial, process: subprocess.Popen[bytes], slot: int) -> None:
         self.trial, self.process, self.slot = trial, process, slot
-        self.asked: float | None = None
+        self.stop_requested_at: float | None = None
 
     def poll(self) -> int | None:
         code = self.process.poll()
-        if code is None and self.asked is not None and time.monotonic() - self.asked > STOP_SECONDS:
+        if (
+            code is None
+            and self.stop_requested_at is not None
+            and time.monotonic() - self.stop_requested_at > STOP_SECONDS
+        ):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         return code
 
     def stop(self) -> None:
-        if self.asked is None:
-            self.asked = time.monotonic()
+        if self.stop_requested_at is None:
+            self.stop_requested_at = time.monotonic()
             # the run's own process tells its children
             self.process.terminate()
 

@@ -12,7 +12,7 @@ from tinv.sweeps.check import check_values
 from tinv.sweeps.display import Display
 from tinv.sweeps.ledger import Ledger
 from tinv.sweeps.local import Job, Launcher, LocalLauncher
-from tinv.sweeps.runner import Queue, Runner, Source, write_unfinished
+from tinv.sweeps.runner import Runner, Source, TrialQueue, write_unfinished
 from tinv.sweeps.schema import Sweep
 from tinv.sweeps.search import BayesSource, random_settings
 from tinv.sweeps.slurm import SlurmLauncher
@@ -101,7 +101,7 @@ def run_sweep(
             if (name := ledger[trial].job) and (job := runs.attach(trial, name)):
                 attached.append(job)
         todo = [trial for trial in waiting if trial.id not in {job.trial.id for job in attached}]
-        source: Source = BayesSource(plan, make, ledger, todo) if plan.method == "bayes" else Queue(todo)
+        source: Source = BayesSource(plan, make, ledger, todo) if plan.method == "bayes" else TrialQueue(todo)
         with Display(ledger, possible, total, jobs) as display:
             code = Runner(ledger, runs, source, display).run(attached)
         return _print_end(ledger, display.ids, total, code)

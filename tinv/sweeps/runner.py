@@ -29,7 +29,7 @@ class Source(Protocol):
         """Takes note of how a trial ended; None for a failure."""
 
 
-class Queue:
+class TrialQueue:
     """Trials that are known from the start, in order."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:

@@ -109,11 +109,11 @@ class BayesSource:
         self.plan, self.make, self.ledger, self.metric = plan, make, ledger, plan.metric.name
         self.search = Search(plan)
         self.todo = list(todo)
-        self.asked: dict[str, Any] = {}
+        self.pending: dict[str, Any] = {}
         self.repeats = 0
         for trial in [make(entry.settings) for entry in ledger.entries.values()]:
             value = self._value(trial)
-            self.asked[trial.id] = self.search.known(trial.settings, value)
+            self.pending[trial.id] = self.search.known(trial.settings, value)
 
     def _value(self, trial: Trial) -> float | None:
         if self.ledger[trial].status != "finished":
@@ -130,21 +130,21 @@ class BayesSource:
         if self.todo:
             return self.todo.pop(0)
         while len(self.ledger.entries) < (self.plan.count or 0):
-            settings, asked = self.search.ask()
+            settings, proposal = self.search.ask()
             trial = self.make(settings)
             if trial.id in self.ledger.entries:
                 # asked for again: its value is known, or is on its way
-                self.search.tell(asked, self._value(trial))
+                self.search.tell(proposal, self._value(trial))
                 self.repeats += 1
                 if self.repeats > 1000:
                     return None  # a small space is used up
                 continue
             self.ledger.open([trial], {})
-            self.asked[trial.id] = asked
+            self.pending[trial.id] = proposal
             return trial
         return None
 
     def ended(self, trial: Trial, results: RunResult | None) -> None:
-        asked = self.asked.pop(trial.id, None)
-        if asked is not None:
-            self.search.tell(asked, self._value(trial) if results else None)
+        proposal = self.pending.pop(trial.id, None)
+        if proposal is not None:
+            self.search.tell(proposal, self._value(trial) if results else None)

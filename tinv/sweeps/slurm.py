@@ -98,9 +98,9 @@ def _ignore_warning_signals() -> None:
 class SlurmJob:
     """A trial in the cluster's queue, or running there."""
 
-    def __init__(self, trial: Trial, job: Any, queue: Queue) -> None:
+    def __init__(self, trial: Trial, job: Any, queue: SlurmQueue) -> None:
         self.trial, self.job, self.queue = trial, job, queue
-        self.asked = False
+        self.stop_requested = False
         self.error: str | None = None
 
     @property
@@ -116,26 +116,26 @@ class SlurmJob:
             except Exception as error:  # whatever the job raised, out of submitit
                 self.error = (str(error).strip().splitlines() or [type(error).__name__])[-1]
                 return 1
-        state = self.queue.state(self.name, patience=0.0 if self.asked else LOST_SECONDS)
+        state = self.queue.state(self.name, patience=0.0 if self.stop_requested else LOST_SECONDS)
         if state is None:
             return None
-        if self.asked:
+        if self.stop_requested:
             return STOPPED
         self.error = f"job {self.name} of Slurm ended without a result: {state}; see {self.job.paths.stderr}"
         return STOPPED if state.startswith(AGAIN) else 1
 
     def stop(self) -> None:
-        if not self.asked:
-            self.asked = True
+        if not self.stop_requested:
+            self.stop_requested = True
             self.job.cancel(check=False)
 
 
-class Queue:
+class SlurmQueue:
     """What Slurm says of jobs, asked at most every few seconds; works on clusters without accounting too."""
 
     def __init__(self) -> None:
         self.active: set[str] = set()
-        self.asked = -QUEUE_SECONDS
+        self.asked_at = -QUEUE_SECONDS
         self.missing_since: dict[str, float] = {}
 
     def state(self, name: str, patience: float) -> str | None:
@@ -146,10 +146,10 @@ class Queue:
             patience: seconds for which a job that has left the queue may still be writing its result.
         """
         now = time.monotonic()
-        if now - self.asked > QUEUE_SECONDS:
+        if now - self.asked_at > QUEUE_SECONDS:
             answer = _ask("squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}")
             if answer is not None:  # else a busy controller: everything runs on, as far as known
-                self.active, self.asked = set(answer.split()), now
+                self.active, self.asked_at = set(answer.split()), now
         if name in self.active:
             self.missing_since.pop(name, None)
             return None
@@ -193,7 +193,7 @@ class SlurmLauncher:
     ) -> None:
         import submitit
 
-        self.folder, self.together, self.program, self.queue = folder, jobs, program, Queue()
+        self.folder, self.together, self.program, self.queue = folder, jobs, program, SlurmQueue()
         if submitit.SlurmExecutor.affinity() < 0:
             raise TinvError("there is no Slurm here (sbatch was not found); use --launcher local")
         # its logs stand beside the trials

@@ -63,7 +63,7 @@ class TrialFactory:
 
     Args:
         sweep: whose trials.
-        extra: options laid over every trial.
+        extra: Options that override those of every trial.
     """
 
     def __init__(self, sweep: Sweep, extra: Sequence[str] = ()) -> None:

@@ -143,6 +143,10 @@ class BaseTask(LightningModule):
             # a policy may cost many times the network's usual work: known before the first step
             rank_zero_info(f"{self.backbone_options['name']} under {conversion.policy}: {conversion.price}")
 
+    def configure_optimizers(self) -> Any:
+        """Returns the optimizer of all parameters that are trained."""
+        return self.optimizer([p for p in self.parameters() if p.requires_grad])
+
     @property
     def data(self) -> InvarianceDataModule:
         """What the data says of itself; without a trainer nothing is known."""
@@ -189,7 +193,7 @@ class BaseTask(LightningModule):
         return f"{measure.name}_{test_set}" if len(self.test_sets) > 1 else str(measure.name)
 
     def save_artifacts(self, folder: Path) -> list[Path]:
-        """Writes what the last test found beyond numbers (arrays, pictures) to `folder`; returns the files."""
+        """Writes what the last test found beyond numbers (arrays, figures) to `folder`; returns the files."""
         return [
             file
             for name in self.test_sets

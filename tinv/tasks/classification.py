@@ -122,7 +122,7 @@ class Classification(BaseTask):
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer, with the scheduler if there is one."""
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        optimizer = super().configure_optimizers()
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)

@@ -98,7 +98,7 @@ class Descriptors(BaseTask):
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer, and the schedule by steps."""
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        optimizer = super().configure_optimizers()
         if not self.linear_decay:
             return optimizer
         steps = self.trainer.estimated_stepping_batches
