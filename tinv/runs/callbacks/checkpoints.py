@@ -41,6 +41,9 @@ class LastCheckpoint(Checkpoint):
     A run stopped at any moment resumes from there exactly: the epoch it was in is run again from its start, with the
     same order, shifts and random numbers. The rows of finished epochs travel in the checkpoint, so the table of a
     resumed run is that of an uninterrupted one. (A Checkpoint, so that Lightning calls it after the task has logged.)
+
+    Lightning's own ModelCheckpoint and CSVLogger cannot take its place: the first saves an epoch before its plateau
+    schedulers have stepped, and the second writes training and validation of one epoch into different rows.
     """
 
     def __init__(self, folder: RunFolder) -> None:
