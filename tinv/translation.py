@@ -9,10 +9,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from tinv.deprecation import renamed
 from tinv.errors import unknown
 from tinv.nn.padding import pad
 
-Canvas = Literal["zero", "circular"]
+TranslateMode = Literal["zero", "circular"]
+"""What comes in at the border of an image that is moved: zeros, or what left on the other side."""
+
+ShiftMode = Literal["crop", TranslateMode]
+"""How views of an image differ. crop: windows of a larger image, which see real content come in; else TranslateMode."""
 
 
 def draw_shifts(index: Tensor, max_shift: int, seed: int, epoch: int = 0) -> Tensor:
@@ -82,23 +87,24 @@ def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return mixed
 
 
-def translate(images: Tensor, shifts: Tensor, canvas: Canvas = "zero") -> Tensor:
+@renamed(canvas="mode")
+def translate(images: Tensor, shifts: Tensor, mode: TranslateMode = "zero") -> Tensor:
     """Moves each image by its own shift.
 
     Args:
         images: (N, C, H, W).
         shifts: (N, 2) whole pixels (dx, dy), positive to the right and down.
-        canvas: what comes in at the border: zeros, or what left on the other side.
+        mode: What comes in at the border, see `TranslateMode`.
 
     Returns:
         (N, C, H, W), channels last in memory. On the zero canvas what leaves the image is lost.
     """
-    if canvas not in get_args(Canvas):
-        raise unknown("canvas", canvas, get_args(Canvas))
+    if mode not in get_args(TranslateMode):
+        raise unknown("mode", mode, get_args(TranslateMode))
     height, width = images.shape[2:]
-    reach = int(shifts.abs().max()) if len(shifts) else 0
-    padded = pad(images, [(reach, reach)] * 2, canvas).permute(0, 2, 3, 1).contiguous()
-    return crop_each(padded, reach - shifts[:, 1], reach - shifts[:, 0], height, width)
+    largest = int(shifts.abs().max()) if len(shifts) else 0
+    padded = pad(images, [(largest, largest)] * 2, mode).permute(0, 2, 3, 1).contiguous()
+    return crop_each(padded, largest - shifts[:, 1], largest - shifts[:, 0], height, width)
 
 
 def crop_each(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinv.errors import TinvError
+from tinv.errors import TinvError, unknown
 
 
 def undefined_unless_finite(values: Tensor, *answers: Tensor) -> Tensor:
@@ -91,3 +91,10 @@ def check_at_least(least: int, **values: int | None) -> None:
     for key, value in values.items():
         if value is not None and value < least:
             raise TinvError(f"{key} must be {least} or more, not {value}")
+
+
+def check_choice(literal: Any, **values: str) -> None:
+    """Raises TinvError for a value that is not one of a Literal type's, with its key and the nearest choices."""
+    for key, value in values.items():
+        if value not in get_args(literal):
+            raise unknown(key, value, get_args(literal))

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from tinv.artifacts import write_artifacts
 from tinv.data.base import InvarianceDataModule, described
 from tinv.errors import TinvError, unknown
 from tinv.metrics.answers import check_names, undefined_message
@@ -169,8 +170,8 @@ class BaseTask(LightningModule):
         """Returns what the measures of invariance found on a test set, of all processes together."""
         found: dict[str, Tensor] = {}
         for measure in self.metrics_of(test_set)[1]:
-            measure.sync()  # for good: artifacts are saved of the inputs of all processes too
-            found |= measure.results()
+            found |= measure.compute()
+            measure.sync()  # for good: artifacts are written of the inputs of all processes too
         return found
 
     def on_test_epoch_end(self) -> None:
@@ -194,5 +195,5 @@ class BaseTask(LightningModule):
             file
             for name in self.test_sets
             for measure in self.metrics_of(name)[1]
-            for file in measure.save(folder, self.artifact_stem(measure, name))
+            for file in write_artifacts(measure, folder, self.artifact_stem(measure, name))
         ]
