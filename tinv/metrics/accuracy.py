@@ -10,7 +10,6 @@ from torch.nn import Module
 from torchmetrics import MeanMetric, Metric
 
 from tinv.metrics.answers import undefined_unless_finite
-from tinv.metrics.base import Unit
 
 
 class KeepsPrecision(Metric):
@@ -44,7 +43,6 @@ class Accuracy(KeepsPrecision):
     """
 
     full_state_update = False
-    unit: Unit = "percent"
     higher_is_better = True
 
     def __init__(self) -> None:

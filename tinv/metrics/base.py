@@ -14,7 +14,6 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from tinv.errors import TinvError
-from tinv.metrics.answers import MetricName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,16 +47,28 @@ class ReportedMetric(RowMetric):
     """Base of the metrics that a configuration names: they report numbers, and may hold arrays, which they can draw.
 
     Attributes:
-        name: Name of the results, after `test/`, and of the files; one that cannot be that of a file is refused.
-        unit: Unit of the results.
-        units: Units of those results that are counted in another one, by how their keys go on after NAME.
+        unit: Unit of the results; None if the metric declares none.
+        units: Units of those results that are counted in another one, by how their keys continue after NAME.
     """
 
-    name = MetricName()
-    unit: Unit = "percent"
+    unit: Unit | None = None
     units: ClassVar[Mapping[str, Unit]] = {}
 
-    def unit_of(self, key: str) -> Unit:
+    @property
+    def name(self) -> str:
+        """Name of the results, after `test/`, and of the files; one that cannot be that of a file is refused."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if not name.isprintable() or not name.strip(". ") or "/" in name or "\\" in name or len(name) > 100:
+            raise TinvError(
+                f"name={name[:120]!r} of {type(self).__name__} cannot be the name of a file; choose letters, digits "
+                "and underscores"
+            )
+        self._name = name
+
+    def unit_of(self, key: str) -> Unit | None:
         """Returns the unit of one of the results, or of an end of its interval.
 
         Args:
@@ -137,15 +148,7 @@ class InvarianceMetric(ReportedMetric):
 
 
 def panels(ax: Any, count: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """Returns a figure and as many axes in a row: the given ones, else those of a new figure that pyplot does not hold.
-
-    Args:
-        ax: Axes of matplotlib, a sequence of them, or None.
-        count: Number of axes.
-        **options: Options of a new `matplotlib.figure.Figure`.
-
-    Returns:
-        The figure and the axes: one, or an array (count,) of several.
+    """Returns a figure and its axes, one or an array of several: the given ones, else those of a new figure in a row.
 
     Raises:
         TinvError: If `ax` holds another number of axes.

@@ -41,6 +41,7 @@ class DescriptorShift(ReportedMetric):
         name: Name under which results are reported.
     """
 
+    unit: Unit | None = "percent"
     units: ClassVar[Mapping[str, Unit]] = {"_distance": "ratio"}
 
     @renamed(max_shift="offset_range", motion="mode")
@@ -96,10 +97,8 @@ class DescriptorShift(ReportedMetric):
         offsets = range(self.offset_range + 1)
         accuracy = [(first @ moved[:, by].T).argmax(dim=1).eq(right) + defined[by] for by in offsets]
         distance = [torch.linalg.vector_norm(moved[:, by] - moved[:, 0], dim=1) for by in offsets]
-        return tuple(  # type: ignore[return-value]
-            torch.stack(values).double().mean(dim=1).cpu().numpy() * scale
-            for values, scale in ((accuracy, 100), (distance, 1))
-        )
+        means = [torch.stack(values).double().mean(dim=1).cpu().numpy() for values in (accuracy, distance)]
+        return 100 * means[0], means[1]
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the accuracies and distances that are reported."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -159,32 +159,20 @@ class LayerEquivariance(ViewMetric):
 
     def plot(self, ax: Any = None) -> tuple[Figure, Any]:
         """Draws each layer's error and its interval over the depth, coloured by stride; see ReportedMetric.plot."""
-        errors = self.errors()
-        figure, axes = panels(ax, figsize=(max(6.0, 0.09 * len(errors) + 3), 4.2), dpi=130)
-        for number, stride in enumerate(sorted({error.stride for error in errors})):
-            depths = [depth for depth, error in enumerate(errors) if error.stride == stride]
-            axes.errorbar(
-                depths,
-                [errors[depth].error for depth in depths],
-                # the mean may lie outside of the percentiles by a rounding error
-                yerr=[
-                    [max(0.0, errors[depth].error - errors[depth].low) for depth in depths],
-                    [max(0.0, errors[depth].high - errors[depth].error) for depth in depths],
-                ],
-                fmt="o",
-                markersize=3.5,
-                elinewidth=1,
-                color=f"C{number}",
-                label=f"stride {stride}",
-            )
-        axes.plot([error.error for error in errors], color="grey", linewidth=0.6, zorder=0)
-        step = max(1, len(errors) // 16)
-        ticks = range(0, len(errors), step)
-        axes.set_xticks(ticks, [errors[depth].layer for depth in ticks], rotation=90)
+        found = self.arrays()
+        layers, strides, error = found["layer"], found["stride"], found["error"]
+        figure, axes = panels(ax, figsize=(max(6.0, 0.09 * len(layers) + 3), 4.2), dpi=130)
+        # the mean may lie outside of the percentiles by a rounding error
+        ends = np.maximum([error - found["low"], found["high"] - error], 0)
+        for number, stride in enumerate(np.unique(strides)):
+            at, look = np.flatnonzero(strides == stride), {"color": f"C{number}", "label": f"stride {stride}"}
+            axes.errorbar(at, error[at], yerr=ends[:, at], fmt="o", markersize=3.5, elinewidth=1, **look)
+        axes.plot(error, color="grey", linewidth=0.6, zorder=0)
+        step = max(1, len(layers) // 16)
+        axes.set_xticks(range(0, len(layers), step), layers[::step], rotation=90)
         axes.tick_params(axis="x", labelsize=7)
-        if self.layers is not None:
-            title = f"{len(self.per_image())} images shifted by {self.layers.shift} pixels before and after each layer"
-            axes.set(ylabel="relative error", title=title)
+        title = f"{len(self.per_image())} images shifted by {found['shift']} pixels before and after each layer"
+        axes.set(ylabel="relative error", title=title)
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         if ax is None:
@@ -240,8 +228,8 @@ def _shown(node: fx.Node) -> bool:
     return node.op == "call_module" or (node.op == "call_function" and "add" in str(node.target))
 
 
-def _activations(network: nn.Module, layers: Layers, images: Tensor) -> Iterator[tuple[fx.Node, Tensor]]:
-    """Yields the maps that are compared, each before a later layer can overwrite it."""
+def _activations(network: nn.Module, layers: Layers, images: Tensor) -> list[tuple[fx.Node, Tensor]]:
+    """Returns the maps that are compared, each as it was before a later layer could overwrite it."""
     kept: list[tuple[fx.Node, Tensor]] = []
 
     class Recorder(fx.Interpreter):
@@ -254,7 +242,7 @@ def _activations(network: nn.Module, layers: Layers, images: Tensor) -> Iterator
 
     with torch.no_grad():
         Recorder(network, graph=layers.graph).run(images)
-    yield from kept
+    return kept
 
 
 def _error(still: Tensor, moved: Tensor, by: int, mode: ShiftMode) -> Tensor:

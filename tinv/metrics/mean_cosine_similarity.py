@@ -18,8 +18,8 @@ Output = Literal["logits", "softmax", "relu", "features"]
 class MeanCosineSimilarity(InvarianceMetric):
     """Mean over images of the cosine between the network's answers to an image and to the image moved (Mouton 2020).
 
-    Each image is moved once, by whole pixels drawn from -max_shift..max_shift in x and in y, both ends included; the
-    draw depends on the seed and the image's number alone. Range -1 to 1; an invariant network has 1. Two answers of
+    Each image is moved once, by integer pixels drawn from -max_shift..max_shift in x and in y, both ends included; the
+    draw depends on the seed and the sample index alone. Range -1 to 1; an invariant network has 1. Two answers of
     zeros are equal and have 1, zeros and any other answer 0; NaN if any answer is not finite.
 
     The paper does not say which vectors it compares. On its cells the published values fit the softmax and the ReLU of

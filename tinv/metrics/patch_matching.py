@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
-from tinv.metrics.base import RowMetric, Unit
+from tinv.metrics.base import RowMetric
 
 RECALL = (19, 20)
 """Recall at which false positives are counted, as a fraction, so that it is exact."""
@@ -45,7 +45,6 @@ class PatchMatching(RowMetric):
         tensor(0., dtype=torch.float64)
     """
 
-    unit: Unit = "ratio"
     higher_is_better = False
 
     def __init__(self) -> None:

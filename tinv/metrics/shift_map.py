@@ -62,6 +62,7 @@ class ShiftMap(InvarianceMetric):
         what: Plural of what is moved, for titles.
     """
 
+    unit: Unit | None = "percent"
     units: ClassVar[Mapping[str, Unit]] = {"/mcs": "cosine"}
 
     def __init__(self, rows: ShiftAxis, columns: ShiftAxis, what: str) -> None:

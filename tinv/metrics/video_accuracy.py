@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tinv.metrics.answers import undefined_unless_finite
-from tinv.metrics.base import RowMetric, Unit
+from tinv.metrics.base import RowMetric
 
 
 class VideoAccuracy(RowMetric):
@@ -23,7 +23,6 @@ class VideoAccuracy(RowMetric):
         tensor(100., dtype=torch.float64)
     """
 
-    unit: Unit = "percent"
     higher_is_better = True
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
 from tinv.metrics.answers import check_at_least, check_choice
-from tinv.metrics.base import InvarianceMetric
+from tinv.metrics.base import InvarianceMetric, Unit
 from tinv.translation import ShiftMode, crop_each, translate
 
 UNLABELLED = -1
@@ -75,6 +75,7 @@ class ViewMetric(InvarianceMetric):
         TinvError: For an offset_range below 0, an unknown mode, or a step that does not divide offset_range.
     """
 
+    unit: Unit | None = "percent"
     higher_is_better = True
     shift_argument = "offset_range"
 
