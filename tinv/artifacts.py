@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tinv.utils.io import write_bytes_atomically
 from tinv.metrics.base import ReportedMetric
+from tinv.utils.io import write_bytes_atomically
 
 
 def write_artifacts(metric: ReportedMetric, folder: Path, stem: str) -> list[Path]:

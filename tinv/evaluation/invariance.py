@@ -99,9 +99,10 @@ class InvarianceReport:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Returns a line for each number: its name, its value and the ends of its interval, as they are printed."""
+        units = {key: metric.unit_of(key) for metric in self.measured.values() for key in metric.compute()}
         found = []
         for key in (k for k in self.metrics if not k.endswith(("_low", "_high"))):
-            digits = 3 if key.endswith(("cosine", "mcs", "error_last")) else 1
+            digits = 1 if units.get(key) == "percent" else 3
             ends = [self.metrics[f"{key}_{end}"] for end in ("low", "high") if f"{key}_{end}" in self.metrics]
             between = " .. ".join(f"{end:.{digits}f}" for end in ends) if len(ends) == 2 else ""
             found.append((key, f"{self.metrics[key]:.{digits}f}", between))

@@ -18,6 +18,7 @@ from tinv.artifacts import write_artifacts
 from tinv.data.base import InvarianceDataModule, described
 from tinv.errors import TinvError, unknown
 from tinv.metrics.answers import check_names, undefined_message
+from tinv.metrics.base import Unit
 from tinv.models import Source, backbone_options, create_backbone
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.conversion import Axes, BlurPadding, PoolPolicy, Stem
@@ -104,6 +105,7 @@ class BaseTask(LightningModule):
         self.network: nn.Module | None = None
         self.test_metrics = nn.ModuleDict()
         self.test_sets: tuple[str, ...] = ()
+        self.units: dict[str, Unit] = {}
 
     @abstractmethod
     def num_outputs(self, data: InvarianceDataModule) -> int | None:
@@ -170,7 +172,10 @@ class BaseTask(LightningModule):
         """Returns what the measures of invariance found on a test set, of all processes together."""
         found: dict[str, Tensor] = {}
         for measure in self.metrics_of(test_set)[1]:
-            found |= measure.compute()
+            numbers = measure.compute()
+            found |= numbers
+            units = {key: unit for key in numbers if (unit := measure.unit_of(key)) is not None}
+            self.units |= {f"test/{key}{end}": unit for key, unit in units.items() for end in ("", f"/{test_set}")}
             measure.sync()  # for good: artifacts are written of the inputs of all processes too
         return found
 
