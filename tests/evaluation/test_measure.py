@@ -101,7 +101,7 @@ def test_what_is_not_defined_is_left_out(monkeypatch):
     """Such as agreement among right answers where none is right; JSON has no NaN."""
     write_images(Path("photos"))
     numbers = {"consistency": torch.tensor(50.0), "consistency_of_correct": torch.tensor(float("nan"))}
-    monkeypatch.setattr(ShiftConsistency, "results", lambda self: numbers)
+    monkeypatch.setattr(ShiftConsistency, "compute", lambda self: numbers)
     assert measure("--metrics", "consistency") == 0
     assert "NaN" not in Path("out/measure.json").read_text()
     assert report()["metrics"] == {"consistency": 50.0}  # nor an accuracy, since there are no classes

@@ -33,8 +33,5 @@ __all__ = [
 
 __getattr__ = moved(
     __name__,
-    {
-        "TranslationMap": "tinv.metrics.translation_map:TranslationSensitivityMap",
-        "UnmovedAccuracy": "tinv.metrics.shift_accuracy:CenterAccuracy",
-    },
+    {"TranslationMap": "tinv.metrics:TranslationSensitivityMap", "UnmovedAccuracy": "tinv.metrics:CenterAccuracy"},
 )

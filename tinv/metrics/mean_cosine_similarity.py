@@ -50,8 +50,7 @@ class MeanCosineSimilarity(InvarianceMetric):
         check_at_least(0, max_shift=max_shift)
         check_choice(Output, output=output)
         check_choice(TranslateMode, mode=mode)
-        self.output: Output = output
-        self.max_shift, self.mode, self.seed, self.name = max_shift, mode, seed, name
+        self.max_shift, self.output, self.mode, self.seed, self.name = max_shift, output, mode, seed, name
         self.canvas_margin = max_shift if mode == "zero" else 0
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")

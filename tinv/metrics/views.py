@@ -112,10 +112,9 @@ class ViewMetric(InvarianceMetric):
             values = np.array([statistic(row) for row in means])
             # undefined where a draw holds no right answer
             defined = values[~np.isnan(values)]
-            low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
             whole = statistic(rows.mean(axis=0))
-            if np.isnan(whole):
-                low = high = np.nan
+            none = not len(defined) or np.isnan(whole)
+            low, high = (np.nan, np.nan) if none else np.percentile(defined, [2.5, 97.5])
             for end, value in (("", whole), ("_low", low), ("_high", high)):
                 found[f"{key}{end}"] = torch.tensor(float(value), dtype=torch.float64)
         return found

@@ -105,7 +105,7 @@ class BaseTask(LightningModule):
         self.network: nn.Module | None = None
         self.test_metrics = nn.ModuleDict()
         self.test_sets: tuple[str, ...] = ()
-        self.units: dict[str, Unit] = {}
+        self.metric_units: dict[str, Unit] = {}
 
     @abstractmethod
     def num_outputs(self, data: InvarianceDataModule) -> int | None:
@@ -174,8 +174,9 @@ class BaseTask(LightningModule):
         for measure in self.metrics_of(test_set)[1]:
             numbers = measure.compute()
             found |= numbers
-            units = {key: unit for key in numbers if (unit := measure.unit_of(key)) is not None}
-            self.units |= {f"test/{key}{end}": unit for key, unit in units.items() for end in ("", f"/{test_set}")}
+            units = {key: unit for key in numbers if (unit := measure.unit_of(key))}
+            for end in ("", f"/{test_set}"):
+                self.metric_units |= {f"test/{key}{end}": unit for key, unit in units.items()}
             measure.sync()  # for good: artifacts are written of the inputs of all processes too
         return found
 
