@@ -174,9 +174,9 @@ class BaseTask(LightningModule):
         for measure in self.metrics_of(test_set)[1]:
             numbers = measure.compute()
             found |= numbers
-            units = {key: unit for key in numbers if (unit := measure.unit_of(key))}
-            for end in ("", f"/{test_set}"):
-                self.metric_units |= {f"test/{key}{end}": unit for key, unit in units.items()}
+            for key in (key for key in numbers if not key.endswith(("_low", "_high"))):
+                if (unit := measure.unit_of(key)) is not None:
+                    self.metric_units |= {f"test/{key}": unit, f"test/{key}/{test_set}": unit}
             measure.sync()  # for good: artifacts are written of the inputs of all processes too
         return found
 
