@@ -1,4 +1,4 @@
-"""TranslationMap over a 17 x 17 window against one translation and one forward a shift and batch.
+"""TranslationSensitivityMap over a 17 x 17 window against one translation and one forward a shift and batch.
 
 Claim: at least 1.0 times as fast. Run: python benchmarks/translation_map.py
 """
@@ -11,7 +11,7 @@ import torch
 from timing import in_turn, verdict
 from torch.nn import functional as F
 
-from tinv.metrics import TranslationMap
+from tinv.metrics import TranslationSensitivityMap
 from tinv.models import create_backbone
 
 IMAGES, BATCH, REACH = 64, 64, 8
@@ -28,7 +28,7 @@ def main() -> int:
     found = {}
 
     def ours() -> None:
-        metric = TranslationMap(REACH)
+        metric = TranslationSensitivityMap(REACH)
         for part in batches:
             metric.update(network, images[part], network(images[part]), targets[part], part)
         found["tinv"] = metric.maps()["mcs"]

@@ -56,3 +56,74 @@ def test_an_argument_by_its_old_name_is_taken_with_a_warning():
 def test_a_name_may_be_another_one_in_its_new_module():
     with pytest.warns(DeprecationWarning, match=r"here.Broken is now tinv.errors.TinvError"):
         assert moved("here", {"Broken": "tinv.errors:TinvError"})("Broken") is __import__("tinv").TinvError
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("TranslationMap", "TranslationSensitivityMap"), ("UnmovedAccuracy", "CenterAccuracy")]
+)
+def test_metrics_by_their_old_names(old, new):
+    import tinv.metrics
+
+    with pytest.warns(DeprecationWarning, match=f"tinv.metrics.{old} is now .*{new}"):
+        assert getattr(tinv.metrics, old) is getattr(tinv.metrics, new)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("MeanCosineSimilarity", {"canvas": "circular"}, {"mode": "circular"}),
+        ("MeanCosineSimilarity", {"on": "relu"}, {"output": "relu"}),
+        ("TranslationSensitivityMap", {"canvas": "crop"}, {"mode": "crop"}),
+        ("ClipShiftMap", {"canvas": "circular"}, {"mode": "circular"}),
+        ("ShiftConsistency", {"max_shift": 4, "motion": "zero"}, {"offset_range": 4, "mode": "zero"}),
+        ("DiagonalAccuracy", {"max_shift": 4, "motion": "zero"}, {"offset_range": 4, "mode": "zero"}),
+        ("WorstCaseAccuracy", {"max_shift": 4, "motion": "zero"}, {"offset_range": 4, "mode": "zero"}),
+        ("LayerEquivariance", {"max_shift": 4, "motion": "zero"}, {"max_stride": 4, "mode": "zero"}),
+        ("DescriptorShift", {"max_shift": 4, "motion": "circular"}, {"offset_range": 4, "mode": "circular"}),
+    ],
+)
+def test_arguments_of_metrics_by_their_old_names(name, old, new):
+    import tinv.metrics
+
+    make = getattr(tinv.metrics, name)
+    with pytest.warns(DeprecationWarning, match=f"{next(iter(old))} is now {next(iter(new))}"):
+        made = make(**old)
+    assert {key: getattr(made, key) for key in new} == new
+
+
+def test_images_are_moved_by_the_old_name_of_the_mode():
+    import torch
+
+    from tinv.translation import translate
+
+    image = torch.arange(4.0).view(1, 1, 2, 2)
+    with pytest.warns(DeprecationWarning, match="canvas is now mode"):
+        assert translate(image, torch.tensor([[1, 0]]), canvas="circular").flatten().tolist() == [1, 0, 3, 2]
+
+
+def test_metrics_of_the_old_interface_report_and_are_written(tmp_path):
+    import torch
+
+    from tinv.artifacts import write_artifacts
+    from tinv.metrics import CenterAccuracy, InvarianceMetric
+
+    class Old(InvarianceMetric):
+        def update(self, network, images, logits, targets, index):
+            pass
+
+        def results(self):
+            return {"old": torch.tensor(7.0)}
+
+        def save(self, folder, stem):
+            return [folder / f"{stem}.txt"]
+
+    old = Old()
+    old.update(None, None, None, None, None)
+    with pytest.warns(DeprecationWarning, match="Old.results is now compute"):
+        assert old.compute() == {"old": 7}
+    with pytest.warns(DeprecationWarning, match="Old.save is now arrays and plot"):
+        assert write_artifacts(old, tmp_path, "old") == [tmp_path / "old.txt"]
+    new = CenterAccuracy()
+    new.update(None, None, torch.eye(2), torch.arange(2), torch.arange(2))
+    with pytest.warns(DeprecationWarning, match="CenterAccuracy.results is now compute"):
+        assert new.results() == new.compute()

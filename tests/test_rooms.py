@@ -16,6 +16,7 @@ ROOMS = (
     ("surgery",),
     ("models",),
     ("metrics",),
+    ("artifacts",),
     ("data",),
     ("tasks",),
     ("runs",),

@@ -9,6 +9,9 @@ STANDARD = {
     r"\breckon(s|ed|ing)?\b": "compute",
     r"\bthinn?(ed|ing)? out\b": "subsampled",
     r"\b(go|goes|gone) on with\b": "resume",
+    r"\bclassified rightly\b": "classified correctly, accuracy on unshifted images",
+    r"\b(take_views|centre_view)\b": "shifted_views, center_view",
+    r"\blikeness\b": "similarity",
 }
 TEXTS = [*ROOT.glob("tinv/**/*.py"), *ROOT.glob("*.md"), *ROOT.glob("configs/**/*.yaml"), *ROOT.glob("sweeps/*.yaml")]
 

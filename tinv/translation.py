@@ -1,4 +1,4 @@
-"""Moving images by whole pixels: every image by its own shift, drawn from a seed and the image's number alone."""
+"""Moving images by whole pixels: every image by its own shift, drawn from a seed and the sample index alone."""
 
 from __future__ import annotations
 
@@ -9,38 +9,43 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from tinv.deprecation import renamed
 from tinv.errors import unknown
 from tinv.nn.padding import pad
 
-Canvas = Literal["zero", "circular"]
+TranslateMode = Literal["zero", "circular"]
+"""What comes in at the border of an image that is moved: zeros, or what left on the other side."""
+
+ShiftMode = Literal["crop", TranslateMode]
+"""How views of an image differ. crop: windows of a larger image, which see real content come in; else TranslateMode."""
 
 
 def draw_shifts(index: Tensor, max_shift: int, seed: int, epoch: int = 0) -> Tensor:
     """Draws a shift for each image, uniform over all whole pixels from -max_shift to max_shift, both ends included.
 
-    The shift of an image depends on its number, the seed and the epoch only: batch size, order, workers and ranks
+    The shift of an image depends on its sample index, the seed and the epoch only: batch size, order, workers and ranks
     change nothing.
 
     Args:
-        index: (N,) the images' numbers in their data set.
-        max_shift: largest shift in pixels, 0 or more.
-        seed: of the draw.
-        epoch: another number to draw anew each epoch.
+        index: (N,) sample indices of the images in their data set.
+        max_shift: Largest shift in pixels, 0 or more.
+        seed: Seed of the shifts.
+        epoch: Number of the epoch, to draw anew in each.
 
     Returns:
-        (N, 2) whole numbers on the device of `index`: (dx, dy), positive to the right and down.
+        (N, 2) integers on the device of `index`: (dx, dy), positive to the right and down.
     """
     return draw_offsets(index, 2 * max_shift + 1, seed, epoch) - max_shift
 
 
 def draw_offsets(index: Tensor, choices: int, seed: int, epoch: int = 0) -> Tensor:
-    """Draws two whole numbers 0 .. choices - 1 for each image, uniform, in the way of `draw_shifts`.
+    """Draws two integers 0 .. choices - 1 for each image, uniform, in the way of `draw_shifts`.
 
     Args:
-        index: (N,) the images' numbers in their data set.
-        choices: how many numbers there are to choose from.
-        seed: of the draw.
-        epoch: another number to draw anew.
+        index: (N,) sample indices of the images in their data set.
+        choices: Number of integers to choose from.
+        seed: Seed of the integers.
+        epoch: Another number, to draw anew.
 
     Returns:
         (N, 2) on the device of `index`.
@@ -51,11 +56,11 @@ def draw_offsets(index: Tensor, choices: int, seed: int, epoch: int = 0) -> Tens
 
 
 def uniform(index: ArrayLike, count: int, seed: int, epoch: int = 0) -> NDArray[np.float64]:
-    """Draws numbers in [0, 1) for each image, that depend on its number, the seed and the epoch only.
+    """Draws numbers in [0, 1) for each image, that depend on its sample index, the seed and the epoch only.
 
     Args:
-        index: (N,) the images' numbers in their data set.
-        count: numbers to draw for each.
+        index: (N,) sample indices of the images in their data set.
+        count: Number of draws for each image.
         seed: of the draw.
         epoch: another number to draw anew.
 
@@ -82,34 +87,35 @@ def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return mixed
 
 
-def translate(images: Tensor, shifts: Tensor, canvas: Canvas = "zero") -> Tensor:
+@renamed(canvas="mode")
+def translate(images: Tensor, shifts: Tensor, mode: TranslateMode = "zero") -> Tensor:
     """Moves each image by its own shift.
 
     Args:
         images: (N, C, H, W).
         shifts: (N, 2) whole pixels (dx, dy), positive to the right and down.
-        canvas: what comes in at the border: zeros, or what left on the other side.
+        mode: What comes in at the border, see `TranslateMode`.
 
     Returns:
         (N, C, H, W), channels last in memory. On the zero canvas what leaves the image is lost.
     """
-    if canvas not in get_args(Canvas):
-        raise unknown("canvas", canvas, get_args(Canvas))
+    if mode not in get_args(TranslateMode):
+        raise unknown("mode", mode, get_args(TranslateMode))
     height, width = images.shape[2:]
-    reach = int(shifts.abs().max()) if len(shifts) else 0
-    padded = pad(images, [(reach, reach)] * 2, canvas).permute(0, 2, 3, 1).contiguous()
-    return crop_each(padded, reach - shifts[:, 1], reach - shifts[:, 0], height, width)
+    largest = int(shifts.abs().max()) if len(shifts) else 0
+    padded = pad(images, [(largest, largest)] * 2, mode).permute(0, 2, 3, 1).contiguous()
+    return crop_each(padded, largest - shifts[:, 1], largest - shifts[:, 0], height, width)
 
 
 def crop_each(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """Cuts a window out of each image, at its own place.
+    """Cuts a window out of each image, at its own position.
 
     Args:
         images: (N, H, W, C), contiguous.
         top: (N,) first row of each window.
         left: (N,) first column of each window.
-        height: of the windows in pixels.
-        width: of the windows in pixels.
+        height: Height of the windows in pixels.
+        width: Width of the windows in pixels.
 
     Returns:
         (N, C, height, width), channels last in memory.

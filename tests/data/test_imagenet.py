@@ -218,7 +218,7 @@ def test_bad_input_is_one_line_that_names_it(classes, capsys):
     words = ["fit", "--config=configs/imagenet_shift.yaml", "--data.init_args.classes=null", "--run_dir=bad"]
     words += ["--data.init_args.size=32", "--data.init_args.num_workers=0"]
     for option, message in (
-        ("test_size=40", "max_shift=64 needs test images 64 pixels larger"),
+        ("test_size=40", "offset_range=64 needs test images 64 pixels larger"),
         ("images_per_class=9", "images_per_class=9: imagenet/train/n00000000 holds 5"),
     ):
         assert main([*words, f"--data.init_args.{option}"]) == 2

@@ -11,7 +11,7 @@ from tiny_run import fit
 
 from tinv.cli import main
 from tinv.errors import TinvError
-from tinv.metrics import ShiftConsistency, UnmovedAccuracy
+from tinv.metrics import CenterAccuracy, ShiftConsistency
 from tinv.models import create_backbone
 from tinv.models.weights import load_file
 
@@ -82,13 +82,13 @@ def test_some_classes_of_imagenet_are_labels_for_a_network_of_all_of_them(monkey
     for name in folders:
         write_images(Path("photos") / name, 2)
     seen = []
-    update = UnmovedAccuracy.update
+    update = CenterAccuracy.update
 
     def spy(self, network, images, logits, targets, index):
         seen.extend(targets.tolist())
         update(self, network, images, logits, targets, index)
 
-    monkeypatch.setattr(UnmovedAccuracy, "update", spy)
+    monkeypatch.setattr(CenterAccuracy, "update", spy)
     assert measure("--num-classes=1000", "--metrics", "consistency") == 0
     assert seen == [number for number in folders.values() for _ in range(2)]
     assert report()["labelled"]
@@ -101,7 +101,7 @@ def test_what_is_not_defined_is_left_out(monkeypatch):
     """Such as agreement among right answers where none is right; JSON has no NaN."""
     write_images(Path("photos"))
     numbers = {"consistency": torch.tensor(50.0), "consistency_of_correct": torch.tensor(float("nan"))}
-    monkeypatch.setattr(ShiftConsistency, "results", lambda self: numbers)
+    monkeypatch.setattr(ShiftConsistency, "compute", lambda self: numbers)
     assert measure("--metrics", "consistency") == 0
     assert "NaN" not in Path("out/measure.json").read_text()
     assert report()["metrics"] == {"consistency": 50.0}  # nor an accuracy, since there are no classes

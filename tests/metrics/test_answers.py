@@ -8,6 +8,7 @@ from torch import nn
 from tinv.errors import TinvError
 from tinv.metrics import (
     Accuracy,
+    CenterAccuracy,
     ClipShiftMap,
     DescriptorShift,
     DiagonalAccuracy,
@@ -15,8 +16,7 @@ from tinv.metrics import (
     MeanCosineSimilarity,
     PatchMatching,
     ShiftConsistency,
-    TranslationMap,
-    UnmovedAccuracy,
+    TranslationSensitivityMap,
     VideoAccuracy,
     WorstCaseAccuracy,
 )
@@ -44,10 +44,10 @@ class Diverged(nn.Module):
         ShiftConsistency(4, "circular"),
         WorstCaseAccuracy(4, "circular", step=4),
         DiagonalAccuracy(4, "circular"),
-        UnmovedAccuracy(),
-        TranslationMap(2, 2, "circular"),
-        TranslationMap(0),
-        ClipShiftMap(1, 2, canvas="circular"),
+        CenterAccuracy(),
+        TranslationSensitivityMap(2, 2, "circular"),
+        TranslationSensitivityMap(0),
+        ClipShiftMap(1, 2, mode="circular"),
         *(MeanCosineSimilarity(4, output, "circular") for output in ("logits", "softmax", "relu")),
     ],
     ids=lambda metric: type(metric).__name__ if isinstance(metric, nn.Module) else metric,
@@ -58,7 +58,7 @@ def test_answers_that_are_not_finite_measure_nothing(metric, value):
     network, images, classes = Diverged(value), torch.randn(shape), torch.arange(COUNT) % 5
     with torch.no_grad():
         metric.update(network, images, network(images), classes, torch.arange(COUNT))
-    found = metric.results()
+    found = metric.compute()
     assert found
     assert all(math.isnan(value) for value in found.values()), found
 
@@ -76,14 +76,14 @@ def test_accuracies_and_descriptors_that_are_not_finite_measure_nothing(value):
     matching.update(torch.tensor([0.1, abs(value), 0.9]), torch.tensor([True, True, False]))
     assert all(math.isnan(found) for found in matching.compute().values())
 
-    shift = DescriptorShift(max_shift=2, pairs=3)
+    shift = DescriptorShift(offset_range=2, pairs=3)
     first, points = torch.randn(3, 4), torch.arange(3)
 
     def describe(patches: torch.Tensor) -> torch.Tensor:
         return torch.full((len(patches), 4), value)
 
     shift.update(describe, first, torch.randn(3, 1, 8, 8), points, points)
-    assert all(math.isnan(found) for found in shift.results().values())
+    assert all(math.isnan(found) for found in shift.compute().values())
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -93,7 +93,7 @@ def test_maps_that_are_not_finite_have_no_equivariance_error(value):
     metric = LayerEquivariance(2, "circular")
     images, index = torch.randn(2, 3, 16, 16), torch.arange(2)
     metric.update(network, images, network(images), index, index)
-    assert all(math.isnan(found) for found in metric.results().values())
+    assert all(math.isnan(found) for found in metric.compute().values())
 
 
 def test_a_finite_answer_keeps_its_number():
@@ -127,12 +127,12 @@ def test_an_unchanged_answer_of_zeros_is_no_change():
 
     images, index = torch.cat([torch.ones(2, 3, 8, 8), -torch.ones(2, 3, 8, 8)]), torch.arange(4)
     for metric, key in (
-        (MeanCosineSimilarity(4, canvas="circular"), "mcs"),
+        (MeanCosineSimilarity(4, mode="circular"), "mcs"),
         (ShiftConsistency(4, "circular"), "consistency_cosine"),
-        (TranslationMap(2, 2, "circular"), "map/mcs"),
+        (TranslationSensitivityMap(2, 2, "circular"), "map/mcs"),
     ):
         metric.update(Silent(), images, Silent()(images), torch.zeros(4, dtype=torch.long), index)
-        assert float(metric.results()[key]) == pytest.approx(1)
+        assert float(metric.compute()[key]) == pytest.approx(1)
 
 
 def test_what_is_not_defined_is_named_once():
@@ -143,7 +143,7 @@ def test_what_is_not_defined_is_named_once():
 
 
 @pytest.mark.parametrize("name", ["a/b", "a\0b", "..", "", "a\nb", "\udcff", "a\\b", "x" * 200])
-@pytest.mark.parametrize("kind", [MeanCosineSimilarity, TranslationMap, DescriptorShift, LayerEquivariance])
+@pytest.mark.parametrize("kind", [MeanCosineSimilarity, TranslationSensitivityMap, DescriptorShift, LayerEquivariance])
 def test_names_that_cannot_be_those_of_files_are_refused(kind, name):
     with pytest.raises(TinvError, match="cannot be the name of a file"):
         kind(name=name)
@@ -151,8 +151,8 @@ def test_names_that_cannot_be_those_of_files_are_refused(kind, name):
 
 def test_counts_below_one_and_equal_names_are_refused():
     for make, key in (
-        (lambda: TranslationMap(max_images=0), "max_images"),
-        (lambda: TranslationMap(images_per_pass=-1), "images_per_pass"),
+        (lambda: TranslationSensitivityMap(max_images=0), "max_images"),
+        (lambda: TranslationSensitivityMap(images_per_pass=-1), "images_per_pass"),
         (lambda: ClipShiftMap(max_clips=0), "max_clips"),
         (lambda: LayerEquivariance(max_images=-1), "max_images"),
         (lambda: DescriptorShift(pairs=0), "pairs"),
@@ -160,11 +160,11 @@ def test_counts_below_one_and_equal_names_are_refused():
         with pytest.raises(TinvError, match=f"{key} must be"):
             make()
     with pytest.raises(TinvError, match="two metrics are named map"):
-        check_names([TranslationMap(), MeanCosineSimilarity(), TranslationMap(4)])
+        check_names([TranslationSensitivityMap(), MeanCosineSimilarity(), TranslationSensitivityMap(4)])
 
 
 def test_the_former_name_of_output_still_works():
-    with pytest.warns(DeprecationWarning, match="`on` is now called `output`"):
+    with pytest.warns(DeprecationWarning, match="on is now output"):
         assert MeanCosineSimilarity(on="softmax").output == "softmax"
     with warnings.catch_warnings():
         warnings.simplefilter("error")

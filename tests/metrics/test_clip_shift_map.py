@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tinv.artifacts import write_artifacts
 from tinv.errors import TinvError
 from tinv.metrics import ClipShiftMap
 
@@ -18,9 +19,9 @@ def clips() -> torch.Tensor:
     return torch.randn(9, 2, 6, 5, 7, generator=torch.Generator().manual_seed(0))
 
 
-def shifted(clip: torch.Tensor, dt: int, dx: int, canvas: str) -> torch.Tensor:
+def shifted(clip: torch.Tensor, dt: int, dx: int, mode: str) -> torch.Tensor:
     """One clip (C, T, H, W) moved, frame by frame and column by column."""
-    if canvas == "circular":
+    if mode == "circular":
         return clip.roll((dt, dx), (1, 3))
     out = torch.zeros_like(clip)
     for frame in range(clip.shape[1]):
@@ -30,11 +31,11 @@ def shifted(clip: torch.Tensor, dt: int, dx: int, canvas: str) -> torch.Tensor:
     return out
 
 
-@pytest.mark.parametrize("canvas", ["zero", "circular"])
+@pytest.mark.parametrize("mode", ["zero", "circular"])
 @pytest.mark.parametrize("batch", [9, 4])
-def test_maps_are_those_of_one_clip_at_a_time(network, clips, canvas, batch, tmp_path):
+def test_maps_are_those_of_one_clip_at_a_time(network, clips, mode, batch, tmp_path):
     targets = torch.arange(9) % 3
-    metric = ClipShiftMap(max_frames=2, max_shift=4, frame_step=1, step=2, canvas=canvas)
+    metric = ClipShiftMap(max_frames=2, max_shift=4, frame_step=1, step=2, mode=mode)
     with torch.no_grad():
         for part in torch.arange(9).split(batch):
             metric.update(network, clips[part], network(clips[part]), targets[part], part)
@@ -42,7 +43,7 @@ def test_maps_are_those_of_one_clip_at_a_time(network, clips, canvas, batch, tmp
         logits = network(clips)
         for row, dt in enumerate(range(-2, 3)):
             for column, dx in enumerate((-4, -2, 0, 2, 4)):
-                said = torch.cat([network(shifted(clip, dt, dx, canvas)[None]) for clip in clips])
+                said = torch.cat([network(shifted(clip, dt, dx, mode)[None]) for clip in clips])
                 answers = said.argmax(dim=1)
                 expected = {
                     "acc": 100 * (answers == targets).double().mean(),
@@ -51,11 +52,11 @@ def test_maps_are_those_of_one_clip_at_a_time(network, clips, canvas, batch, tmp
                 }
                 for key, value in expected.items():
                     assert float(found[key][row, column]) == pytest.approx(float(value), abs=1e-5)
-    results = metric.results()
+    results = metric.compute()
     assert float(results["clip_map/mcs_time"]) == pytest.approx(float(found["mcs"][:, 2].mean()))
     assert float(results["clip_map/consistency_space"]) == pytest.approx(float(found["consistency"][2].mean()))
     assert float(results["clip_map/acc"]) == pytest.approx(float(found["acc"].mean()))
-    assert [path.name for path in metric.save(tmp_path, "clip_map")] == ["clip_map.npz", "clip_map.png"]
+    assert [path.name for path in write_artifacts(metric, tmp_path, "clip_map")] == ["clip_map.npz", "clip_map.png"]
     with np.load(tmp_path / "clip_map.npz") as arrays:
         assert arrays["frames"].tolist() == [-2, -1, 0, 1, 2]
         assert arrays["pixels"].tolist() == [-4, -2, 0, 2, 4]
@@ -71,7 +72,7 @@ def test_accuracy_is_of_the_clips_that_have_a_class(network, clips):
     none.update(network, clips, logits, torch.full((9,), -1), index)
     assert some.maps()["acc"][1, 1] == 100
     assert set(none.maps()) == {"consistency", "mcs"}
-    assert not any("/acc" in name for name in none.results())
+    assert not any("/acc" in name for name in none.compute())
 
 
 def test_only_the_first_clips_are_used_if_so_told(network, clips):
@@ -85,7 +86,7 @@ def test_only_the_first_clips_are_used_if_so_told(network, clips):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((3, 32, 32), "clip_map is for clips; use TranslationMap"),
+        ((3, 32, 32), "clip_map is for clips; use TranslationSensitivityMap"),
         ((3, 4, 32, 32), "clip_map: max_frames=4 moves clips of 4 out of sight"),
         ((3, 16, 32, 8), "clip_map: max_shift=8 moves clips of 8 out of sight"),
     ],
@@ -100,7 +101,7 @@ def test_what_cannot_be_measured_is_said_before_any_training(network, shape, mes
     [
         ({"max_frames": 3, "frame_step": 2}, "max_frames=3 must be 0 or more, and a multiple of its step, 2"),
         ({"max_shift": -1}, "max_shift=-1 must be 0 or more"),
-        ({"canvas": "crop"}, "unknown canvas 'crop'"),
+        ({"mode": "crop"}, "unknown mode 'crop'"),
     ],
 )
 def test_bad_options_are_named(options, message):

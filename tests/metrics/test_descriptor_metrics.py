@@ -8,6 +8,7 @@ import torch.multiprocessing as mp
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn import functional as F
 
+from tinv.artifacts import write_artifacts
 from tinv.errors import TinvError
 from tinv.metrics import DescriptorShift, PatchMatching
 from tinv.metrics.descriptor_shift import DIRECTIONS
@@ -80,7 +81,7 @@ def patches(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return first, second, target
 
 
-def slow_curves(count: int, reach: int, motion: str) -> tuple[list[float], list[float]]:
+def slow_curves(count: int, reach: int, mode: str) -> tuple[list[float], list[float]]:
     first, second, target = patches(count)
     ways = draw_offsets(torch.arange(count), len(DIRECTIONS), 0)[:, 0].tolist()
     chosen, points = [], set()
@@ -94,7 +95,7 @@ def slow_curves(count: int, reach: int, motion: str) -> tuple[list[float], list[
         for number in chosen:
             dx, dy = (by * step for step in DIRECTIONS[ways[number]])
             moved = second[number].roll((dy, dx), (1, 2))
-            if motion == "zero":
+            if mode == "zero":
                 rows, columns = torch.arange(16) - dy, torch.arange(16) - dx
                 outside = ((rows < 0) | (rows > 15))[:, None] | ((columns < 0) | (columns > 15))
                 moved = moved.masked_fill(outside, 0)
@@ -109,25 +110,25 @@ def slow_curves(count: int, reach: int, motion: str) -> tuple[list[float], list[
     return accuracy, distance
 
 
-@pytest.mark.parametrize("motion", ["zero", "circular"])
+@pytest.mark.parametrize("mode", ["zero", "circular"])
 @pytest.mark.parametrize("size", [40, 7])
-def test_shift_curves_are_those_of_one_patch_at_a_time(motion, size, tmp_path):
+def test_shift_curves_are_those_of_one_patch_at_a_time(mode, size, tmp_path):
     first, second, target = patches(40)
-    metric = DescriptorShift(max_shift=4, motion=motion, pairs=20)
+    metric = DescriptorShift(offset_range=4, mode=mode, pairs=20)
     for part in torch.arange(40).split(size):
         metric.update(describe, describe(first[part]), second[part], target[part], part)
-    accuracy, distance = slow_curves(40, 4, motion)
+    accuracy, distance = slow_curves(40, 4, mode)
     found = metric.curves()
     assert found[0].tolist() == pytest.approx(accuracy)
     assert found[1].tolist() == pytest.approx(distance, abs=1e-6)
     assert accuracy[0] > accuracy[4] + 20  # the measure says something here
-    results = metric.results()
+    results = metric.compute()
     assert sorted(results) == [
         "shift_acc_0", "shift_acc_2", "shift_acc_4", "shift_distance_1", "shift_distance_2", "shift_distance_4"
     ]  # fmt: skip
     assert float(results["shift_acc_4"]) == pytest.approx(accuracy[4])
     assert float(results["shift_distance_1"]) == pytest.approx(distance[1], abs=1e-6)
-    saved = metric.save(tmp_path, "shift_liberty")
+    saved = write_artifacts(metric, tmp_path, "shift_liberty")
     assert [path.name for path in saved] == ["shift_liberty.npz", "shift_liberty.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shift_liberty.npz", "shift_liberty.png"]
     with np.load(saved[0]) as arrays:
@@ -140,7 +141,7 @@ def test_a_descriptor_of_sums_does_not_see_circular_shifts():
         return F.normalize(values)
 
     first, second, target = patches(40)
-    metric = DescriptorShift(max_shift=8, motion="circular", pairs=20)
+    metric = DescriptorShift(offset_range=8, mode="circular", pairs=20)
     metric.update(sums, sums(first), second, target, torch.arange(40))
     accuracy, distance = metric.curves()
     assert (accuracy == accuracy[0]).all()
@@ -149,7 +150,7 @@ def test_a_descriptor_of_sums_does_not_see_circular_shifts():
 
 def test_only_pairs_at_the_beginning_of_the_list_are_moved():
     first, second, target = patches(40)
-    short, whole = (DescriptorShift(max_shift=1, pairs=5) for _ in range(2))
+    short, whole = (DescriptorShift(offset_range=1, pairs=5) for _ in range(2))
     for metric, part in ((short, slice(None)), (whole, slice(10))):
         metric.update(describe, describe(first)[part], second[part], target[part], torch.arange(40)[part])
     assert short.curves()[1].tolist() == whole.curves()[1].tolist()
@@ -158,8 +159,8 @@ def test_only_pairs_at_the_beginning_of_the_list_are_moved():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_shift": 0}, "max_shift must be 1 pixel or more"),
-        ({"motion": "crop"}, "unknown motion 'crop'; choose from zero, circular"),
+        ({"offset_range": 0}, "offset_range must be 1 or more"),
+        ({"mode": "crop"}, "unknown mode 'crop'; choose from zero, circular"),
         ({"pairs": 1}, "pairs must be 2 or more"),
     ],
 )
@@ -170,20 +171,18 @@ def test_bad_options_are_named(options, message):
 
 def test_no_pair_to_move_is_one_line():
     with pytest.raises(TinvError, match="no pair of one point among the first 1000 test pairs"):
-        DescriptorShift().results()
+        DescriptorShift().compute()
 
 
 def measured(rank: int, ranks: int) -> dict[str, float]:
     distance, same = random_pairs(61, ties=True)
-    matching, shift = PatchMatching(), DescriptorShift(max_shift=2, pairs=20)
+    matching, shift = PatchMatching(), DescriptorShift(offset_range=2, pairs=20)
     matching.update(distance[rank::ranks], same[rank::ranks])
     first, second, target = patches(40)
     # the first process has all pairs of one point, the others see none
     mine = (target >= 0).nonzero().flatten() if rank == 0 else (target < 0).nonzero().flatten()
     shift.update(describe, describe(first[mine]), second[mine], target[mine], mine)
-    if ranks > 1:
-        shift.sync()
-    return {key: float(value) for key, value in {**matching.compute(), **shift.results()}.items()}
+    return {key: float(value) for key, value in {**matching.compute(), **shift.compute()}.items()}
 
 
 def _worker(rank: int, ranks: int, folder: str) -> None:

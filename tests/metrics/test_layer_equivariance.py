@@ -9,6 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from tinv.artifacts import write_artifacts
 from tinv.errors import TinvError
 from tinv.metrics import LayerEquivariance
 from tinv.models import create_backbone
@@ -36,7 +37,7 @@ def update(metric: LayerEquivariance, network: nn.Module, images: torch.Tensor, 
 
 
 @pytest.mark.parametrize(
-    ("padding", "motion", "exact"),
+    ("padding", "mode", "exact"),
     [
         ("keep", "circular", False),
         ("same_circular", "circular", True),
@@ -46,14 +47,14 @@ def update(metric: LayerEquivariance, network: nn.Module, images: torch.Tensor, 
         ("keep", "crop", False),
     ],
 )
-def test_errors_are_zero_where_the_policy_is_exact(padding, motion, exact):
+def test_errors_are_zero_where_the_policy_is_exact(padding, mode, exact):
     network, example = network_with_statistics(), torch.zeros(1, 3, 64, 64, dtype=torch.float64)
     if padding != "keep":
         network = convert(network, padding, pool="full" if "full" in padding else "keep", example_input=example)
-    layers = LayerEquivariance(32, motion)
-    side = 96 if motion == "crop" else 64
+    layers = LayerEquivariance(32, mode)
+    side = 96 if mode == "crop" else 64
     images = torch.randn(2, 3, side, side, dtype=torch.float64)
-    if motion == "zero":
+    if mode == "zero":
         inside = torch.zeros_like(images)
         inside[:, :, 16:-16, 16:-16] = images[:, :, 16:-16, 16:-16]
         images = inside
@@ -67,28 +68,28 @@ def test_errors_are_zero_where_the_policy_is_exact(padding, motion, exact):
     assert float(layers.compute()["layer_error_last"]) == errors[-1].error
 
 
-@pytest.mark.parametrize("motion", ["crop", "zero", "circular"])
-def test_errors_equal_a_slow_reference(motion):
+@pytest.mark.parametrize("mode", ["crop", "zero", "circular"])
+def test_errors_equal_a_slow_reference(mode):
     """The second convolution, one image at a time, shifted by hand."""
     network, reach, shift = small_network(), 6, 4  # 4 is the multiple of strides 2 and 4 that fits
-    side = 24 + (reach if motion == "crop" else 0)
+    side = 24 + (reach if mode == "crop" else 0)
     images = torch.randn(5, 3, side, side, dtype=torch.float64)
-    layers = LayerEquivariance(reach, motion)
+    layers = LayerEquivariance(reach, mode)
     update(layers, network, images, torch.arange(5))
     assert layers.layers.shift == shift
     expected = []
     for image in images:
-        if motion == "crop":
+        if mode == "crop":
             image = image[:, 1:-1, 1:-1]  # 28 of 30 pixels
             before, after = image[:, 4:, 4:], image[:, :-4, :-4]
         else:
             before, after = (image.roll((by, by), (1, 2)) for by in (-2, 2))
-            if motion == "zero":
+            if mode == "zero":
                 before, after = before.clone(), after.clone()
                 before[:, -2:], before[:, :, -2:], after[:, :2], after[:, :, :2] = 0, 0, 0, 0
         with torch.no_grad():
             still, moved = (network[:3](x[None])[0] for x in (before, after))
-        if motion == "circular":
+        if mode == "circular":
             still = still.roll((1, 1), (1, 2))
         else:
             still, moved = still[:, :-1, :-1], moved[:, 1:, 1:]
@@ -114,10 +115,10 @@ def test_results_do_not_depend_on_batches_and_are_of_the_first_images_only():
 
 def test_all_layers_are_written_and_drawn(tmp_path):
     layers = LayerEquivariance(4, "circular")
-    assert layers.save(tmp_path, "layers") == []
-    assert layers.results() == {}
+    assert write_artifacts(layers, tmp_path, "layers") == []
+    assert layers.compute() == {}
     update(layers, small_network(), torch.randn(3, 3, 20, 20, dtype=torch.float64), torch.arange(3))
-    assert layers.save(tmp_path, "layers") == [tmp_path / "layers.npz", tmp_path / "layers.png"]
+    assert write_artifacts(layers, tmp_path, "layers") == [tmp_path / "layers.npz", tmp_path / "layers.png"]
     kept = np.load(tmp_path / "layers.npz")
     assert kept["layer"].tolist() == ["0", "1", "2"]
     assert kept["stride"].tolist() == [2, 2, 4]
@@ -127,7 +128,7 @@ def test_all_layers_are_written_and_drawn(tmp_path):
 
 
 def test_what_cannot_be_measured_is_said_before_any_training():
-    with pytest.raises(TinvError, match="no map of the network has a stride of at most max_shift=1"):
+    with pytest.raises(TinvError, match="no map of the network has a stride of at most max_stride=1"):
         LayerEquivariance(1, "circular").check(network_with_statistics(), (3, 32, 32))
     with pytest.raises(TinvError, match="metric layer_error is for images; use ClipShiftMap"):
         LayerEquivariance(4).check(small_network(), (3, 8, 32, 32))
@@ -139,9 +140,9 @@ def _two_processes(rank: int, folder: str) -> None:
     index = torch.arange(3) if rank == 0 else torch.arange(3, 6)
     metric = LayerEquivariance(4, "circular", max_images=3)
     update(metric, small_network(), _images()[index], index)
-    metric.sync()
+    found = metric.compute()
     if rank == 1:
-        torch.save(metric.results(), f"{folder}/results.pt")
+        torch.save(found, f"{folder}/results.pt")
     dist.destroy_process_group()
 
 
@@ -155,4 +156,4 @@ def test_a_process_without_images_takes_part(tmp_path: Path):
     alone = LayerEquivariance(4, "circular", max_images=3)
     update(alone, small_network(), _images(), torch.arange(6))
     found = torch.load(tmp_path / "results.pt", weights_only=True)
-    assert {k: float(v) for k, v in found.items()} == pytest.approx({k: float(v) for k, v in alone.results().items()})
+    assert {k: float(v) for k, v in found.items()} == pytest.approx({k: float(v) for k, v in alone.compute().items()})

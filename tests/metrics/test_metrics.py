@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tinv.artifacts import write_artifacts
 from tinv.errors import TinvError
-from tinv.metrics import Accuracy, MeanCosineSimilarity, TranslationMap
+from tinv.metrics import Accuracy, MeanCosineSimilarity, TranslationSensitivityMap
 from tinv.models import create_backbone
 from tinv.translation import draw_shifts, translate
 
@@ -33,7 +34,7 @@ def run(metric, network, images, targets, batch_size, order=None):
     with torch.no_grad():
         for part in order.split(batch_size):
             metric.update(network, images[part], network(images[part]), targets[part], part)
-    return metric.results()
+    return metric.compute()
 
 
 def test_accuracy_is_a_count_weighted_percentage():
@@ -65,7 +66,7 @@ def test_mean_cosine_similarity_equals_a_slow_reference(network, canvas, output,
     assert float(got) == pytest.approx(total / COUNT, abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", [MeanCosineSimilarity(4), TranslationMap(4, 2)])
+@pytest.mark.parametrize("metric", [MeanCosineSimilarity(4), TranslationSensitivityMap(4, 2)])
 def test_results_do_not_depend_on_batch_size_or_order(network, canvas, metric):
     one = run(metric.clone(), network, *canvas, COUNT)
     many = run(metric.clone(), network, *canvas, 4, torch.randperm(COUNT))
@@ -88,7 +89,7 @@ def test_an_invariant_network_has_similarity_one_and_another_has_not(canvas):
 @pytest.mark.parametrize("kind", ["zero", "circular"])
 def test_translation_map_equals_one_forward_a_shift(network, canvas, kind):
     images, targets = canvas
-    metric = TranslationMap(4, 2, kind, images_per_pass=17)
+    metric = TranslationSensitivityMap(4, 2, kind, images_per_pass=17)
     run(metric, network, images, targets, 6)
     maps = metric.maps()
     with torch.no_grad():
@@ -110,7 +111,7 @@ def test_translation_map_equals_one_forward_a_shift(network, canvas, kind):
 def test_translation_map_of_crops_looks_at_windows_of_larger_images(network, canvas):
     images, targets = canvas
     images = F.pad(images, (3, 3, 3, 3), mode="circular")  # the network takes one size
-    metric = TranslationMap(3, 3, "crop")
+    metric = TranslationSensitivityMap(3, 3, "crop")
     with torch.no_grad():
         centre = network(images[:, :, 3:-3, 3:-3])
         metric.update(network, images, centre, targets, torch.arange(COUNT))
@@ -123,7 +124,7 @@ def test_translation_map_of_crops_looks_at_windows_of_larger_images(network, can
 
 def test_translation_map_can_look_at_the_first_images_only(network, canvas):
     images, targets = canvas
-    part, whole = TranslationMap(4, 4, max_images=9), TranslationMap(4, 4)
+    part, whole = TranslationSensitivityMap(4, 4, max_images=9), TranslationSensitivityMap(4, 4)
     run(part, network, images, targets, 4)
     run(whole, network, images[:9], targets[:9], 9)
     assert int(part.count) == 9
@@ -131,9 +132,9 @@ def test_translation_map_can_look_at_the_first_images_only(network, canvas):
 
 
 def test_translation_map_is_saved_as_arrays_and_picture(network, canvas, tmp_path):
-    metric = TranslationMap(2)
+    metric = TranslationSensitivityMap(2)
     run(metric, network, *canvas, 8)
-    arrays, picture = metric.save(tmp_path, "map")
+    arrays, picture = write_artifacts(metric, tmp_path, "map")
     with np.load(arrays) as saved:
         assert saved["shifts"].tolist() == [-2, -1, 0, 1, 2]
         np.testing.assert_array_equal(saved["acc"], metric.maps()["acc"].numpy())
@@ -145,11 +146,11 @@ def test_translation_map_is_saved_as_arrays_and_picture(network, canvas, tmp_pat
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: MeanCosineSimilarity(-1), "max_shift must be 0 pixels or more"),
+        (lambda: MeanCosineSimilarity(-1), "max_shift must be 0 or more"),
         (lambda: MeanCosineSimilarity(output="logit"), "did you mean logits"),
-        (lambda: MeanCosineSimilarity(canvas="circle"), "did you mean circular"),
-        (lambda: TranslationMap(8, 3), "step=3 pixels must be 1 or more and divide max_shift=8"),
-        (lambda: TranslationMap(canvas="zeros"), "did you mean zero"),
+        (lambda: MeanCosineSimilarity(mode="circle"), "did you mean circular"),
+        (lambda: TranslationSensitivityMap(8, 3), "step=3 pixels must be 1 or more and divide max_shift=8"),
+        (lambda: TranslationSensitivityMap(mode="zeros"), "did you mean zero"),
     ],
 )
 def test_bad_options_are_named(build, message):
@@ -166,7 +167,7 @@ def _two_processes(rank: int, folder: str) -> None:
     ).eval()
     images, targets = torch.load(f"{folder}/images.pt", weights_only=True)
     found = {}
-    for metric in (MeanCosineSimilarity(4), TranslationMap(4, 4)):
+    for metric in (MeanCosineSimilarity(4), TranslationSensitivityMap(4, 4)):
         run(metric, network, images, targets, 3, torch.arange(len(images))[rank::2])
         found.update({key: float(value) for key, value in metric.compute().items()})
     if rank == 0:
@@ -180,6 +181,6 @@ def test_results_do_not_depend_on_the_number_of_processes(network, canvas, tmp_p
     torch.save(list(canvas), tmp_path / "images.pt")
     torch.multiprocessing.spawn(_two_processes, (str(tmp_path),), nprocs=2)
     found = json.loads((tmp_path / "found.json").read_text())
-    for metric in (MeanCosineSimilarity(4), TranslationMap(4, 4)):
+    for metric in (MeanCosineSimilarity(4), TranslationSensitivityMap(4, 4)):
         for key, value in run(metric, network, *canvas, COUNT).items():
             assert found[key] == pytest.approx(float(value), abs=1e-6)

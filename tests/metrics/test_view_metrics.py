@@ -9,12 +9,12 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from tinv.errors import TinvError
-from tinv.metrics import DiagonalAccuracy, ShiftConsistency, UnmovedAccuracy, WorstCaseAccuracy
-from tinv.metrics.views import UNLABELLED, take_views
+from tinv.metrics import CenterAccuracy, DiagonalAccuracy, ShiftConsistency, WorstCaseAccuracy
+from tinv.metrics.views import UNLABELLED, shifted_views
 from tinv.translation import draw_offsets
 
-CLASSES, COUNT, REACH = 5, 24, 4
-MOTIONS = ["crop", "zero", "circular"]
+CLASSES, COUNT, RANGE = 5, 24, 4
+MODES = ["crop", "zero", "circular"]
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def images(network) -> tuple[torch.Tensor, torch.Tensor]:
     return made, targets
 
 
-def view(image: torch.Tensor, x: int, y: int, motion: str) -> torch.Tensor:
+def view(image: torch.Tensor, x: int, y: int, mode: str) -> torch.Tensor:
     """The view of one image (C, H, W), pixel by pixel."""
     _, height, width = image.shape
-    if motion == "crop":
-        return image[:, y : y + height - REACH, x : x + width - REACH]
-    dx, dy = x - REACH // 2, y - REACH // 2
-    if motion == "circular":
+    if mode == "crop":
+        return image[:, y : y + height - RANGE, x : x + width - RANGE]
+    dx, dy = x - RANGE // 2, y - RANGE // 2
+    if mode == "circular":
         return image.roll((dy, dx), (1, 2))
     moved = torch.zeros_like(image)
     for row, column in itertools.product(range(height), range(width)):
@@ -58,9 +58,9 @@ def view(image: torch.Tensor, x: int, y: int, motion: str) -> torch.Tensor:
     return moved
 
 
-def probabilities(network: nn.Module, image: torch.Tensor, x: int, y: int, motion: str) -> torch.Tensor:
+def probabilities(network: nn.Module, image: torch.Tensor, x: int, y: int, mode: str) -> torch.Tensor:
     with torch.no_grad():
-        return network(view(image, x, y, motion)[None]).double().softmax(dim=1)[0]
+        return network(view(image, x, y, mode)[None]).double().softmax(dim=1)[0]
 
 
 def run(metric, network, images, targets, batch_size=7, order=None):
@@ -72,18 +72,18 @@ def run(metric, network, images, targets, batch_size=7, order=None):
     return {key: float(value) for key, value in metric.compute().items()}
 
 
-@pytest.mark.parametrize("motion", MOTIONS)
-def test_views_are_what_they_say(images, motion):
-    offsets = torch.tensor(list(itertools.product(range(REACH + 1), repeat=2)))[:COUNT]
-    got = take_views(images[0], offsets, REACH, motion)
+@pytest.mark.parametrize("mode", MODES)
+def test_views_are_what_they_say(images, mode):
+    offsets = torch.tensor(list(itertools.product(range(RANGE + 1), repeat=2)))[:COUNT]
+    got = shifted_views(images[0], offsets, RANGE, mode)
     for image, (x, y), seen in zip(images[0], offsets.tolist(), got, strict=True):
-        assert torch.equal(seen, view(image, x, y, motion))
+        assert torch.equal(seen, view(image, x, y, mode))
 
 
 @pytest.mark.parametrize("draw", ["image", "batch"])
-@pytest.mark.parametrize("motion", MOTIONS)
-def test_consistency_equals_a_slow_reference(network, images, motion, draw):
-    metric = ShiftConsistency(REACH, motion, passes=3, draw=draw, seed=5)
+@pytest.mark.parametrize("mode", MODES)
+def test_consistency_equals_a_slow_reference(network, images, mode, draw):
+    metric = ShiftConsistency(RANGE, mode, passes=3, draw=draw, seed=5)
     got = run(metric, network, *images, batch_size=7)
     pairs = []
     for number, (image, target) in enumerate(zip(*images, strict=True)):
@@ -91,11 +91,11 @@ def test_consistency_equals_a_slow_reference(network, images, motion, draw):
             drawn_by = torch.tensor([number if draw == "image" else number // 7 * 7])
             said, outputs = [], []
             for which in (0, 1):
-                [[x, y]] = draw_offsets(drawn_by, REACH, 5, 2 * turn + which).tolist()
-                assert 0 <= x < REACH > y >= 0
-                said.append(probabilities(network, image, x, y, motion))
+                [[x, y]] = draw_offsets(drawn_by, RANGE, 5, 2 * turn + which).tolist()
+                assert 0 <= x < RANGE > y >= 0
+                said.append(probabilities(network, image, x, y, mode))
                 with torch.no_grad():
-                    outputs.append(network(view(image, x, y, motion)[None])[0].double())
+                    outputs.append(network(view(image, x, y, mode)[None])[0].double())
             top = [int(p.argmax()) for p in said]
             change = float((said[0][top[0]] - said[1][top[0]]).abs())
             cosine = float(nn.functional.cosine_similarity(*outputs, dim=0))
@@ -112,11 +112,11 @@ def test_consistency_equals_a_slow_reference(network, images, motion, draw):
     assert 0 < agree < 1  # else nothing was compared
 
 
-@pytest.mark.parametrize("motion", MOTIONS)
-def test_diagonal_equals_a_slow_reference(network, images, motion):
-    got = run(DiagonalAccuracy(REACH, motion, step=2), network, *images)
+@pytest.mark.parametrize("mode", MODES)
+def test_diagonal_equals_a_slow_reference(network, images, mode):
+    got = run(DiagonalAccuracy(RANGE, mode, step=2), network, *images)
     said = [
-        (probabilities(network, image, i, i, motion), int(target))
+        (probabilities(network, image, i, i, mode), int(target))
         for image, target in zip(*images, strict=True)
         for i in (0, 2, 4)
     ]
@@ -126,11 +126,11 @@ def test_diagonal_equals_a_slow_reference(network, images, motion):
     assert got["diagonal_acc_probability"] == pytest.approx(100 * mean, abs=1e-5)
 
 
-@pytest.mark.parametrize("motion", MOTIONS)
-def test_worst_case_equals_a_slow_reference(network, images, motion):
-    got = run(WorstCaseAccuracy(REACH, motion, step=2), network, *images)
+@pytest.mark.parametrize("mode", MODES)
+def test_worst_case_equals_a_slow_reference(network, images, mode):
+    got = run(WorstCaseAccuracy(RANGE, mode, step=2), network, *images)
     tops = [
-        [int(probabilities(network, image, x, y, motion).argmax()) for y in (0, 2, 4) for x in (0, 2, 4)]
+        [int(probabilities(network, image, x, y, mode).argmax()) for y in (0, 2, 4) for x in (0, 2, 4)]
         for image in images[0]
     ]
     right = [all(top == target for top in answers) for answers, target in zip(tops, images[1].tolist(), strict=True)]
@@ -141,9 +141,9 @@ def test_worst_case_equals_a_slow_reference(network, images, motion):
 
 
 METRICS = {
-    "consistency": lambda: ShiftConsistency(REACH, passes=2),
-    "diagonal": lambda: DiagonalAccuracy(REACH),
-    "worst case": lambda: WorstCaseAccuracy(REACH, step=2),
+    "consistency": lambda: ShiftConsistency(RANGE, passes=2),
+    "diagonal": lambda: DiagonalAccuracy(RANGE),
+    "worst case": lambda: WorstCaseAccuracy(RANGE, step=2),
 }
 
 
@@ -156,7 +156,7 @@ def test_results_and_intervals_do_not_depend_on_batch_size_or_order(network, ima
 
 def test_intervals_cover_what_they_should(network, images):
     """Against the normal approximation: a mean of 0/1 numbers."""
-    metric = ShiftConsistency(REACH, passes=1)
+    metric = ShiftConsistency(RANGE, passes=1)
     metric.update(network, images[0], torch.zeros(COUNT, CLASSES), images[1], torch.arange(COUNT))
     found = {key: float(value) for key, value in metric.compute().items()}
     p = found["consistency"] / 100
@@ -167,27 +167,27 @@ def test_intervals_cover_what_they_should(network, images):
 
 def test_without_labels_what_needs_them_is_left_out(network, images):
     unknown = torch.full((COUNT,), UNLABELLED)
-    got = run(ShiftConsistency(REACH), network, images[0], unknown)
+    got = run(ShiftConsistency(RANGE), network, images[0], unknown)
     assert {key for key in got if not key.endswith(("_low", "_high"))} == {
         "consistency",
         "consistency_probability_change",
         "consistency_cosine",
     }
-    assert set(run(WorstCaseAccuracy(REACH, step=4), network, images[0], unknown)) == {
+    assert set(run(WorstCaseAccuracy(RANGE, step=4), network, images[0], unknown)) == {
         "worst_case_consistency",
         "worst_case_consistency_low",
         "worst_case_consistency_high",
     }
-    assert run(DiagonalAccuracy(REACH), network, images[0], unknown) == {}
-    assert run(UnmovedAccuracy(), network, images[0], unknown) == {}
+    assert run(DiagonalAccuracy(RANGE), network, images[0], unknown) == {}
+    assert run(CenterAccuracy(), network, images[0], unknown) == {}
 
 
-def test_unmoved_accuracy_is_of_the_labelled_images_in_any_batches():
+def test_center_accuracy_is_of_the_labelled_images_in_any_batches():
     logits = torch.eye(CLASSES)[torch.tensor([0, 1, 2, 3, 4, 0, 1])]
     targets, index = torch.tensor([0, 1, 2, 0, 0, UNLABELLED, 1]), torch.arange(7)
     found = []
     for size in (7, 2):
-        metric = UnmovedAccuracy()
+        metric = CenterAccuracy()
         for part in index.split(size):
             metric.update(nn.Identity(), logits[part], logits[part], targets[part], part)
         found.append({key: float(value) for key, value in metric.compute().items()})
@@ -201,7 +201,7 @@ def test_a_perfect_and_a_guessing_network(images):
         def forward(self, x):
             return torch.eye(CLASSES)[:1].repeat(len(x), 1)
 
-    got = run(ShiftConsistency(REACH), Constant(), *images)
+    got = run(ShiftConsistency(RANGE), Constant(), *images)
     assert got["consistency"] == 100
     assert got["consistency_corrected"] == 100
     assert got["consistency_probability_change"] == 0
@@ -210,11 +210,11 @@ def test_a_perfect_and_a_guessing_network(images):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: ShiftConsistency(-1), "max_shift must be 0 pixels or more"),
-        (lambda: ShiftConsistency(4, "roll"), "unknown motion 'roll'"),
+        (lambda: ShiftConsistency(-1), "offset_range must be 0 or more"),
+        (lambda: ShiftConsistency(4, "roll"), "unknown mode 'roll'"),
         (lambda: ShiftConsistency(4, passes=0), "passes must be 1 or more"),
         (lambda: ShiftConsistency(4, draw="set"), "unknown draw 'set'"),
-        (lambda: DiagonalAccuracy(5, step=2), "step=2 pixels must be 1 or more and divide max_shift=5"),
+        (lambda: DiagonalAccuracy(5, step=2), "step=2 pixels must be 1 or more and divide offset_range=5"),
         (lambda: WorstCaseAccuracy(4, step=0), "step=0 pixels"),
     ],
 )
@@ -224,7 +224,7 @@ def test_bad_options_are_named(build, message):
 
 
 def test_a_window_larger_than_the_image_is_said(network, images):
-    with pytest.raises(TinvError, match="max_shift=16 leaves nothing of images of 16x18 pixels"):
+    with pytest.raises(TinvError, match="offset_range=16 leaves nothing of images of 16x18 pixels"):
         run(ShiftConsistency(16), network, *images)
 
 
@@ -232,7 +232,7 @@ def _two_processes(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     network, images, targets = _nine_images()
     index = torch.arange(9)[rank::2]  # 5 and 4 images
-    metric = ShiftConsistency(REACH, passes=2)
+    metric = ShiftConsistency(RANGE, passes=2)
     with torch.no_grad():
         metric.update(network, images[index], torch.zeros(len(index), CLASSES), targets[index], index)
     found = metric.compute()
@@ -252,5 +252,5 @@ def _nine_images() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 def test_results_do_not_depend_on_the_number_of_processes(tmp_path):
     mp.spawn(_two_processes, args=(str(tmp_path),), nprocs=2)
     found = torch.load(tmp_path / "results.pt", weights_only=True)
-    alone = run(ShiftConsistency(REACH, passes=2), *_nine_images())
+    alone = run(ShiftConsistency(RANGE, passes=2), *_nine_images())
     assert {k: float(v) for k, v in found.items()} == pytest.approx(alone, abs=1e-4)

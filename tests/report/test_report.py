@@ -14,7 +14,7 @@ from tinv.cli import main
 from tinv.report.collect import collect
 from tinv.report.figures import curves, figures
 from tinv.report.published import Value, published_for, tables
-from tinv.report.tables import print_results
+from tinv.report.tables import print_results, rows
 from tinv.report.trend_checks import trend_checks
 
 PAPER = {"valid": (100.0, 0.2), "same_zero": (99.8, 8.4), "same_circular": (73.7, 73.7), "full_zero": (89.7, 89.7)}
@@ -33,7 +33,9 @@ def write_run(padding: str, seed: int, similar: float, command: str = "fit", sta
     return write_results(path, config, metrics, command, status)
 
 
-def write_results(path: Path, config: dict, metrics: dict, command: str = "fit", status: str = "finished") -> Path:
+def write_results(
+    path: Path, config: dict, metrics: dict, command: str = "fit", status: str = "finished", **more: dict
+) -> Path:
     path.mkdir(parents=True)
     results = {
         "status": status,
@@ -43,6 +45,7 @@ def write_results(path: Path, config: dict, metrics: dict, command: str = "fit",
         "seed": config["seed_everything"],
         "config": config,
         "metrics": metrics,
+        **more,
     }
     (path / "results.json").write_text(json.dumps(results))
     return path
@@ -378,3 +381,17 @@ def test_a_number_stands_on_its_bar_and_not_on_a_published_line_far_above(simila
     [text, _] = figure.axes[0].texts
     assert text.get_text() == f"{similar:.1f}"
     assert text.get_position()[1] == pytest.approx(height)
+
+
+def test_numbers_are_written_as_their_declared_unit_asks_and_by_their_names_in_old_results(capsys):
+    config = {"experiment": "units", "seed_everything": 0}
+    metrics = {"test/accent": 0.12345, "test/turned": 12.345, "test/acc": 12.345}
+    write_results(Path("old/a"), config, metrics)
+    write_results(Path("new/a"), config, metrics, units={"test/accent": "cosine", "test/turned": "percent"})
+    for folder, expected in (("old", ["0.1", "12.345", "12.3"]), ("new", ["0.123", "12.3", "12.3"])):
+        assert main(["report", folder, "--format", "csv", "--out", f"{folder}.csv"]) == 0
+        [groups] = collect([Path(folder)]).values()
+        assert [row.texts()[2] for row in rows(groups)] == expected
+        capsys.readouterr()
+    print_results(metrics, None, "here", {"test/accent": "cosine"})
+    assert "0.123 " in capsys.readouterr().out

@@ -37,7 +37,7 @@ CASES = {
     ),
     "metric of clips": (
         [MODEL + "metrics=[{class_path: tinv.metrics.ClipShiftMap}]"],
-        "metric clip_map is for clips; use TranslationMap for images",
+        "metric clip_map is for clips; use TranslationSensitivityMap for images",
     ),
     "metric of images": (
         [

@@ -80,12 +80,12 @@ METRICS = """
 model:
   init_args:
     metrics:
-      - {class_path: tinv.metrics.MeanCosineSimilarity, init_args: {max_shift: 4, canvas: circular}}
-      - {class_path: tinv.metrics.TranslationMap, init_args: {max_shift: 4, step: 4, canvas: circular}}
-      - {class_path: tinv.metrics.ShiftConsistency, init_args: {max_shift: 8}}
-      - {class_path: tinv.metrics.DiagonalAccuracy, init_args: {max_shift: 8, step: 4}}
-      - {class_path: tinv.metrics.WorstCaseAccuracy, init_args: {max_shift: 8, step: 8}}
-      - {class_path: tinv.metrics.LayerEquivariance, init_args: {max_shift: 8, max_images: 1}}
+      - {class_path: tinv.metrics.MeanCosineSimilarity, init_args: {max_shift: 4, mode: circular}}
+      - {class_path: tinv.metrics.TranslationSensitivityMap, init_args: {max_shift: 4, step: 4, mode: circular}}
+      - {class_path: tinv.metrics.ShiftConsistency, init_args: {offset_range: 8}}
+      - {class_path: tinv.metrics.DiagonalAccuracy, init_args: {offset_range: 8, step: 4}}
+      - {class_path: tinv.metrics.WorstCaseAccuracy, init_args: {offset_range: 8, step: 8}}
+      - {class_path: tinv.metrics.LayerEquivariance, init_args: {max_stride: 8, max_images: 1}}
 """
 
 

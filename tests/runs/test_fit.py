@@ -199,12 +199,12 @@ def test_a_run_killed_while_it_was_tested_goes_on_with_the_test(monkeypatch):
 class NotDefined(InvarianceMetric):
     """A number and one that is not defined."""
 
-    name, max_shift, margin = "odd", 0, 0
+    name = "odd"
 
     def update(self, network, images, logits, targets, index):
         pass
 
-    def results(self):
+    def compute(self):
         return {"odd": torch.tensor(7.0), "odd_of_correct": torch.tensor(float("nan"))}
 
 

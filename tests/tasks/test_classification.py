@@ -4,7 +4,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 
 from tinv.data import Digits, RedGreen
 from tinv.errors import TinvError
-from tinv.metrics import MeanCosineSimilarity, TranslationMap
+from tinv.metrics import MeanCosineSimilarity, TranslationSensitivityMap
 from tinv.tasks import Classification
 
 
@@ -43,7 +43,7 @@ def test_same_zero_tells_twins_apart():
 
 
 def test_metrics_are_computed_on_every_test_set_and_named_after_it(tmp_path):
-    metrics = [MeanCosineSimilarity(8, canvas="circular"), TranslationMap(8, 8, "circular", name="window")]
+    metrics = [MeanCosineSimilarity(8, mode="circular"), TranslationSensitivityMap(8, 8, "circular", name="window")]
     model = Classification("red_green_net", padding="same_circular", metrics=metrics)
     [similar, dissimilar] = trainer().test(model, datamodule=red_green(), verbose=False)
     names = ["test/acc", "test/mcs", "test/window/acc", "test/window/acc_min", "test/window/consistency"]

@@ -100,7 +100,7 @@ def test_training_separates_the_points_and_every_set_is_tested(root, tmp_path):
     assert found["test/descriptor_length"] == 128
     for key, name in itertools.product(("auroc", "ap"), ("liberty", "notredame")):
         assert 0.8 < found[f"test/{key}/{name}"] <= 1
-    curves = [measure.results()["shift_distance_4"] for name in data.test_sets for measure in model.metrics_of(name)[1]]
+    curves = [measure.compute()["shift_distance_4"] for name in data.test_sets for measure in model.metrics_of(name)[1]]
     assert found["test/shift_distance_4"] == pytest.approx(float(sum(curves)) / 2)
     saved = model.save_artifacts(tmp_path)
     assert [path.name for path in saved] == [

@@ -23,5 +23,5 @@ def run(command: Command, words: Sequence[str]) -> int:
     published = published_for(configuration.values) if command in ("fit", "test") else None
     outcome = fit(configuration) if command == "fit" else evaluate(command, configuration)
     if outcome.metrics is not None:
-        print_results(outcome.metrics, published, str(outcome.folder))
+        print_results(outcome.metrics, published, str(outcome.folder), outcome.units)
     return outcome.code

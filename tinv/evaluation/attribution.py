@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from tinv.errors import TinvError
 from tinv.metrics import ShiftConsistency
-from tinv.metrics.views import Motion
 from tinv.policies.cards import Padding
 from tinv.policies.conversion import ConversionPolicy, PoolPolicy
 from tinv.surgery.convert import convert
+from tinv.translation import ShiftMode
 
-EXACT_PADDING: dict[Motion, tuple[Padding, PoolPolicy]] = {
+EXACT_PADDING: dict[ShiftMode, tuple[Padding, PoolPolicy]] = {
     "circular": ("same_circular", "keep"),
     "zero": ("full_background", "full"),
     "crop": ("full_zero", "full"),
@@ -72,7 +72,7 @@ class Variant:
 
 
 def variants(
-    network: nn.Module, example: Tensor, motion: Motion, consistency: ShiftConsistency, partial: bool = False
+    network: nn.Module, example: Tensor, motion: ShiftMode, consistency: ShiftConsistency, partial: bool = False
 ) -> list[Variant]:
     """Returns the network unconverted, with exact padding, with exact subsampling, and with both.
 
@@ -119,7 +119,7 @@ def share(variant: Variant, unconverted: Variant) -> float | None:
     return None if before is None or after is None or before == 100 else 100 * (after - before) / (100 - before)
 
 
-def explanation(measured: list[Variant], motion: Motion) -> list[str]:
+def explanation(measured: list[Variant], motion: ShiftMode) -> list[str]:
     """Returns, in sentences, which part of the inconsistent pairs disappears with which part made exact."""
     unconverted, both = measured[0], measured[-1]
     if unconverted.percent is None or unconverted.percent == 100:

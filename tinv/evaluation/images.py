@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as T
 from tinv.data.file_batches import FileLoader, ImageDataset
 from tinv.data.image_files import ImageFiles, OnError, read_pixels, resize_and_centre
 from tinv.data.in_memory import BatchOrder
-from tinv.metrics.views import Motion
+from tinv.translation import ShiftMode
 
 
 def class_numbers(folders: Sequence[str], classes: int) -> Tensor | None:
@@ -48,7 +48,7 @@ class Room:
 
     size: tuple[int, int]
     max_shift: int
-    motion: Motion
+    motion: ShiftMode
     mean: tuple[float, ...]
     std: tuple[float, ...]
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from tinv.artifacts import write_artifacts
 from tinv.data.image_files import ImageFiles, OnError, find_images, spread
 from tinv.errors import TinvError, TinvWarning, unknown
 from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
@@ -20,16 +21,17 @@ from tinv.evaluation.images import Photographs, Room, class_numbers
 from tinv.evaluation.networks import normalization_of
 from tinv.evaluation.running import Precision, autocast, device_of
 from tinv.metrics import (
+    CenterAccuracy,
     DiagonalAccuracy,
     InvarianceMetric,
     LayerEquivariance,
     ShiftConsistency,
-    TranslationMap,
-    UnmovedAccuracy,
+    TranslationSensitivityMap,
     WorstCaseAccuracy,
 )
 from tinv.metrics.answers import undefined_message
-from tinv.metrics.views import UNLABELLED, Motion, centre_view
+from tinv.metrics.views import UNLABELLED, center_view
+from tinv.translation import ShiftMode
 from tinv.utils.io import write_atomically
 from tinv.utils.progress import progress
 
@@ -93,13 +95,14 @@ class InvarianceReport:
         """
         write_atomically(folder / "measure.json", json.dumps({**more, **self.to_dict()}, indent=2) + "\n")
         for name, metric in self.measured.items():
-            metric.save(folder, name)
+            write_artifacts(metric, folder, name)
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Returns a line for each number: its name, its value and the ends of its interval, as they are printed."""
+        units = {key: metric.unit_of(key) for metric in self.measured.values() for key in metric.compute()}
         found = []
         for key in (k for k in self.metrics if not k.endswith(("_low", "_high"))):
-            digits = 3 if key.endswith(("cosine", "mcs", "error_last")) else 1
+            digits = 1 if units.get(key) == "percent" else 3
             ends = [self.metrics[f"{key}_{end}"] for end in ("low", "high") if f"{key}_{end}" in self.metrics]
             between = " .. ".join(f"{end:.{digits}f}" for end in ends) if len(ends) == 2 else ""
             found.append((key, f"{self.metrics[key]:.{digits}f}", between))
@@ -141,7 +144,7 @@ def measure(
     num_classes: int = 1000,
     input_size: int | tuple[int, int] = 224,
     metrics: tuple[Measure, ...] | list[Measure] = MEASURES,
-    motion: Motion = "crop",
+    motion: ShiftMode = "crop",
     max_shift: int = 32,
     passes: int = 5,
     max_images: int | None = None,
@@ -201,7 +204,7 @@ def checked_images(
     images: str | Path,
     size: tuple[int, int],
     metrics: Sequence[str],
-    motion: Motion,
+    motion: ShiftMode,
     max_shift: int,
     max_images: int | None,
 ) -> ImageFiles:
@@ -226,16 +229,16 @@ def checked_images(
 
 
 def _metrics(
-    wanted: tuple[Measure, ...] | list[Measure], motion: Motion, shift: int, passes: int, seed: int
+    wanted: tuple[Measure, ...] | list[Measure], motion: ShiftMode, shift: int, passes: int, seed: int
 ) -> dict[str, InvarianceMetric]:
     every: dict[str, InvarianceMetric] = {
         "consistency": ShiftConsistency(shift, motion, passes, seed=seed),
         "diagonal": DiagonalAccuracy(shift, motion, step=shift // 4, seed=seed),
         "worst_case": WorstCaseAccuracy(shift, motion, step=shift // 4, seed=seed),
-        "map": TranslationMap(shift // 2, shift // 4, motion, max_images=MAP_IMAGES),
+        "map": TranslationSensitivityMap(shift // 2, shift // 4, motion, max_images=MAP_IMAGES),
         "layers": LayerEquivariance(shift, motion, max_images=LAYER_IMAGES, seed=seed),
     }
-    return {"acc": UnmovedAccuracy(seed), **{name: metric for name, metric in every.items() if name in wanted}}
+    return {"acc": CenterAccuracy(seed), **{name: metric for name, metric in every.items() if name in wanted}}
 
 
 class _Pass:
@@ -289,14 +292,14 @@ class _Pass:
         with torch.no_grad(), autocast(self.precision, self.device):
             for images, targets, index in progress(photographs.batches(self.device), "measuring batches", batches):
                 targets = self.labels(targets)
-                logits = self.network(centre_view(images, self.shift, self.motion))
+                logits = self.network(center_view(images, self.shift, self.motion))
                 for metric in metrics.values():
                     metric.update(self.network, images, logits, targets, index)
                 some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
                 for part in parts:
                     if part.network is not None and len(images[some]):
                         part.consistency.update(part.network, images[some], logits[some], targets[some], index[some])
-                        part.count(part.network(centre_view(images[some], self.shift, self.motion)), targets[some])
+                        part.count(part.network(center_view(images[some], self.shift, self.motion)), targets[some])
                 seen += len(images)
         return seen
 
@@ -305,7 +308,7 @@ class _Pass:
         return torch.full_like(targets, UNLABELLED) if self.classes is None else self.classes.to(self.device)[targets]
 
     def report(self, metrics: dict[str, InvarianceMetric], parts: list[Variant], seen: int) -> InvarianceReport:
-        results = {key: float(value) for metric in metrics.values() for key, value in metric.results().items()}
+        results = {key: float(value) for metric in metrics.values() for key, value in metric.compute().items()}
         if (message := undefined_message(results)) is not None:
             warnings.warn(message, TinvWarning, stacklevel=5)
         found = InvarianceReport(

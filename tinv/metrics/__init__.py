@@ -1,5 +1,6 @@
-"""What is measured: torchmetrics classes that know networks and tensors, and nothing of Lightning or data sets."""
+"""What is measured: torchmetrics classes that know networks and tensors, not Lightning, data sets or files."""
 
+from tinv.deprecation import moved
 from tinv.metrics.accuracy import Accuracy
 from tinv.metrics.base import InvarianceMetric
 from tinv.metrics.clip_shift_map import ClipShiftMap
@@ -7,23 +8,30 @@ from tinv.metrics.descriptor_shift import DescriptorShift
 from tinv.metrics.layer_equivariance import LayerEquivariance
 from tinv.metrics.mean_cosine_similarity import MeanCosineSimilarity
 from tinv.metrics.patch_matching import PatchMatching
-from tinv.metrics.shift_accuracy import DiagonalAccuracy, UnmovedAccuracy, WorstCaseAccuracy
+from tinv.metrics.shift_accuracy import CenterAccuracy, DiagonalAccuracy, WorstCaseAccuracy
 from tinv.metrics.shift_consistency import ShiftConsistency
-from tinv.metrics.translation_map import TranslationMap
+from tinv.metrics.translation_map import TranslationSensitivityMap
 from tinv.metrics.video_accuracy import VideoAccuracy
+from tinv.metrics.views import ViewMetric
 
 __all__ = [
     "Accuracy",
-    "InvarianceMetric",
+    "CenterAccuracy",
     "ClipShiftMap",
     "DescriptorShift",
     "DiagonalAccuracy",
+    "InvarianceMetric",
     "LayerEquivariance",
     "MeanCosineSimilarity",
     "PatchMatching",
     "ShiftConsistency",
-    "TranslationMap",
-    "UnmovedAccuracy",
+    "TranslationSensitivityMap",
     "VideoAccuracy",
+    "ViewMetric",
     "WorstCaseAccuracy",
 ]
+
+__getattr__ = moved(
+    __name__,
+    {"TranslationMap": "tinv.metrics:TranslationSensitivityMap", "UnmovedAccuracy": "tinv.metrics:CenterAccuracy"},
+)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinv.errors import TinvError
+from tinv.errors import TinvError, unknown
 
 
 def undefined_unless_finite(values: Tensor, *answers: Tensor) -> Tensor:
@@ -55,28 +55,6 @@ def undefined_message(results: Mapping[str, Any]) -> str | None:
     )
 
 
-class MetricName:
-    """The name of a metric, which also names the files that it writes.
-
-    Raises:
-        TinvError: When a name is set that cannot be that of a file.
-    """
-
-    def __get__(self, metric: Any, kind: type | None = None) -> str:
-        if metric is None or "_name" not in vars(metric):
-            raise AttributeError("name")
-        name: str = vars(metric)["_name"]
-        return name
-
-    def __set__(self, metric: Any, name: str) -> None:
-        if not name.isprintable() or not name.strip(". ") or "/" in name or "\\" in name or len(name) > 100:
-            raise TinvError(
-                f"name={name[:120]!r} of {type(metric).__name__} cannot be the name of a file; choose letters, digits "
-                "and underscores"
-            )
-        vars(metric)["_name"] = name
-
-
 def check_names(metrics: Iterable[Any]) -> None:
     """Raises TinvError if two metrics have one name: one would take the place of the other's results."""
     seen: set[str] = set()
@@ -91,3 +69,10 @@ def check_at_least(least: int, **values: int | None) -> None:
     for key, value in values.items():
         if value is not None and value < least:
             raise TinvError(f"{key} must be {least} or more, not {value}")
+
+
+def check_choice(literal: Any, **values: str) -> None:
+    """Raises TinvError for a value that is not one of a Literal type's, with its key and the nearest choices."""
+    for key, value in values.items():
+        if value not in get_args(literal):
+            raise unknown(key, value, get_args(literal))

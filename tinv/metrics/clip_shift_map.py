@@ -3,60 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
 
 from torch import Tensor, nn
 
-from tinv.errors import TinvError, unknown
-from tinv.metrics.answers import check_at_least
+from tinv.deprecation import renamed
+from tinv.errors import TinvError
+from tinv.metrics.answers import check_at_least, check_choice
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap
 from tinv.nn.padding import pad
-from tinv.translation import Canvas
+from tinv.translation import TranslateMode
 
 
 class ClipShiftMap(ShiftMap):
     """For every (dt, dx) of a window: accuracy, consistency with the unmoved clip, and mean cosine similarity.
 
     Args:
-        max_frames: the window reaches from -max_frames to max_frames in time.
-        max_shift: and from -max_shift to max_shift pixels along the width.
-        frame_step: frames between the shifts that are tried; must divide max_frames.
-        step: pixels between the shifts that are tried; must divide max_shift.
-        canvas: `zero` (what leaves the clip is lost) or `circular`, in time and in space.
-        max_clips: uses only the first so many clips of the set; None for all.
-        name: under which the results are reported.
+        max_frames: Largest shift in frames: the window holds -max_frames to max_frames in time.
+        max_shift: Largest shift in pixels: the window holds -max_shift to max_shift along the width.
+        frame_step: Frames between the shifts that are tried; must divide max_frames.
+        step: Pixels between the shifts that are tried; must divide max_shift.
+        mode: `zero` (what leaves the clip is lost) or `circular`, in time and in space.
+        max_clips: Number of clips that are used, the first of the set; None for all.
+        name: Name under which the results are reported.
 
     Results:
         maps of shape (frames, pixels), row = dt, column = dx, see ShiftMap. Reported are their means over shifts in
         time alone (`NAME/KEY_time`), in space alone (`NAME/KEY_space`) and over the whole window (`NAME/KEY`).
     """
 
+    @renamed(canvas="mode")
     def __init__(
         self,
         max_frames: int = 4,
         max_shift: int = 8,
         frame_step: int = 1,
         step: int = 2,
-        canvas: Canvas = "zero",
+        mode: TranslateMode = "zero",
         max_clips: int | None = None,
         name: str = "clip_map",
     ) -> None:
         for key, most, each in (("max_frames", max_frames, frame_step), ("max_shift", max_shift, step)):
             if most < 0 or each < 1 or most % each:
                 raise TinvError(f"{key}={most} must be 0 or more, and a multiple of its step, {each}")
-        if canvas not in get_args(Canvas):
-            raise unknown("canvas", canvas, get_args(Canvas))
+        check_choice(TranslateMode, mode=mode)
         check_at_least(1, max_clips=max_clips)
         frames, pixels = range(-max_frames, max_frames + 1, frame_step), range(-max_shift, max_shift + 1, step)
         rows = ShiftAxis("dt", "frames", list(frames), key="frames")
         super().__init__(rows, ShiftAxis("dx", "pixels", list(pixels), key="pixels"), "clips")
-        self.canvas, self.max_clips, self.name = canvas, max_clips, name
-        self.max_shift, self.margin = max_shift, 0
+        self.max_shift, self.mode, self.max_clips, self.name = max_shift, mode, max_clips, name
 
     def check(self, network: nn.Module, shape: Sequence[int]) -> None:
         """Refuses images, and shifts as large as the clips."""
         if len(shape) != 4:
-            raise TinvError(f"metric {self.name} is for clips; use TranslationMap for images")
+            raise TinvError(f"metric {self.name} is for clips; use TranslationSensitivityMap for images")
         sides = {"max_frames": (self.rows, shape[1]), "max_shift": (self.columns, shape[3])}
         for key, (axis, size) in sides.items():
             if (most := axis.shifts[-1]) >= size:
@@ -71,7 +70,7 @@ class ClipShiftMap(ShiftMap):
             return
         later, right = self.rows.shifts[-1], self.columns.shifts[-1]
         # padded once; every shift is then a window of it
-        padded = pad(images, [(later, later), (0, 0), (right, right)], self.canvas)
+        padded = pad(images, [(later, later), (0, 0), (right, right)], self.mode)
         length, _, width = images.shape[2:]
         for row, dt in enumerate(self.rows.shifts):
             for column, dx in enumerate(self.columns.shifts):
@@ -79,7 +78,7 @@ class ClipShiftMap(ShiftMap):
                 self.add([(row, column)], network(window)[None], logits, targets)
         self.finish(targets)
 
-    def results(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:
         """Returns the means over the window, over shifts in time alone and in space alone."""
         still, here = self.rows.shifts.index(0), self.columns.shifts.index(0)
         found = {}

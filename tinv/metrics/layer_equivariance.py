@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from tinv.deprecation import renamed
 from tinv.errors import TinvError
 from tinv.graph.converted import ConvertedNetwork
 from tinv.graph.geometry import Walk
 from tinv.graph.places import Place
 from tinv.graph.tracing import layer_of, on_meta, trace
 from tinv.metrics.answers import check_at_least
-from tinv.metrics.views import Motion, ViewMetric, bootstrap_means, take_views
+from tinv.metrics.base import panels
+from tinv.metrics.views import ViewMetric, bootstrap_means, shifted_views
+from tinv.translation import ShiftMode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TOGETHER = 4
-"""Images whose maps of all layers are held at once."""
+CHUNK = 4
+"""Number of images whose maps of all layers are held at once."""
 
 
 @dataclass(frozen=True)
-class LayerError:
+class LayerResult:
     """One layer's error, with its bootstrap interval over images.
 
     Attributes:
-        layer: its path.
-        stride: pixels of the image from one cell to the next.
-        error: norm of the difference over the norm of the map, mean over images.
+        layer: Path of the layer.
+        stride: Pixels of the image from one position of the map to the next.
+        error: Norm of the difference over the norm of the map, mean over images.
         low: 2.5th percentile of that mean.
-        high: 97.5th percentile.
+        high: 97.5th percentile of that mean.
     """
 
     layer: str
@@ -52,39 +53,42 @@ class LayerEquivariance(ViewMetric):
     """Relative equivariance error |f(T x) - T f(x)| / |f(x)| of every activation with positions, T a shift.
 
     T is as many pixels as the coarsest map's stride that still fits, right and down: every map then moves by whole
-    cells, and what remains is due to borders, padding and what lies before. With `crop` and `zero` only cells that both
-    maps have are compared, those at the border among them; with `circular` all.
+    positions, and what remains is due to borders, padding and what lies before. With `crop` and `zero` only positions
+    that both maps have are compared, those at the border among them; with `circular` all.
 
     Reported with bootstrap intervals over images: NAME_last, the error of the last map, which is what the head gets.
     All layers' are written to a file and drawn.
 
     Args:
-        max_shift: the largest shift in pixels; maps of a larger stride are left out.
-        motion: `crop`, `zero` or `circular`.
-        max_images: uses only the first so many images of the set, since all maps are kept; None for all.
-        seed: of the bootstrap.
-        name: under which the result is reported.
+        max_stride: Largest stride in pixels of the maps that are compared, and largest shift.
+        mode: How views differ: `crop`, `zero` or `circular`.
+        max_images: Number of images that are used, the first of the set, since all maps are kept; None for all.
+        seed: Seed of the bootstrap.
+        name: Name under which the result is reported.
     """
 
+    unit = "ratio"
     higher_is_better = False
+    shift_argument = "max_stride"
 
+    @renamed(max_shift="max_stride", motion="mode")
     def __init__(
         self,
-        max_shift: int = 32,
-        motion: Motion = "crop",
+        max_stride: int = 32,
+        mode: ShiftMode = "crop",
         max_images: int | None = 32,
         seed: int = 0,
         name: str = "layer_error",
     ) -> None:
-        super().__init__(max_shift, motion, seed, name, ())
-        check_at_least(1, max_images=max_images)
-        self.max_images = max_images
+        check_at_least(1, max_stride=max_stride, max_images=max_images)
+        super().__init__(max_stride, mode, seed, name, ())
+        self.max_stride, self.max_images = max_stride, max_images
         self.layers: Layers | None = None
 
     def check(self, network: nn.Module, shape: Sequence[int]) -> None:
         """Refuses clips, networks that cannot be traced, and those without a map that can be compared."""
         super().check(network, shape)
-        Layers.of(network, torch.zeros(1, *shape), self.max_shift)
+        Layers.of(network, torch.zeros(1, *shape), self.max_stride)
 
     def reset(self) -> None:
         """Forgets the images and the network."""
@@ -95,70 +99,87 @@ class LayerEquivariance(ViewMetric):
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees.
 
         Raises:
-            TinvError: if no map of the network has a stride of at most max_shift.
+            TinvError: If no map of the network has a stride of at most max_stride.
         """
         if self.layers is None:
-            seen = [size - self.room for size in images.shape[2:]]
-            self.layers = Layers.of(network, images.new_zeros(1, images.shape[1], *seen), self.max_shift)
-            self.columns = tuple(map(layer_of, self.layers.strides))
+            seen = [size - self.crop_margin for size in images.shape[2:]]
+            self.layers = Layers.of(network, images.new_zeros(1, images.shape[1], *seen), self.max_stride)
+            self.fields = tuple(map(layer_of, self.layers.strides))
         if self.max_images is not None:
             kept = index < self.max_images
             images, index = images[kept], index[kept]
         if not len(images):
             # no rows, but as wide as those of other processes
-            self.keep(index, *index.new_zeros(len(self.columns), 0))
+            self.store(index, *index.new_zeros(len(self.fields), 0))
             return
         shift = self.layers.shift
-        if self.motion == "crop":
+        if self.mode == "crop":
             # the middle of what would do for the largest shift
-            spare = (self.max_shift - shift) // 2
-            height, width = (size - (self.max_shift - shift) for size in images.shape[2:])
+            spare = (self.max_stride - shift) // 2
+            height, width = (size - (self.max_stride - shift) for size in images.shape[2:])
             images = images[:, :, spare : spare + height, spare : spare + width]
-        for some, numbers in zip(torch.split(images, TOGETHER), torch.split(index, TOGETHER), strict=True):
-            self.keep(numbers, *self._errors(network, self.layers, some))
+        for some, numbers in zip(torch.split(images, CHUNK), torch.split(index, CHUNK), strict=True):
+            self.store(numbers, *self._errors(network, self.layers, some))
 
     def _errors(self, network: nn.Module, layers: Layers, images: Tensor) -> list[Tensor]:
         """Returns the errors (N,) of each layer."""
         start = torch.zeros(len(images), 2, dtype=torch.long, device=images.device)
         end = start + layers.shift
         # a crop that begins later shows its content further left
-        before, after = (end, start) if self.motion == "crop" else (start, end)
-        still, moved = (take_views(images, offsets, layers.shift, self.motion) for offsets in (before, after))
+        before, after = (end, start) if self.mode == "crop" else (start, end)
+        still, moved = (shifted_views(images, offsets, layers.shift, self.mode) for offsets in (before, after))
         maps = dict(_activations(network, layers, still))
         return [
-            _error(maps.pop(node), answer, layers.shift // layers.strides[node], self.motion)
+            _error(maps.pop(node), answer, layers.shift // layers.strides[node], self.mode)
             for node, answer in _activations(network, layers, moved)
         ]
 
-    def errors(self) -> list[LayerError]:
+    def errors(self) -> list[LayerResult]:
         """Returns the error of every layer, in the order of running; none before any image was seen."""
         if self.layers is None:
             return []
-        table = self.table()
-        low, high = np.percentile(bootstrap_means(table, self.seed), [2.5, 97.5], axis=0)
-        columns = zip(self.columns, self.layers.strides.values(), table.mean(axis=0), low, high, strict=True)
-        return [LayerError(layer, stride, *map(float, numbers)) for layer, stride, *numbers in columns]
+        rows = self.per_image()
+        low, high = np.percentile(bootstrap_means(rows, self.seed), [2.5, 97.5], axis=0)
+        fields = zip(self.fields, self.layers.strides.values(), rows.mean(axis=0), low, high, strict=True)
+        return [LayerResult(layer, stride, *map(float, numbers)) for layer, stride, *numbers in fields]
 
-    def results(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:
         """Returns the error of the last map."""
         if not (errors := self.errors()):
             return {}
         ends = {"": errors[-1].error, "_low": errors[-1].low, "_high": errors[-1].high}
         return {f"{self.name}_last{end}": torch.tensor(value, dtype=torch.float64) for end, value in ends.items()}
 
-    def save(self, folder: Path, stem: str) -> list[Path]:
-        """Writes `STEM.npz` (layer, stride, error, low, high, and the shift) and `STEM.png` to `folder`."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns `shift` in pixels and, over layers, `layer`, `stride`, `error`, `low` and `high`; or nothing."""
         if not (errors := self.errors()) or self.layers is None:
-            return []
-        arrays, picture = folder / f"{stem}.npz", folder / f"{stem}.png"
-        temporary = folder / f".{stem}.tmp.npz"
-        by_name: Any = {key: np.array([getattr(error, key) for error in errors]) for key in vars(errors[0])}
-        np.savez(temporary, shift=np.array(self.layers.shift), **by_name)
-        os.replace(temporary, arrays)
-        temporary = folder / f".{stem}.tmp.png"
-        draw_layers(errors, self.layers.shift, len(self.table())).savefig(temporary, dpi=130)
-        os.replace(temporary, picture)
-        return [arrays, picture]
+            return {}
+        by_name = {key: np.array([getattr(error, key) for error in errors]) for key in vars(errors[0])}
+        return {"shift": np.array(self.layers.shift), **by_name}
+
+    def plot(self, ax: Any = None) -> tuple[Figure, Any]:
+        """Draws each layer's error and its interval over the depth, coloured by stride; see ReportedMetric.plot."""
+        found = self.arrays()
+        layers, strides, error = found["layer"], found["stride"], found["error"]
+        figure, axes = panels(ax, figsize=(max(6.0, 0.09 * len(layers) + 3), 4.2), dpi=130)
+        # the mean may lie outside of the percentiles by a rounding error
+        ends = np.maximum([error - found["low"], found["high"] - error], 0)
+        for number, stride in enumerate(np.unique(strides)):
+            at, look = np.flatnonzero(strides == stride), {"color": f"C{number}", "label": f"stride {stride}"}
+            axes.errorbar(at, error[at], yerr=ends[:, at], fmt="o", markersize=3.5, elinewidth=1, **look)
+        axes.plot(error, color="grey", linewidth=0.6, zorder=0)
+        step = max(1, len(layers) // 16)
+        axes.set_xticks(range(0, len(layers), step), layers[::step], rotation=90)
+        axes.tick_params(axis="x", labelsize=7)
+        title = f"{len(self.per_image())} images shifted by {found['shift']} pixels before and after each layer"
+        axes.set(ylabel="relative error", title=title)
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        if ax is None:
+            figure.legend(loc="outside upper right", ncols=6, frameon=False, fontsize=8)
+        else:
+            axes.legend(frameon=False, fontsize=8)
+        return figure, axes
 
 
 @dataclass(frozen=True)
@@ -166,9 +187,9 @@ class Layers:
     """The maps of a network that are compared.
 
     Attributes:
-        graph: of the network.
-        strides: of each map in pixels, in the order of running.
-        shift: by which images are moved, in pixels: a multiple of all of them.
+        graph: Graph of the network.
+        strides: Stride of each map in pixels, in the order of running.
+        shift: Shift of the images in pixels, a multiple of all strides.
     """
 
     graph: fx.Graph
@@ -176,19 +197,19 @@ class Layers:
     shift: int
 
     @classmethod
-    def of(cls, network: nn.Module, example: Tensor, max_shift: int) -> Layers:
+    def of(cls, network: nn.Module, example: Tensor, max_stride: int) -> Layers:
         """Returns those of a network that sees images like `example` (N, C, H, W).
 
         Raises:
-            TinvError: if it cannot be traced, or no map has a stride of at most max_shift.
+            TinvError: If it cannot be traced, or no map has a stride of at most max_stride.
         """
         graph = network.graphs[False] if isinstance(network, ConvertedNetwork) else trace(network)[False]
         walk = Walk(graph, on_meta(network).eval(), example.detach().to("meta")).run()
         strides = {node: stride for node in graph.nodes if (stride := _stride(walk, node)) is not None}
-        fitting = sorted({stride for stride in strides.values() if stride <= max_shift})
+        fitting = sorted({stride for stride in strides.values() if stride <= max_stride})
         if not fitting:
-            raise TinvError(f"no map of the network has a stride of at most max_shift={max_shift} pixels")
-        while (shift := math.lcm(*fitting)) > max_shift:
+            raise TinvError(f"no map of the network has a stride of at most max_stride={max_stride} pixels")
+        while (shift := math.lcm(*fitting)) > max_stride:
             fitting.pop()
         return cls(graph, {node: s for node, s in strides.items() if shift % s == 0 and _shown(node)}, shift)
 
@@ -207,8 +228,8 @@ def _shown(node: fx.Node) -> bool:
     return node.op == "call_module" or (node.op == "call_function" and "add" in str(node.target))
 
 
-def _activations(network: nn.Module, layers: Layers, images: Tensor) -> Iterator[tuple[fx.Node, Tensor]]:
-    """Yields the maps that are compared, each before a later layer can overwrite it."""
+def _activations(network: nn.Module, layers: Layers, images: Tensor) -> list[tuple[fx.Node, Tensor]]:
+    """Returns the maps that are compared, each as it was before a later layer could overwrite it."""
     kept: list[tuple[fx.Node, Tensor]] = []
 
     class Recorder(fx.Interpreter):
@@ -221,50 +242,17 @@ def _activations(network: nn.Module, layers: Layers, images: Tensor) -> Iterator
 
     with torch.no_grad():
         Recorder(network, graph=layers.graph).run(images)
-    yield from kept
+    return kept
 
 
-def _error(still: Tensor, moved: Tensor, cells: int, motion: Motion) -> Tensor:
-    """Returns each image's relative error (N,), of maps that should differ by a shift of some cells right and down."""
-    if motion == "circular":
-        expected = still.roll((cells, cells), (2, 3))
+def _error(still: Tensor, moved: Tensor, by: int, mode: ShiftMode) -> Tensor:
+    """Returns each image's relative error (N,), of maps that should differ by `by` positions right and down."""
+    if mode == "circular":
+        expected = still.roll((by, by), (2, 3))
     else:
         height, width = still.shape[2:]
-        expected, moved = still[:, :, : height - cells, : width - cells], moved[:, :, cells:, cells:]
+        expected, moved = still[:, :, : height - by, : width - by], moved[:, :, by:, by:]
     difference = (expected - moved).flatten(1).double().norm(dim=1)
     size = expected.flatten(1).double().norm(dim=1)
     error = torch.where(size > 0, difference / size, difference)
     return error.masked_fill(~(difference.isfinite() & size.isfinite()), torch.nan)
-
-
-def draw_layers(errors: Sequence[LayerError], shift: int, images: int) -> Figure:
-    """Draws each layer's error and its interval over the depth, coloured by stride."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(max(6.0, 0.09 * len(errors) + 3), 4.2), layout="constrained")
-    axes = figure.subplots()
-    for number, stride in enumerate(sorted({error.stride for error in errors})):
-        places = [place for place, error in enumerate(errors) if error.stride == stride]
-        axes.errorbar(
-            places,
-            [errors[place].error for place in places],
-            # the mean may lie outside of the percentiles by a rounding error
-            yerr=[
-                [max(0.0, errors[place].error - errors[place].low) for place in places],
-                [max(0.0, errors[place].high - errors[place].error) for place in places],
-            ],
-            fmt="o",
-            markersize=3.5,
-            elinewidth=1,
-            color=f"C{number}",
-            label=f"stride {stride}",
-        )
-    axes.plot([error.error for error in errors], color="grey", linewidth=0.6, zorder=0)
-    step = max(1, len(errors) // 16)
-    axes.set_xticks(range(0, len(errors), step), [errors[n].layer for n in range(0, len(errors), step)], rotation=90)
-    axes.tick_params(axis="x", labelsize=7)
-    axes.set(ylabel="relative error", title=f"{images} images shifted by {shift} pixels before and after each layer")
-    axes.set_ylim(bottom=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper right", ncols=6, frameon=False, fontsize=8)
-    return figure

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from tinv.errors import TinvError, unknown
-from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
+from tinv.deprecation import renamed
+from tinv.metrics.answers import check_at_least, check_choice, cosine_similarity, undefined_unless_finite
 from tinv.metrics.base import InvarianceMetric
-from tinv.translation import Canvas, draw_shifts, translate
+from tinv.translation import TranslateMode, draw_shifts, translate
 
 Output = Literal["logits", "softmax", "relu", "features"]
 
@@ -19,8 +18,8 @@ Output = Literal["logits", "softmax", "relu", "features"]
 class MeanCosineSimilarity(InvarianceMetric):
     """Mean over images of the cosine between the network's answers to an image and to the image moved (Mouton 2020).
 
-    Each image is moved once, by whole pixels drawn from -max_shift..max_shift in x and in y, both ends included; the
-    draw depends on the seed and the image's number alone. Range -1 to 1; an invariant network has 1. Two answers of
+    Each image is moved once, by integer pixels drawn from -max_shift..max_shift in x and in y, both ends included; the
+    draw depends on the seed and the sample index alone. Range -1 to 1; an invariant network has 1. Two answers of
     zeros are equal and have 1, zeros and any other answer 0; NaN if any answer is not finite.
 
     The paper does not say which vectors it compares. On its cells the published values fit the softmax and the ReLU of
@@ -28,38 +27,31 @@ class MeanCosineSimilarity(InvarianceMetric):
     each with its own `name`.
 
     Args:
-        max_shift: largest shift in pixels.
-        output: what is compared: `logits`, their `softmax`, their `relu`, or the `features` before the last layer.
-        canvas: `zero` (the image needs a blank margin of max_shift pixels, or content is lost) or `circular`.
-        seed: of the shifts.
-        name: under which the result is reported.
-        on: deprecated, the former name of `output` (which YAML reads as true unless it is in quotes).
+        max_shift: Largest shift in pixels.
+        output: What is compared: `logits`, their `softmax`, their `relu`, or the `features` before the last layer.
+        mode: `zero` (the image needs a blank margin of max_shift pixels, or content is lost) or `circular`.
+        seed: Seed of the shifts.
+        name: Name under which the result is reported.
     """
 
+    unit = "cosine"
     higher_is_better = True
 
+    @renamed(on="output", canvas="mode")
     def __init__(
         self,
         max_shift: int = 8,
         output: Output = "logits",
-        canvas: Canvas = "zero",
+        mode: TranslateMode = "zero",
         seed: int = 0,
         name: str = "mcs",
-        on: Output | None = None,
     ) -> None:
         super().__init__()
-        if on is not None:
-            warnings.warn("MeanCosineSimilarity: `on` is now called `output`", DeprecationWarning, stacklevel=2)
-            output = on
-        if max_shift < 0:
-            raise TinvError(f"max_shift must be 0 pixels or more, not {max_shift}")
-        if output not in get_args(Output):
-            raise unknown("output", output, get_args(Output))
-        if canvas not in get_args(Canvas):
-            raise unknown("canvas", canvas, get_args(Canvas))
-        self.output: Output = output
-        self.max_shift, self.canvas, self.seed, self.name = max_shift, canvas, seed, name
-        self.margin = max_shift if canvas == "zero" else 0
+        check_at_least(0, max_shift=max_shift)
+        check_choice(Output, output=output)
+        check_choice(TranslateMode, mode=mode)
+        self.max_shift, self.output, self.mode, self.seed, self.name = max_shift, output, mode, seed, name
+        self.canvas_margin = max_shift if mode == "zero" else 0
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.total: Tensor
@@ -67,7 +59,7 @@ class MeanCosineSimilarity(InvarianceMetric):
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update."""
-        moved = translate(images, draw_shifts(index, self.max_shift, self.seed), self.canvas)
+        moved = translate(images, draw_shifts(index, self.max_shift, self.seed), self.mode)
         if self.output == "features":
             # imported here: networks are needed for this choice alone
             from tinv.models.features import logits_and_features
@@ -83,6 +75,6 @@ class MeanCosineSimilarity(InvarianceMetric):
         self.total += undefined_unless_finite(cosine_similarity(*compared), *answers).sum()
         self.count += len(images)
 
-    def results(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:
         """Returns the mean under the metric's name."""
         return {self.name: self.total / self.count}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
-from torchmetrics.utilities import dim_zero_cat
+
+from tinv.metrics.base import RowMetric
 
 RECALL = (19, 20)
 """Recall at which false positives are counted, as a fraction, so that it is exact."""
@@ -35,7 +33,7 @@ def false_positive_rate(distance: Tensor, same: Tensor) -> Tensor:
     return (negative <= threshold).double().mean()
 
 
-class PatchMatching(Metric):
+class PatchMatching(RowMetric):
     """FPR95, area under the ROC curve and average precision of pairs of patches, each 0 to 1 (Brown et al., PAMI 2011).
 
     All distances are kept, so that nothing is binned, and gathered from all processes.
@@ -47,31 +45,25 @@ class PatchMatching(Metric):
         tensor(0., dtype=torch.float64)
     """
 
-    full_state_update = False
     higher_is_better = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("distance", [], dist_reduce_fx="cat")
-        self.add_state("same", [], dist_reduce_fx="cat")
-        self.distance: list[Tensor] | Tensor
-        self.same: list[Tensor] | Tensor
+        self.add_rows("distance", "same")
 
     def update(self, distance: Tensor, same: Tensor) -> None:
         """Adds a batch: distances (N,), 0 or more, and whether both patches show one point (N,) bool."""
-        assert isinstance(self.distance, list)
-        assert isinstance(self.same, list)
-        self.distance.append(distance.detach().double())
-        self.same.append(same)
+        self.append(distance=distance.detach().double(), same=same)
 
     def compute(self) -> dict[str, Tensor]:
         """Returns `fpr95`, `auroc` and `ap`; NaN if any distance is not finite."""
-        distance, same = dim_zero_cat(self.distance), dim_zero_cat(self.same)
+        distance, same = self.gathered("distance"), self.gathered("same")
         if not distance.isfinite().all():
             return {key: distance.new_tensor(float("nan")) for key in ("fpr95", "auroc", "ap")}
-        found: dict[str, Any] = {"fpr95": false_positive_rate(distance, same)}
-        # the larger the more alike, and within 0..1, which torchmetrics takes as it is
-        likeness = 1 - distance / distance.max().clamp(min=torch.finfo(torch.float64).tiny)
-        found["auroc"] = binary_auroc(likeness, same.long())
-        found["ap"] = binary_average_precision(likeness, same.long())
-        return found
+        # within 0..1, which torchmetrics takes unchanged
+        similarity = 1 - distance / distance.max().clamp(min=torch.finfo(torch.float64).tiny)
+        return {
+            "fpr95": false_positive_rate(distance, same),
+            "auroc": binary_auroc(similarity, same.long()),
+            "ap": binary_average_precision(similarity, same.long()),
+        }

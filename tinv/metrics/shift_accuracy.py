@@ -5,54 +5,54 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tinv.errors import TinvError
+from tinv.deprecation import renamed
 from tinv.metrics.answers import undefined_unless_finite
-from tinv.metrics.views import Motion, ViewMetric, take_views
+from tinv.metrics.views import ViewMetric, shifted_views
+from tinv.translation import ShiftMode
 
 
-class UnmovedAccuracy(ViewMetric):
-    """Percentage of images that are classified rightly where they are: what the accuracies under shifts compare with.
+class CenterAccuracy(ViewMetric):
+    """Accuracy on unshifted images in percent: what the accuracies under shifts compare with.
 
     Reported with its bootstrap interval over images: NAME. Images without label (class -1) are left out.
 
     Args:
-        seed: of the bootstrap.
-        name: under which the result is reported.
+        seed: Seed of the bootstrap.
+        name: Name under which the result is reported.
     """
 
     def __init__(self, seed: int = 0, name: str = "acc") -> None:
-        super().__init__(0, "circular", seed, name, ("right",))
+        super().__init__(0, "circular", seed, name, ("correct",))
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; the network is not run again."""
         known = targets >= 0
-        self.keep(index[known], undefined_unless_finite(logits.argmax(dim=1) == targets, logits)[known])
+        self.store(index[known], undefined_unless_finite(logits.argmax(dim=1) == targets, logits)[known])
 
-    def results(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:
         """Returns the percentage; nothing if no image had a label."""
-        return self.with_intervals({self.name: lambda row: float(100 * row[0])}) if len(self.table()) else {}
+        return self.with_intervals({self.name: lambda row: float(100 * row[0])}) if len(self.per_image()) else {}
 
 
 class DiagonalAccuracy(ViewMetric):
-    """Mean top-1 accuracy over the views at offsets (i, i), i = 0 .. max_shift (Kayhan & van Gemert, CVPR 2020).
+    """Mean top-1 accuracy over the views at offsets (i, i), i = 0 .. offset_range (Kayhan & van Gemert, CVPR 2020).
 
     Reported in percent, with bootstrap intervals over images: NAME, and NAME_probability, the mean probability of the
     true class. Images without label (class -1) are left out.
 
     Args:
-        max_shift: the last offset in pixels; the paper cuts 224 out of 288: 64.
-        motion: `crop`, `zero` or `circular`.
-        step: pixels from one offset to the next.
-        seed: of the bootstrap.
-        name: under which results are reported.
+        offset_range: Last offset in pixels; the paper cuts 224 out of 288: 64.
+        mode: How views differ: `crop`, `zero` or `circular`.
+        step: Pixels from one offset to the next.
+        seed: Seed of the bootstrap.
+        name: Name under which results are reported.
     """
 
+    @renamed(max_shift="offset_range", motion="mode")
     def __init__(
-        self, max_shift: int = 64, motion: Motion = "crop", step: int = 1, seed: int = 0, name: str = "diagonal_acc"
+        self, offset_range: int = 64, mode: ShiftMode = "crop", step: int = 1, seed: int = 0, name: str = "diagonal_acc"
     ) -> None:
-        super().__init__(max_shift, motion, seed, name, ("right", "probability"))
-        _check_step(max_shift, step)
-        self.step = step
+        super().__init__(offset_range, mode, seed, name, ("correct", "probability"), step)
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""
@@ -60,20 +60,19 @@ class DiagonalAccuracy(ViewMetric):
         images, targets, index = images[known], targets[known], index[known]
         if not len(images):
             # no rows, but as wide as those of other processes
-            self.keep(index, *index.new_zeros(2, 0))
+            self.store(index, *index.new_zeros(2, 0))
             return
-        places = range(0, self.max_shift + 1, self.step)
         sums = torch.zeros(2, len(images), dtype=torch.float64, device=images.device)
-        for place in places:
-            offsets = torch.full((len(images), 2), place, device=images.device)
-            said = network(take_views(images, offsets, self.max_shift, self.motion)).float()
-            probability = said.softmax(dim=1).gather(1, targets[:, None])[:, 0]
-            sums += undefined_unless_finite(torch.stack([said.argmax(dim=1) == targets, probability]), said)
-        self.keep(index, *(sums / len(places)))
+        for offset in self.offsets:
+            both = torch.full((len(images), 2), offset, device=images.device)
+            outputs = network(shifted_views(images, both, self.offset_range, self.mode)).float()
+            probability = outputs.softmax(dim=1).gather(1, targets[:, None])[:, 0]
+            sums += undefined_unless_finite(torch.stack([outputs.argmax(dim=1) == targets, probability]), outputs)
+        self.store(index, *(sums / len(self.offsets)))
 
-    def results(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:
         """Returns the percentages; nothing if no image had a label."""
-        if not len(self.table()):
+        if not len(self.per_image()):
             return {}
         return self.with_intervals(
             {self.name: lambda row: float(100 * row[0]), f"{self.name}_probability": lambda row: float(100 * row[1])}
@@ -81,50 +80,43 @@ class DiagonalAccuracy(ViewMetric):
 
 
 class WorstCaseAccuracy(ViewMetric):
-    """Percentage of images that are classified rightly at every shift of a window, and that get one answer everywhere.
+    """Percentage of images that are classified correctly at every shift of a window, and that get one class everywhere.
 
     Reported in percent, with bootstrap intervals over images: NAME_acc (labelled images only) and NAME_consistency.
 
     Args:
-        max_shift: the window holds all offsets (x, y) from 0 to max_shift pixels.
-        motion: `crop`, `zero` or `circular`.
-        step: pixels from one offset to the next.
-        seed: of the bootstrap.
-        name: under which results are reported.
+        offset_range: Largest offset in pixels; the window holds all (x, y) from 0 on.
+        mode: How views differ: `crop`, `zero` or `circular`.
+        step: Pixels from one offset to the next.
+        seed: Seed of the bootstrap.
+        name: Name under which results are reported.
     """
 
+    @renamed(max_shift="offset_range", motion="mode")
     def __init__(
-        self, max_shift: int = 8, motion: Motion = "crop", step: int = 1, seed: int = 0, name: str = "worst_case"
+        self, offset_range: int = 8, mode: ShiftMode = "crop", step: int = 1, seed: int = 0, name: str = "worst_case"
     ) -> None:
-        super().__init__(max_shift, motion, seed, name, ("right", "same", "labelled"))
-        _check_step(max_shift, step)
-        self.step = step
+        super().__init__(offset_range, mode, seed, name, ("correct", "unanimous", "labelled"), step)
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""
-        places = range(0, self.max_shift + 1, self.step)
-        right = torch.ones(len(images), dtype=torch.bool, device=images.device)
-        same, finite, first = right.clone(), right.clone(), None
-        for y in places:
-            for x in places:
+        correct = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        unanimous, finite, first = correct.clone(), correct.clone(), None
+        for y in self.offsets:
+            for x in self.offsets:
                 offsets = torch.tensor([x, y], device=images.device).expand(len(images), 2)
-                said = network(take_views(images, offsets, self.max_shift, self.motion))
-                answers = said.argmax(dim=1)
-                finite &= said.isfinite().all(dim=1)
-                first = answers if first is None else first
-                right &= answers == targets
-                same &= answers == first
+                outputs = network(shifted_views(images, offsets, self.offset_range, self.mode))
+                classes = outputs.argmax(dim=1)
+                finite &= outputs.isfinite().all(dim=1)
+                first = classes if first is None else first
+                correct &= classes == targets
+                unanimous &= classes == first
         defined = torch.where(finite, 0.0, torch.nan)
-        self.keep(index, right + defined, same + defined, targets >= 0)
+        self.store(index, correct + defined, unanimous + defined, targets >= 0)
 
-    def results(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:
         """Returns the percentages."""
         statistics = {f"{self.name}_consistency": lambda row: float(100 * row[1])}
-        if self.table()[:, 2].any():
+        if self.per_image()[:, 2].any():
             statistics[f"{self.name}_acc"] = lambda row: float(100 * row[0] / row[2]) if row[2] else float("nan")
         return self.with_intervals(statistics)
-
-
-def _check_step(max_shift: int, step: int) -> None:
-    if step < 1 or max_shift % step:
-        raise TinvError(f"step={step} pixels must be 1 or more and divide max_shift={max_shift}")

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tinv.errors import TinvError, unknown
-from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
-from tinv.metrics.views import Motion, ViewMetric, take_views
-from tinv.translation import draw_offsets
+from tinv.deprecation import renamed
+from tinv.metrics.answers import check_at_least, check_choice, cosine_similarity, undefined_unless_finite
+from tinv.metrics.base import Unit
+from tinv.metrics.views import ViewMetric, shifted_views
+from tinv.translation import ShiftMode, draw_offsets
 
 Draw = Literal["image", "batch"]
 
-COLUMNS = ("agree", "first", "second", "both", "change", "labelled", "cosine")
+FIELDS = ("agree", "first", "second", "both", "change", "labelled", "cosine")
 
 
 class ShiftConsistency(ViewMetric):
     """Percentage of pairs of views with the same top-1 answer (Zhang, ICML 2019; Kayhan & van Gemert, CVPR 2020).
 
-    Each pass takes two views of every image, whose offsets are uniform over 0 .. max_shift - 1 in x and in y.
+    Each pass takes two views of every image, whose offsets are uniform over 0 .. offset_range - 1 in x and in y.
 
     Reported, in percent, each with its bootstrap interval over images (`_low`, `_high`):
         NAME: equal answers.
@@ -30,62 +32,63 @@ class ShiftConsistency(ViewMetric):
             same accuracies a and b that err independently, e = a b + (1 - a) (1 - b) / (classes - 1): a better network
             is trivially more consistent.
         NAME_probability_change: mean absolute difference, between the views, of the probability of the class that the
-            first one says (Azulay & Weiss, JMLR 2019).
+            first one predicts (Azulay & Weiss, JMLR 2019).
         NAME_cosine: mean cosine similarity of the two output vectors, -1 to 1 (the measure of Mouton et al., 2020).
 
     Without labels (class -1) NAME_of_correct and NAME_corrected are left out.
 
     Args:
-        max_shift: offsets are below this, in pixels. The paper cuts 224 out of 288: 64.
-        motion: `crop`, `zero` or `circular`.
-        passes: pairs of each image.
+        offset_range: Number of offsets in pixels an axis: all are below it. The paper cuts 224 out of 288: 64.
+        mode: How views differ: `crop`, `zero` or `circular`.
+        passes: Number of pairs of views of each image.
         draw: `image` gives each image its own offsets; `batch` one pair of offsets a batch, as the paper's code did,
             which makes the result depend on the batch size.
-        seed: of the offsets.
-        name: under which results are reported.
+        seed: Seed of the offsets and of the bootstrap.
+        name: Name under which results are reported.
     """
 
+    units: ClassVar[Mapping[str, Unit]] = {"_cosine": "cosine"}
+
+    @renamed(max_shift="offset_range", motion="mode")
     def __init__(
         self,
-        max_shift: int = 64,
-        motion: Motion = "crop",
+        offset_range: int = 64,
+        mode: ShiftMode = "crop",
         passes: int = 5,
         draw: Draw = "image",
         seed: int = 0,
         name: str = "consistency",
     ) -> None:
-        super().__init__(max_shift, motion, seed, name, COLUMNS)
-        if passes < 1:
-            raise TinvError(f"passes must be 1 or more, not {passes}")
-        if draw not in get_args(Draw):
-            raise unknown("draw", draw, get_args(Draw))
+        super().__init__(offset_range, mode, seed, name, FIELDS)
+        check_at_least(1, passes=passes)
+        check_choice(Draw, draw=draw)
         self.passes, self.draw = passes, draw
         self.add_state("classes", torch.zeros((), dtype=torch.long), dist_reduce_fx="max")
         self.classes: Tensor
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""
-        sums = torch.zeros(len(COLUMNS), len(images), dtype=torch.float64, device=images.device)
+        sums = torch.zeros(len(FIELDS), len(images), dtype=torch.float64, device=images.device)
         numbers = index if self.draw == "image" else index[:1].expand_as(index)
         everyone = torch.arange(len(images), device=images.device)
         for turn in range(self.passes):
-            answers, probabilities, outputs = [], [], []
+            predicted, probabilities, outputs = [], [], []
             for view in (0, 1):
-                offsets = draw_offsets(numbers, max(1, self.max_shift), self.seed, 2 * turn + view)
-                said = network(take_views(images, offsets, self.max_shift, self.motion)).float()
-                outputs.append(said.double())
-                answers.append(said.argmax(dim=1))
-                probabilities.append(said.softmax(dim=1)[everyone, answers[0]])
-            first, second = (answer == targets for answer in answers)
+                offsets = draw_offsets(numbers, max(1, self.offset_range), self.seed, 2 * turn + view)
+                output = network(shifted_views(images, offsets, self.offset_range, self.mode)).float()
+                outputs.append(output.double())
+                predicted.append(output.argmax(dim=1))
+                probabilities.append(output.softmax(dim=1)[everyone, predicted[0]])
+            first, second = (classes == targets for classes in predicted)
             change = (probabilities[0] - probabilities[1]).abs()
             cosine = cosine_similarity(*outputs)
-            parts = (answers[0] == answers[1], first, second, first & second, change, cosine)
+            parts = (predicted[0] == predicted[1], first, second, first & second, change, cosine)
             defined = undefined_unless_finite(torch.stack([part.double() for part in parts]), *outputs)
             sums += torch.cat([defined[:5], (targets >= 0).double()[None], defined[5:]])
         self.classes = self.classes.clamp(min=logits.shape[1])
-        self.keep(index, *(sums / self.passes))
+        self.store(index, *(sums / self.passes))
 
-    def results(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:
         """Returns the percentages."""
         others = max(1, int(self.classes) - 1)
 
@@ -96,11 +99,11 @@ class ShiftConsistency(ViewMetric):
 
         def of_correct(row: np.ndarray) -> float:
             _, first, second, both = row[:4]
-            right = (first + second) / 2
-            return float(100 * both / right) if right > 0 else float("nan")
+            correct = (first + second) / 2
+            return float(100 * both / correct) if correct > 0 else float("nan")
 
         statistics = {self.name: lambda row: float(100 * row[0])}
-        if self.table()[:, 5].all():
+        if self.per_image()[:, 5].all():
             statistics |= {f"{self.name}_of_correct": of_correct, f"{self.name}_corrected": corrected}
         statistics[f"{self.name}_probability_change"] = lambda row: float(100 * row[4])
         statistics[f"{self.name}_cosine"] = lambda row: float(row[6])

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
-from tinv.metrics.base import InvarianceMetric
+from tinv.metrics.base import InvarianceMetric, Unit, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,10 +24,10 @@ class ShiftAxis:
     """One axis of a map.
 
     Attributes:
-        symbol: of the shift, such as dx.
-        unit: it is counted in.
-        shifts: that are tried, rising, 0 among them.
-        key: under which they are written.
+        symbol: Symbol of the shift, such as dx.
+        unit: Unit of the shift: pixels or frames.
+        shifts: Shifts that are tried, rising, 0 among them.
+        key: Name of the array that holds them.
     """
 
     symbol: str
@@ -38,7 +37,7 @@ class ShiftAxis:
 
     @property
     def edges(self) -> tuple[float, float]:
-        """Where the cells of the first and of the last shift end."""
+        """The lower end of the first shift and the upper end of the last one, in a picture."""
         half = (self.shifts[1] - self.shifts[0]) / 2 if len(self.shifts) > 1 else 0.5
         return self.shifts[0] - half, self.shifts[-1] + half
 
@@ -54,14 +53,17 @@ class ShiftMap(InvarianceMetric):
     """Base of the maps over a window of shifts.
 
     Maps have the shape (rows, columns), from the most negative shift on: `acc` and `consistency` (with the answer to
-    what is not moved) in percent, `mcs`, the mean cosine similarity of the output vectors, in -1..1. A cell is NaN
+    what is not moved) in percent, `mcs`, the mean cosine similarity of the output vectors, in -1..1. A shift is NaN
     where an answer is not finite.
 
     Args:
-        rows: shifts along the first axis.
-        columns: along the second.
-        what: is moved, for titles.
+        rows: Shifts along the first axis.
+        columns: Shifts along the second axis.
+        what: Plural of what is moved, for titles.
     """
+
+    unit: Unit | None = "percent"
+    units: ClassVar[Mapping[str, Unit]] = {"/mcs": "cosine"}
 
     def __init__(self, rows: ShiftAxis, columns: ShiftAxis, what: str) -> None:
         super().__init__()
@@ -78,20 +80,20 @@ class ShiftMap(InvarianceMetric):
         self.labelled: Tensor
 
     def finish(self, targets: Tensor) -> None:
-        """Counts images whose cells have all been added, by their classes (N,)."""
+        """Counts images whose shifts have all been added, by their classes (N,)."""
         self.count += len(targets)
         self.labelled += (targets >= 0).sum()
 
-    def add(self, cells: list[tuple[int, int]], moved: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Adds some cells of the map.
+    def add(self, positions: list[tuple[int, int]], moved: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Adds the answers at some positions of the map.
 
         Args:
-            cells: (row, column) of each.
-            moved: (cells, N, classes), the answers to what was moved.
+            positions: (row, column) of each.
+            moved: (positions, N, classes), the answers to what was moved.
             logits: (N, classes), those to the same not moved.
             targets: (N,) classes, -1 for those that are not known.
         """
-        rows, columns = (torch.tensor(axis, device=moved.device) for axis in zip(*cells, strict=True))
+        rows, columns = (torch.tensor(axis, device=moved.device) for axis in zip(*positions, strict=True))
         answers = moved.argmax(dim=2)
         agree = answers == logits.argmax(dim=1)
         self.correct[rows, columns] += undefined_unless_finite(answers == targets, moved).sum(dim=1)
@@ -103,32 +105,24 @@ class ShiftMap(InvarianceMetric):
         found = {"consistency": 100 * self.agree / self.count, "mcs": self.cosine / self.count}
         return {"acc": 100 * self.correct / self.labelled, **found} if self.labelled else found
 
-    def save(self, folder: Path, stem: str) -> list[Path]:
-        """Writes `STEM.npz` (the maps, the shifts and the count) and `STEM.png` (heat maps) to `folder`."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the maps, the shifts along both axes and the `count` of what was moved."""
         maps = {key: values.cpu().numpy() for key, values in self.maps().items()}
-        arrays, picture = folder / f"{stem}.npz", folder / f"{stem}.png"
-        temporary = folder / f".{stem}.tmp.npz"
-        shifts: dict[str, Any] = {axis.key: np.array(axis.shifts) for axis in (self.rows, self.columns)}
-        np.savez(temporary, **maps, **shifts, count=np.array(int(self.count)))  # type: ignore[arg-type]
-        os.replace(temporary, arrays)
-        temporary = folder / f".{stem}.tmp.png"
-        self._draw(maps).savefig(temporary, dpi=120)
-        os.replace(temporary, picture)
-        return [arrays, picture]
+        shifts = {axis.key: np.array(axis.shifts) for axis in (self.rows, self.columns)}
+        return {**maps, **shifts, "count": np.array(int(self.count))}
 
-    def _draw(self, maps: dict[str, np.ndarray]) -> Figure:
-        """Draws the maps side by side, one colour scale each."""
-        from matplotlib.figure import Figure
-
-        rows, columns = self.rows, self.columns
-        figure = Figure(figsize=(4.4 * len(maps), 4), layout="constrained")
+    def plot(self, ax: Any = None) -> tuple[Figure, Any]:
+        """Draws the maps side by side, one colour scale each; see ReportedMetric.plot."""
+        maps, rows, columns = self.maps(), self.rows, self.columns
+        figure, panel = panels(ax, len(maps), figsize=(4.4 * len(maps), 4), dpi=120)
         # downwards is positive: a map over two axes of space lies as the images do
         extent = (*columns.edges, *reversed(rows.edges))
         aspect = "equal" if rows.unit == columns.unit else "auto"
-        for axes, (key, values) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
-            image = axes.imshow(values, extent=extent, cmap="viridis", aspect=aspect)
+        for axes, (key, values) in zip(panel, maps.items(), strict=True):
+            image = axes.imshow(values.cpu().numpy(), extent=extent, cmap="viridis", aspect=aspect)
             axes.set(title=TITLES[key], xticks=columns.ticks, yticks=rows.ticks)
             axes.set(xlabel=f"{columns.symbol} ({columns.unit})", ylabel=f"{rows.symbol} ({rows.unit})")
             figure.colorbar(image, ax=axes, shrink=0.85)
-        figure.suptitle(f"{int(self.count)} {self.what} moved by ({columns.symbol}, {rows.symbol})")
-        return figure
+        if ax is None:
+            figure.suptitle(f"{int(self.count)} {self.what} moved by ({columns.symbol}, {rows.symbol})")
+        return figure, panel

@@ -2,56 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor, nn
 
-from tinv.errors import TinvError, unknown
-from tinv.metrics.answers import check_at_least
+from tinv.deprecation import renamed
+from tinv.errors import TinvError
+from tinv.metrics.answers import check_at_least, check_choice
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap
 from tinv.nn.padding import pad
-from tinv.translation import Canvas
+from tinv.translation import ShiftMode
 
 
-class TranslationMap(ShiftMap):
+class TranslationSensitivityMap(ShiftMap):
     """For every (dx, dy) of a window: accuracy, consistency with the unmoved image, and mean cosine similarity.
 
     Args:
-        max_shift: the window reaches from -max_shift to max_shift pixels in x and in y.
-        step: pixels between the shifts that are tried; must divide max_shift, so that the centre is among them.
-        canvas: `zero` (the image needs a blank margin of max_shift pixels, or content is lost), `circular`, or `crop`:
+        max_shift: Largest shift in pixels: the window holds -max_shift to max_shift in x and in y.
+        step: Pixels between the shifts that are tried; must divide max_shift, so that shift 0 is among them.
+        mode: `zero` (the image needs a blank margin of max_shift pixels, or content is lost), `circular`, or `crop`:
             windows of images that are larger than what the network sees by max_shift pixels a side.
-        max_images: uses only the first so many images of the set; None for all. A 17 x 17 window costs 289 passes.
-        images_per_pass: larger batches are cut to this many images, shifts of smaller ones are run together. None is
-            64 on a CPU, where more no longer fit its cache, and 1024 elsewhere.
-        name: under which the results are reported.
+        max_images: Number of images that are used, the first of the set; None for all. A 17 x 17 window costs 289
+            passes.
+        images_per_pass: Number of images that larger batches are cut to; shifts of smaller ones are run together. None
+            is 64 on a CPU, where more no longer fit its cache, and 1024 elsewhere.
+        name: Name under which the results are reported.
 
     Results:
         maps of shape (S, S) with S = 2 * max_shift / step + 1, row = dy, column = dx, see ShiftMap. Reported are their
         means over the window, and `acc_min`, the accuracy at the worst shift.
     """
 
+    @renamed(canvas="mode")
     def __init__(
         self,
         max_shift: int = 8,
         step: int = 1,
-        canvas: Canvas | Literal["crop"] = "zero",
+        mode: ShiftMode = "zero",
         max_images: int | None = None,
         images_per_pass: int | None = None,
         name: str = "map",
     ) -> None:
         if max_shift < 0 or step < 1 or max_shift % step:
             raise TinvError(f"step={step} pixels must be 1 or more and divide max_shift={max_shift}")
-        if canvas not in (*get_args(Canvas), "crop"):
-            raise unknown("canvas", canvas, (*get_args(Canvas), "crop"))
+        check_choice(ShiftMode, mode=mode)
         check_at_least(1, max_images=max_images, images_per_pass=images_per_pass)
         shifts = list(range(-max_shift, max_shift + 1, step))
         rows, columns = (ShiftAxis(symbol, "pixels", shifts, key="shifts") for symbol in ("dy", "dx"))
         super().__init__(rows, columns, "images")
-        self.max_shift, self.name = max_shift, name
-        self.canvas, self.margin = canvas, max_shift if canvas == "zero" else 0
-        self.room = 2 * max_shift if canvas == "crop" else 0
+        self.max_shift, self.mode, self.name = max_shift, mode, name
+        self.canvas_margin = max_shift if mode == "zero" else 0
+        self.crop_margin = 2 * max_shift if mode == "crop" else 0
         self.max_images, self.images_per_pass = max_images, images_per_pass
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
@@ -69,22 +69,22 @@ class TranslationMap(ShiftMap):
 
     def _add(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, together: int) -> None:
         """Runs one pass for every `together` shifts of the window."""
-        count, reach = len(images), self.max_shift
+        count, margin = len(images), self.max_shift
         shifts = self.rows.shifts
         # padded once; every shift is then a window of it, cut without arithmetic
-        padded = images if self.canvas == "crop" else pad(images, [(reach, reach)] * 2, self.canvas)
-        height, width = (size - 2 * reach for size in padded.shape[2:])
-        places = [(row, column) for row in range(len(shifts)) for column in range(len(shifts))]
-        for start in range(0, len(places), together):
-            part = places[start : start + together]
+        padded = images if self.mode == "crop" else pad(images, [(margin, margin)] * 2, self.mode)
+        height, width = (size - 2 * margin for size in padded.shape[2:])
+        positions = [(row, column) for row in range(len(shifts)) for column in range(len(shifts))]
+        for start in range(0, len(positions), together):
+            part = positions[start : start + together]
             windows = []
             for row, column in part:
-                top, left = reach - shifts[row], reach - shifts[column]
+                top, left = margin - shifts[row], margin - shifts[column]
                 windows.append(padded[:, :, top : top + height, left : left + width])
             moved = network(torch.cat(windows) if len(windows) > 1 else windows[0])
             self.add(part, moved.view(len(part), count, -1), logits, targets)
 
-    def results(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:
         """Returns the mean of each map over the window, and the accuracy at the worst shift."""
         maps = self.maps()
         means = {f"{self.name}/{key}": values.mean() for key, values in maps.items()}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from tinv.metrics.answers import undefined_unless_finite
+from tinv.metrics.base import RowMetric
 
 
-class VideoAccuracy(Metric):
+class VideoAccuracy(RowMetric):
     """Accuracy of videos, whose score is the mean of their clips' probabilities (Hara, Kataoka & Satoh, 2018).
 
     Reported, in percent: `acc5`, clips whose class is among the five most probable; `video_acc` and `video_acc5`,
@@ -24,31 +23,21 @@ class VideoAccuracy(Metric):
         tensor(100., dtype=torch.float64)
     """
 
-    full_state_update = False
     higher_is_better = True
 
     def __init__(self) -> None:
         super().__init__()
-        for state in ("probability", "target", "video"):
-            self.add_state(state, [], dist_reduce_fx="cat")
-        self.probability: list[Tensor] | Tensor
-        self.target: list[Tensor] | Tensor
-        self.video: list[Tensor] | Tensor
+        self.add_rows("probability", "target", "video")
 
     def update(self, logits: Tensor, targets: Tensor, video: Tensor) -> None:
         """Adds a batch of clips: logits (N, classes), classes (N,), and the numbers of their videos (N,)."""
-        for kept, values in (
-            # all of a clip, so that its video is not defined either
-            (self.probability, undefined_unless_finite(logits.float().softmax(dim=1).T, logits).T.float()),
-            (self.target, targets),
-            (self.video, video),
-        ):
-            assert isinstance(kept, list)
-            kept.append(values)
+        # all of a clip, so that its video is not defined either
+        probability = undefined_unless_finite(logits.float().softmax(dim=1).T, logits).T.float()
+        self.append(probability=probability, target=targets, video=video)
 
     def compute(self) -> dict[str, Tensor]:
         """Returns `acc5`, `video_acc` and `video_acc5`."""
-        probability, target, video = map(dim_zero_cat, (self.probability, self.target, self.video))
+        probability, target, video = map(self.gathered, ("probability", "target", "video"))
         _, of, count = torch.unique(video, return_inverse=True, return_counts=True)
         # in the order of the clips' videos, whatever batches and processes they came in
         score = torch.zeros(len(count), probability.shape[1], dtype=torch.float64, device=video.device)

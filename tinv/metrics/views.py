@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.utilities import dim_zero_cat
 
-from tinv.errors import TinvError, unknown
-from tinv.metrics.base import InvarianceMetric
-from tinv.translation import crop_each, translate
-
-Motion = Literal["crop", "zero", "circular"]
-"""crop: windows of a larger image, which see real content come in; zero, circular: see tinv.translation.translate."""
+from tinv.deprecation import renamed
+from tinv.errors import TinvError
+from tinv.metrics.answers import check_at_least, check_choice
+from tinv.metrics.base import InvarianceMetric, Unit
+from tinv.translation import ShiftMode, crop_each, translate
 
 UNLABELLED = -1
 """Class number of an image whose class is not known."""
@@ -23,111 +20,110 @@ UNLABELLED = -1
 RESAMPLES = 1000
 
 
-def take_views(images: Tensor, offsets: Tensor, max_shift: int, motion: Motion) -> Tensor:
+def shifted_views(images: Tensor, offsets: Tensor, offset_range: int, mode: ShiftMode) -> Tensor:
     """Returns one view of each image.
 
     Args:
-        images: (N, C, H, W); for `crop` larger than the views by max_shift pixels an axis.
-        offsets: (N, 2) whole numbers (x, y) from 0 to max_shift. The view of `crop` begins there; the others move the
-            image by the offset less half of max_shift, so that both directions are as likely.
-        max_shift: the largest offset.
-        motion: how views come about.
+        images: (N, C, H, W); for `crop` larger than the views by offset_range pixels an axis.
+        offsets: (N, 2) integers (x, y) from 0 to offset_range. The view of `crop` begins there; the others move the
+            image by the offset less half of offset_range, so that both directions are as likely.
+        offset_range: Largest offset in pixels.
+        mode: How views differ, see `tinv.translation.ShiftMode`.
 
     Returns:
-        (N, C, H - max_shift, W - max_shift) for `crop`, else (N, C, H, W); channels last in memory.
+        (N, C, H - offset_range, W - offset_range) for `crop`, else (N, C, H, W); channels last in memory.
 
     Raises:
-        TinvError: if the image has no room for the crop.
+        TinvError: If the image is too small for the crop.
     """
-    if motion != "crop":
-        return translate(images, offsets - max_shift // 2, motion)
-    height, width = (size - max_shift for size in images.shape[2:])
+    if mode != "crop":
+        return translate(images, offsets - offset_range // 2, mode)
+    height, width = (size - offset_range for size in images.shape[2:])
     if min(height, width) < 1:
         raise TinvError(
-            f"max_shift={max_shift} leaves nothing of images of {images.shape[2]}x{images.shape[3]} pixels; use a "
-            "smaller max_shift or larger images"
+            f"offset_range={offset_range} leaves nothing of images of {images.shape[2]}x{images.shape[3]} pixels; use "
+            "a smaller offset_range or larger images"
         )
     rows = images.permute(0, 2, 3, 1).contiguous()
     return crop_each(rows, offsets[:, 1], offsets[:, 0], height, width)
 
 
-def centre_view(images: Tensor, max_shift: int, motion: Motion) -> Tensor:
-    """Returns the view in the middle: (N, C, h, w) as `take_views` does."""
-    if motion != "crop":
+def center_view(images: Tensor, offset_range: int, mode: ShiftMode) -> Tensor:
+    """Returns the view in the middle: (N, C, h, w) as `shifted_views` does."""
+    if mode != "crop":
         return images
-    begin = max_shift // 2
-    height, width = (size - max_shift for size in images.shape[2:])
+    begin = offset_range // 2
+    height, width = (size - offset_range for size in images.shape[2:])
     return images[:, :, begin : begin + height, begin : begin + width]
 
 
 class ViewMetric(InvarianceMetric):
-    """Base of the measures that look at several views of each image and keep numbers of every image.
+    """Base of the measures that look at several views of each image and store numbers of every image.
 
     Numbers of single images give bootstrap intervals: the 2.5th and 97.5th percentile of 1,000 means over images drawn
     with replacement, seeded, and independent of the order in which images came.
 
     Args:
-        max_shift: the largest offset of a view in pixels.
-        motion: `crop`, `zero` or `circular`.
-        seed: of the offsets and of the bootstrap.
-        name: under which results are reported.
-        columns: names of the numbers kept of every image.
+        offset_range: Largest offset of a view in pixels; a view has an offset from 0 on in x and in y.
+        mode: How views differ: `crop`, `zero` or `circular`.
+        seed: Seed of the offsets and of the bootstrap.
+        name: Name under which results are reported.
+        fields: Names of the numbers stored of every image.
+        step: Pixels from one offset to the next, for measures that look at all of them.
 
     Raises:
-        TinvError: for a max_shift below 0, or an unknown motion.
+        TinvError: For an offset_range below 0, an unknown mode, or a step that does not divide offset_range.
     """
 
+    unit: Unit | None = "percent"
     higher_is_better = True
+    shift_argument = "offset_range"
 
-    def __init__(self, max_shift: int, motion: Motion, seed: int, name: str, columns: tuple[str, ...]) -> None:
+    @renamed(max_shift="offset_range", motion="mode", columns="fields")
+    def __init__(
+        self, offset_range: int, mode: ShiftMode, seed: int, name: str, fields: tuple[str, ...], step: int = 1
+    ) -> None:
         super().__init__()
-        if max_shift < 0:
-            raise TinvError(f"max_shift must be 0 pixels or more, not {max_shift}")
-        if motion not in get_args(Motion):
-            raise unknown("motion", motion, get_args(Motion))
-        self.max_shift, self.motion, self.seed, self.name, self.columns = max_shift, motion, seed, name, columns
-        self.margin = max_shift - max_shift // 2 if motion == "zero" else 0
-        self.room = max_shift if motion == "crop" else 0
-        self.add_state("index", [], dist_reduce_fx="cat")
-        self.add_state("rows", [], dist_reduce_fx="cat")
-        self.index: list[Tensor] | Tensor
-        self.rows: list[Tensor] | Tensor
+        check_at_least(0, offset_range=offset_range)
+        check_choice(ShiftMode, mode=mode)
+        if step < 1 or offset_range % step:
+            raise TinvError(f"step={step} pixels must be 1 or more and divide offset_range={offset_range}")
+        self.offset_range, self.mode, self.seed, self.name, self.fields = offset_range, mode, seed, name, fields
+        self.offsets = range(0, offset_range + 1, step)
+        self.canvas_margin = offset_range - offset_range // 2 if mode == "zero" else 0
+        self.crop_margin = offset_range if mode == "crop" else 0
+        self.add_rows("index", "rows")
 
-    def keep(self, index: Tensor, *columns: Tensor) -> None:
-        """Adds the numbers of some images: index (N,) and as many columns (N,) as were named."""
-        assert isinstance(self.index, list)
-        assert isinstance(self.rows, list)
-        self.index.append(index)
-        self.rows.append(torch.stack([column.double() for column in columns], dim=1))
+    def store(self, index: Tensor, *fields: Tensor) -> None:
+        """Adds the numbers of some images: index (N,), and (N,) for each of the fields."""
+        self.append(index=index, rows=torch.stack([field.double() for field in fields], dim=1))
 
-    def table(self) -> np.ndarray:
-        """Returns (images, columns), in order of the images' numbers."""
-        index, rows = dim_zero_cat(self.index), dim_zero_cat(self.rows)
-        ordered: np.ndarray = rows[index.argsort()].cpu().numpy()
+    def per_image(self) -> np.ndarray:
+        """Returns the stored numbers (images, fields), in order of the sample indices."""
+        ordered: np.ndarray = self.gathered("rows")[self.gathered("index").argsort()].cpu().numpy()
         return ordered
 
     def with_intervals(self, statistics: dict[str, Callable[[np.ndarray], float]]) -> dict[str, Tensor]:
-        """Returns each statistic of the columns' means, with its bootstrap interval as NAME_low and NAME_high."""
-        table = self.table()
-        means = bootstrap_means(table, self.seed)
+        """Returns each statistic of the fields' means, with its bootstrap interval as NAME_low and NAME_high."""
+        rows = self.per_image()
+        means = bootstrap_means(rows, self.seed)
         found = {}
         for key, statistic in statistics.items():
             values = np.array([statistic(row) for row in means])
             # undefined where a draw holds no right answer
             defined = values[~np.isnan(values)]
-            low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
-            whole = statistic(table.mean(axis=0))
-            if np.isnan(whole):
-                low = high = np.nan
+            whole = statistic(rows.mean(axis=0))
+            none = not len(defined) or np.isnan(whole)
+            low, high = (np.nan, np.nan) if none else np.percentile(defined, [2.5, 97.5])
             for end, value in (("", whole), ("_low", low), ("_high", high)):
                 found[f"{key}{end}"] = torch.tensor(float(value), dtype=torch.float64)
         return found
 
 
-def bootstrap_means(table: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the columns' means over rows drawn with replacement, 1,000 times: (1000, columns)."""
-    count = len(table)
+def bootstrap_means(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the fields' means over rows (N, fields) drawn with replacement, 1,000 times: (1000, fields)."""
+    count = len(rows)
     draw = np.random.default_rng(seed)
     return np.stack(
-        [np.bincount(draw.integers(count, size=count), minlength=count) @ table / count for _ in range(RESAMPLES)]
+        [np.bincount(draw.integers(count, size=count), minlength=count) @ rows / count for _ in range(RESAMPLES)]
     )

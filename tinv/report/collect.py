@@ -41,6 +41,7 @@ class Run:
         error: why it failed or is excluded.
         duration_s: seconds.
         partial: layers that its policies could not be put on, where that was allowed.
+        units: Units that its metrics declare.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Run:
     error: str = ""
     duration_s: float | None = None
     partial: tuple[str, ...] = ()
+    units: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -131,6 +133,10 @@ class RunGroup:
             )
         return "; ".join(parts)
 
+    def unit(self, metric: str) -> str | None:
+        """Returns the unit that a metric declares; None in results of earlier versions."""
+        return next((run.units[metric] for run in self.finished if metric in run.units), None)
+
     def mean(self, metric: str) -> float:
         """Returns the mean over seeds."""
         return statistics.fmean(self.values[metric])
@@ -197,6 +203,7 @@ def _run(path: Path, found: RunResult) -> Run:
         error=found.error,
         duration_s=found.duration_s,
         partial=tuple(note["layer"] for note in found.partial),
+        units=found.units,
     )
 
 

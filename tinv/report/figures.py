@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,9 +119,10 @@ def grid_maps(groups: Sequence[RunGroup], title: str) -> Figure | None:
         low, high = image.get_clim()
         for group in groups:
             row, column = down.index(group.setting[keys[0]]), across.index(group.setting[keys[1]])
-            text = format_value(metric, group.mean(metric))
+            write = partial(format_value, metric, unit=group.unit(metric))
+            text = write(group.mean(metric))
             if metric in group.published:
-                text += f"\n({format_value(metric, group.published[metric].mean)})"
+                text += f"\n({write(group.published[metric].mean)})"
             dark = group.mean(metric) < (low + high) / 2
             axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=9)
         axes.set_xticks(range(len(across)), across)

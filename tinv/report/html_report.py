@@ -78,7 +78,8 @@ def _style(column: str) -> str:
 def _run(group: RunGroup, run: Run) -> dict[str, Any]:
     settings = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in group.setting.items())
     tested = without_ends([key for key in run.metrics if key.startswith("test/")])
-    short = [f"{key.removeprefix('test/')} {format_value(key, run.metrics[key])}" for key in tested]
+    numbers = {key: format_value(key, run.metrics[key], unit=run.units.get(key)) for key in tested}
+    short = [f"{key.removeprefix('test/')} {number}" for key, number in numbers.items()]
     tail = "  ".join(short) if run.status == "finished" else f"{run.status}: {run.error}"
     config = "\n".join(f"{key}: {json.dumps(value)}" for key, value in flatten(run.config))
     took = f"\nduration_s: {run.duration_s}" if run.duration_s is not None else ""

@@ -21,16 +21,25 @@ class Value:
     std: float | None = None
 
     @classmethod
-    def read(cls, format_value: float | str) -> Value:
+    def read(cls, text: float | str) -> Value:
         """Reads `89.7` or `89.7±0.5`."""
-        mean, _, std = str(format_value).partition("±")
+        mean, _, std = str(text).partition("±")
         return cls(float(mean), float(std) if std else None)
 
 
-def format_value(metric: str, mean: float, std: float | None = None, sign: str = "") -> str:
-    """Returns a value as people write it: percentages with one digit after the point, counts without, others with 3."""
+DIGITS = {"percent": 1, "pixels": 1, "count": 0}
+"""Digits after the point by unit; 3 for others."""
+
+
+def guess_unit(metric: str) -> str:
+    """Returns the unit of a metric whose results do not name it, by the words in its name."""
     percent = any(word in metric for word in ("acc", "consistency")) and "cosine" not in metric
-    digits = 1 if percent else 0 if metric.endswith("_length") else 3
+    return "percent" if percent else "count" if metric.endswith("_length") else "ratio"
+
+
+def format_value(metric: str, mean: float, std: float | None = None, sign: str = "", unit: str | None = None) -> str:
+    """Returns a value as people write it, with as many digits as its unit has; None guesses the unit by the name."""
+    digits = DIGITS.get(unit or guess_unit(metric), 3)
     return f"{mean:{sign}.{digits}f}" + (f"±{std:.{digits}f}" if std is not None else "")
 
 

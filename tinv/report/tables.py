@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rich import box
@@ -63,21 +64,16 @@ class Row:
         if self.mean is None:
             known = format_value(self.metric, self.published.mean, self.published.std) if self.published else ""
             return [self.metric, "0", self.group.status, "", known, ""]
-        texts = [
-            self.metric,
-            str(self.n),
-            format_value(self.metric, self.mean, self.std),
-            ends(self.metric, self.interval),
-        ]
+        write = partial(format_value, self.metric, unit=self.group.unit(self.metric))
+        texts = [self.metric, str(self.n), write(self.mean, self.std), ends(write, self.interval)]
         if self.published is None or self.difference is None:
             return [*texts, "", ""]
-        known = format_value(self.metric, self.published.mean, self.published.std)
-        return [*texts, known, format_value(self.metric, self.difference, sign="+")]
+        return [*texts, write(self.published.mean, self.published.std), write(self.difference, sign="+")]
 
 
-def ends(metric: str, both: tuple[float, float] | None) -> str:
+def ends(write: Callable[[float], str], both: tuple[float, float] | None) -> str:
     """Returns the ends of an interval as people write them; nothing for none."""
-    return "" if both is None else " .. ".join(format_value(metric, end) for end in both)
+    return "" if both is None else " .. ".join(map(write, both))
 
 
 def rows(groups: Sequence[RunGroup]) -> list[Row]:
@@ -127,8 +123,13 @@ def _grid(groups: Sequence[RunGroup]) -> tuple[list[str], list[list[str]]]:
     return [*headings(groups), *names], lines
 
 
-def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] | None, where: str) -> None:
-    """Prints the test metrics of one run, beside the published numbers if there are any."""
+def print_results(
+    metrics: Mapping[str, float],
+    published: Mapping[str, Value] | None,
+    where: str,
+    units: Mapping[str, str] | None = None,
+) -> None:
+    """Prints the test metrics of one run in their units, beside the published numbers if there are any."""
     shown = {key: value for key, value in metrics.items() if key.startswith(("test/", "val/"))}
     if any(key.startswith("test/") for key in shown):
         shown = {key: value for key, value in shown.items() if key.startswith("test/")}
@@ -144,14 +145,11 @@ def print_results(metrics: Mapping[str, float], published: Mapping[str, Value] |
         table.add_column("difference", justify="right")
     for key in metrics_shown:
         value = shown[key]
-        row = [key, format_value(key, value), *([ends(key, intervals.get(key))] if intervals else [])]
+        write = partial(format_value, key, unit=(units or {}).get(key))
+        row = [key, write(value), *([ends(write, intervals.get(key))] if intervals else [])]
         if published:
             known = published.get(key)
-            row += (
-                [format_value(key, known.mean, known.std), format_value(key, value - known.mean, sign="+")]
-                if known
-                else ["", ""]
-            )
+            row += [write(known.mean, known.std), write(value - known.mean, sign="+")] if known else ["", ""]
         table.add_row(*row)
     Console().print(table)
     print(f"results: {where}")

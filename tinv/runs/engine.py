@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,13 @@ class Outcome:
         code: Exit code.
         metrics: Metrics by name; None where this process reports none.
         folder: Folder of the run.
+        units: Units that metrics declare, by the names of the metrics.
     """
 
     code: int
     metrics: dict[str, float] | None = None
     folder: Path = Path()
+    units: dict[str, str] = field(default_factory=dict)
 
 
 def fit(configuration: TinvCLI) -> Outcome:
@@ -117,7 +119,7 @@ def fit(configuration: TinvCLI) -> Outcome:
             end_processes(trainer)
         end_wandb(ok)
         folder.release()
-    return Outcome(0, _metrics(trainer) if trainer.is_global_zero else None, folder.path)
+    return Outcome(0, _metrics(trainer) if trainer.is_global_zero else None, folder.path, _units(model))
 
 
 LOST_CONNECTION = (
@@ -175,7 +177,7 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
         end_wandb(ok)
         folder.release()
     reports = trainer.is_global_zero and command != "predict"
-    return Outcome(0, _metrics(trainer) if reports else None, folder.path)
+    return Outcome(0, _metrics(trainer) if reports else None, folder.path, _units(model))
 
 
 class _BuildAndLoad(Callback):
@@ -208,6 +210,10 @@ def _metrics(trainer: Trainer) -> dict[str, float]:
     return {key: value for key, value in numbers.items() if not math.isnan(value)}
 
 
+def _units(model: Any) -> dict[str, str]:
+    return dict(getattr(model, "metric_units", {}))
+
+
 def _finish(
     command: str, trainer: Trainer, model: Any, folder: RunFolder, values: dict[str, Any], duration_s: float
 ) -> None:
@@ -219,7 +225,9 @@ def _finish(
         data.save_artifacts(folder.path)
     conversion = getattr(getattr(model, "network", None), "conversion", None)
     partial = [vars(note) for note in getattr(conversion, "partial", [])]
-    folder.write_results(command, values, _metrics(trainer), duration_s, described(data).facts, partial)
+    metrics = _metrics(trainer)
+    units = {key: unit for key, unit in _units(model).items() if key in metrics}
+    folder.write_results(command, values, metrics, duration_s, described(data).facts, partial, units)
 
 
 def _stopped(trainer: Trainer, folder: RunFolder) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -92,11 +92,13 @@ class RunFolder:
         duration_s: float,
         data: dict[str, Any],
         partial: Sequence[dict[str, Any]] = (),
+        units: Mapping[str, str] | None = None,
     ) -> None:
         """Writes `results.json`: what everything downstream reads, and the sign that the run is finished.
 
         `data` is what the data module tells of itself, such as the checksum of a list of images; `partial` names the
-        layers that the policies asked for were not put on, where that was allowed.
+        layers that the policies asked for were not put on, where that was allowed; `units` are those that metrics
+        declare.
         """
         RunResult(
             status="finished",
@@ -108,6 +110,7 @@ class RunFolder:
             duration_s=round(duration_s, 3),
             data=data,
             partial=list(partial),
+            units=dict(units or {}),
             versions=versions(),
         ).write(self.results)
 

@@ -27,6 +27,7 @@ class RunResult:
         metrics: test metrics by name.
         duration_s: seconds; None for a run that did not finish.
         data: what the data module tells of itself, such as the checksum of a list of images.
+        units: Unit of those metrics that declare one: percent, cosine, ratio or pixels.
         partial: layers that the policies were not put on, where that was allowed, each with the reason.
         versions: of what the numbers depend on.
         error: why it failed or is excluded.
@@ -40,6 +41,7 @@ class RunResult:
     metrics: dict[str, float]
     duration_s: float | None = None
     data: dict[str, Any] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
     partial: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     error: str = ""
@@ -84,6 +86,7 @@ class RunResult:
             metrics={str(key): float(value) for key, value in found["metrics"].items()},
             duration_s=None if duration is None else float(duration),
             data=dict(found.get("data") or {}),
+            units={str(key): str(unit) for key, unit in (found.get("units") or {}).items()},
             partial=[{"layer": str(note["layer"]), **note} for note in found.get("partial") or []],
             versions=dict(found.get("versions") or {}),
             error=str(found.get("error") or ""),
@@ -91,7 +94,7 @@ class RunResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what is written: everything that is there."""
-        optional = ("duration_s", "data", "partial", "versions", "error")
+        optional = ("duration_s", "data", "units", "partial", "versions", "error")
         return {
             key: value for key, value in vars(self).items() if key not in optional or value not in (None, {}, [], "")
         }

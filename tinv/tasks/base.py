@@ -14,9 +14,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from tinv.artifacts import write_artifacts
 from tinv.data.base import InvarianceDataModule, described
 from tinv.errors import TinvError, unknown
 from tinv.metrics.answers import check_names, undefined_message
+from tinv.metrics.base import Unit
 from tinv.models import Source, backbone_options, create_backbone
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.conversion import Axes, BlurPadding, PoolPolicy, Stem
@@ -103,6 +105,7 @@ class BaseTask(LightningModule):
         self.network: nn.Module | None = None
         self.test_metrics = nn.ModuleDict()
         self.test_sets: tuple[str, ...] = ()
+        self.metric_units: dict[str, Unit] = {}
 
     @abstractmethod
     def num_outputs(self, data: InvarianceDataModule) -> int | None:
@@ -173,8 +176,12 @@ class BaseTask(LightningModule):
         """Returns what the measures of invariance found on a test set, of all processes together."""
         found: dict[str, Tensor] = {}
         for measure in self.metrics_of(test_set)[1]:
-            measure.sync()  # for good: artifacts are saved of the inputs of all processes too
-            found |= measure.results()
+            numbers = measure.compute()
+            found |= numbers
+            for key in (key for key in numbers if not key.endswith(("_low", "_high"))):
+                if (unit := measure.unit_of(key)) is not None:
+                    self.metric_units |= {f"test/{key}": unit, f"test/{key}/{test_set}": unit}
+            measure.sync()  # for good: artifacts are written of the inputs of all processes too
         return found
 
     def on_test_epoch_end(self) -> None:
@@ -198,5 +205,5 @@ class BaseTask(LightningModule):
             file
             for name in self.test_sets
             for measure in self.metrics_of(name)[1]
-            for file in measure.save(folder, self.artifact_stem(measure, name))
+            for file in write_artifacts(measure, folder, self.artifact_stem(measure, name))
         ]

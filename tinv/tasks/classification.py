@@ -92,18 +92,18 @@ class Classification(BaseTask):
         if shape is not None:
             assert self.network is not None
             metric.check(self.network, shape)
-        if data.margin is not None and metric.margin > data.margin:
+        key = metric.shift_argument
+        setting = f"metric {metric.name}: {key}={getattr(metric, key, 'its shift')}"
+        if data.margin is not None and metric.canvas_margin > data.margin:
             raise TinvError(
-                f"metric {metric.name}: max_shift={metric.max_shift} would push images off the canvas, which "
-                f"leaves {data.margin} pixels a side; use a smaller max_shift, a larger data.init_args.canvas or "
-                "canvas: circular"
+                f"{setting} would push images off the canvas, which leaves {data.margin} pixels a side; use a smaller "
+                f"{key}, a larger data.init_args.canvas or mode: circular"
             )
-        if metric.room > data.room:
-            size = "" if shape is None else f" (data.init_args.test_size={max(shape[1:]) + metric.room})"
+        if metric.crop_margin > data.room:
+            size = "" if shape is None else f" (data.init_args.test_size={max(shape[1:]) + metric.crop_margin})"
             raise TinvError(
-                f"metric {metric.name}: max_shift={metric.max_shift} needs test images {metric.room} pixels larger "
-                f"than what the network sees, the data's are {data.room} larger; use a smaller max_shift, larger test "
-                f"images{size}, or motion: circular"
+                f"{setting} needs test images {metric.crop_margin} pixels larger than what the network sees, the "
+                f"data's are {data.room} larger; use a smaller {key}, larger test images{size}, or mode: circular"
             )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -179,7 +179,9 @@ class Classification(BaseTask):
         if data.video_of is not None:
             self.video_accuracy.update(logits, batch.target, data.video_of.to(batch.index.device)[batch.index])
         for measure in measures:
-            measure.update(self.network, _cut(images, data.room - measure.room), logits, batch.target, batch.index)
+            measure.update(
+                self.network, _cut(images, data.room - measure.crop_margin), logits, batch.target, batch.index
+            )
 
     def log_test(self) -> None:
         """Logs `test/NAME`, or `test/NAME/SET` where there are several test sets."""
