@@ -42,12 +42,12 @@ def test_summary_is_what_inspect_prints(capsys):
 
 
 def test_measure_gives_the_numbers_of_the_command(photos):
-    options = ["--num-classes=3", "--input-size=48", "--max-shift=8", "--passes=2", "--images=photos", "--out=out"]
+    options = ["--num-classes=3", "--input-size=48", "--offset-range=8", "--passes=2", "--images=photos", "--out=out"]
     assert main(["measure", "--backbone=resnet10t", *options]) == 0
     written = json.loads(Path("out/measure.json").read_text())
     torch.manual_seed(0)
     network = tinv.create_backbone("resnet10t", "timm", num_classes=3, input_size=(48, 48))
-    found = tinv.measure(network, photos, num_classes=3, input_size=48, max_shift=8, passes=2)
+    found = tinv.measure(network, photos, num_classes=3, input_size=48, offset_range=8, passes=2)
     assert found.metrics == written["metrics"]
     assert found.to_dict()["attribution"] == written["attribution"]
     assert "consistency" in str(found)
@@ -59,9 +59,9 @@ def test_measure_gives_the_numbers_of_the_command(photos):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_shift": 6}, "max_shift must be a multiple of 4 pixels, not 6"),
+        ({"offset_range": 6}, "offset_range must be a multiple of 4 pixels, not 6"),
         ({"metrics": ["consistent"]}, "unknown metric 'consistent'; did you mean consistency"),
-        ({"motion": "zero", "input_size": 32}, "max_shift 32 leaves no room"),
+        ({"mode": "zero", "input_size": 32}, "offset_range 32 leaves no room"),
         ({"max_images": 0}, "max_images must be at least 1"),
         ({"device": "nowhere"}, "device nowhere: "),
     ],

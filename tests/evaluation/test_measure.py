@@ -34,7 +34,7 @@ def write_images(folder: Path, count: int = 6, size: tuple[int, int] = (70, 60))
 def measure(*options: str) -> int:
     return main(
         [
-            "measure", "--backbone=resnet10t", "--num-classes=3", "--size=48", "--max-shift=8", "--batch-size=4",
+            "measure", "--backbone=resnet10t", "--num-classes=3", "--size=48", "--offset-range=8", "--batch-size=4",
             "--passes=2", "--images=photos", "--out=out", *options,
         ]
     )  # fmt: skip
@@ -111,7 +111,7 @@ def test_what_is_not_defined_is_left_out(monkeypatch):
 def test_circular_padding_and_adaptive_subsampling_leave_nothing(capsys):
     """Exactly invariant to every circular shift, and the explanation says so of the unconverted network's weights."""
     write_images(Path("photos"))
-    options = ["--motion=circular", "--size=64", "--backbone=resnet18", "--source=torchvision"]
+    options = ["--mode=circular", "--size=64", "--backbone=resnet18", "--source=torchvision"]
     policies = ["--padding=same_circular", "--subsampling=aps", "--stem=convert"]
     assert measure(*options, *policies, "--metrics", "consistency", "map", "attribution") == 0
     found = report()
@@ -133,7 +133,7 @@ def test_results_do_not_depend_on_the_batch_size():
     write_images(Path("photos"), 5)
     numbers = []
     for size in (2, 5):
-        assert measure(f"--batch-size={size}", "--metrics", "consistency", "worst_case", "--motion=zero") == 0
+        assert measure(f"--batch-size={size}", "--metrics", "consistency", "worst_case", "--mode=zero") == 0
         numbers.append(report()["metrics"])
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-3)
 
@@ -166,7 +166,7 @@ def test_weights_of_a_file_are_loaded_and_others_are_refused(capsys):
 def test_the_network_of_a_run_is_measured_as_it_was_trained(capsys):
     folder = fit("--model.init_args.padding=full_zero")
     write_images(Path("photos"))
-    words = ["measure", f"--run={folder}", "--images=photos", "--out=out", "--max-shift=8", "--motion=zero"]
+    words = ["measure", f"--run={folder}", "--images=photos", "--out=out", "--max-shift=8", "--mode=zero"]
     assert main([*words, "--metrics", "consistency", "map", "layers"]) == 0
     assert report()["options"]["backbone"] == "red_green_net"
     assert report()["options"]["padding"] == "full_zero"
@@ -197,8 +197,8 @@ def test_bad_input_is_one_line(capsys):
         (["--images=absent"], "no folder of images absent"),
         (["--images=empty"], "empty holds no images"),
         (["--images=classes"], "the class folder classes/ant holds no images"),
-        (["--max-shift=6"], "max_shift must be a multiple of 4"),
-        (["--motion=zero", "--max-shift=48"], "leaves no room"),
+        (["--offset-range=6"], "offset_range must be a multiple of 4"),
+        (["--mode=zero", "--offset-range=48"], "leaves no room"),
         (["--size=big"], "--input-size big is not a size"),
         (["--mean=1,2"], "is not three finite numbers"),
         (["--mean=nan,nan,nan"], "--mean: 'nan' is not of type float"),

@@ -60,7 +60,7 @@ def test_in_measure(capsys):
     Path("photos").mkdir()
     for number in range(2):
         Image.effect_noise((64, 64), 50 + number).convert("RGB").save(f"photos/{number}.png")
-    options = ["--num-classes=3", "--size=32", "--max-shift=4", "--metrics", "consistency", "--images=photos"]
+    options = ["--num-classes=3", "--size=32", "--offset-range=4", "--metrics", "consistency", "--images=photos"]
     policy = "--subsampling=own_policies.MeanOfBlocks"
     assert main(["measure", "--backbone=resnet10t", *options, policy, "--out=out"]) == 0
     assert "MeanOfBlocks" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from tinv.cli.parser import CommandParser, call, recorded
 from tinv.cli.results import prepare, writing
 from tinv.data.image_files import find_images, spread
 from tinv.errors import unknown
-from tinv.evaluation.images import Photographs, Room
+from tinv.evaluation.images import ImageLayout, Photographs
 from tinv.evaluation.location_probe import (
     APART,
     LocationReport,
@@ -41,8 +41,8 @@ def probe(words: Sequence[str]) -> int:
     size = (side + APART + 2 * max(args["distances"]),) * 2
     spec = call(NetworkSpec, args)
     plain = spec.plain(size)
-    room = Room((side, side), 0, "circular", *normalization_of(plain, args["mean"], args["std"]))
-    photographs = Photographs(files, room, args["batch_size"], args["workers"], args["on_error"])
+    layout = ImageLayout((side, side), 0, "circular", *normalization_of(plain, args["mean"], args["std"]))
+    photographs = Photographs(files, layout, args["batch_size"], args["workers"], args["on_error"])
     found: dict[str, LocationReport] = {}
     for padding in args["padding"]:
         pool: PoolPolicy = args["pool"] or ("full" if padding.startswith("full") else "keep")

@@ -25,7 +25,7 @@ EXACT_PADDING: dict[ShiftMode, tuple[Padding, PoolPolicy]] = {
     "zero": ("full_background", "full"),
     "crop": ("full_zero", "full"),
 }
-"""What makes borders harmless under each motion; for crops, where content comes in, nothing does it wholly."""
+"""What makes borders harmless under each mode; for crops, where content comes in, nothing does it wholly."""
 MARKED_FROM = 5.0
 """Percentage points of accuracy that a conversion may cost before its share is marked."""
 
@@ -72,18 +72,18 @@ class Variant:
 
 
 def variants(
-    network: nn.Module, example: Tensor, motion: ShiftMode, consistency: ShiftConsistency, partial: bool = False
+    network: nn.Module, example: Tensor, mode: ShiftMode, consistency: ShiftConsistency, partial: bool = False
 ) -> list[Variant]:
     """Returns the network unconverted, with exact padding, with exact subsampling, and with both.
 
     Args:
         network: not converted.
         example: images (N, C, H, W) as the network sees them.
-        motion: of the views.
+        mode: of the views.
         consistency: measure to take, not yet updated.
         partial: whether layers that cannot be made exact are left.
     """
-    padding, pool = EXACT_PADDING[motion]
+    padding, pool = EXACT_PADDING[mode]
     exact_padding = ConversionPolicy(padding, pool=pool)
     exact_subsampling = ConversionPolicy(subsampling="aps", stem="convert")
     both = ConversionPolicy(padding, "aps", pool, "convert")
@@ -119,7 +119,7 @@ def share(variant: Variant, unconverted: Variant) -> float | None:
     return None if before is None or after is None or before == 100 else 100 * (after - before) / (100 - before)
 
 
-def explanation(measured: list[Variant], motion: ShiftMode) -> list[str]:
+def explanation(measured: list[Variant], mode: ShiftMode) -> list[str]:
     """Returns, in sentences, which part of the inconsistent pairs disappears with which part made exact."""
     unconverted, both = measured[0], measured[-1]
     if unconverted.percent is None or unconverted.percent == 100:
@@ -130,7 +130,7 @@ def explanation(measured: list[Variant], motion: ShiftMode) -> list[str]:
     lines += [_sentence(variant, unconverted) for variant in measured[1:]]
     if both.percent is not None:
         left = 100 - both.percent
-        cause = "the content that comes in and the head" if motion == "crop" else "the head"
+        cause = "the content that comes in and the head" if mode == "crop" else "the head"
         if is_marked(both, unconverted):
             lines.append(f"Left with both, {left:.1f}%, cannot be attributed, as the conversion itself cost accuracy.")
         else:

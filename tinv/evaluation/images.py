@@ -35,27 +35,27 @@ def class_numbers(folders: Sequence[str], classes: int) -> Tensor | None:
 
 
 @dataclass
-class Room:
+class ImageLayout:
     """How an image is laid out: what the network sees is `size` pixels a side.
 
     Attributes:
         size: (H, W) in pixels.
-        max_shift: the largest offset of a view.
-        motion: `crop` keeps max_shift more pixels of the photograph, `zero` lays a smaller one on a blank canvas.
+        offset_range: the largest offset of a view.
+        mode: `crop` keeps offset_range more pixels of the photograph, `zero` lays a smaller one on a blank canvas.
         mean: of each channel, subtracted from values in 0..1; blank is 0 afterwards.
         std: of each channel, divided by.
     """
 
     size: tuple[int, int]
-    max_shift: int
-    motion: ShiftMode
+    offset_range: int
+    mode: ShiftMode
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @property
     def kept(self) -> tuple[int, int]:
         """Pixels (H, W) of the photograph that are kept."""
-        more = {"crop": self.max_shift, "zero": -self.max_shift, "circular": 0}[self.motion]
+        more = {"crop": self.offset_range, "zero": -self.offset_range, "circular": 0}[self.mode]
         return self.size[0] + more, self.size[1] + more
 
     def lay_out(self, path: Path) -> Tensor:
@@ -64,13 +64,13 @@ class Room:
         pixels = resize_and_centre(read_pixels(path, side), side, *self.kept)
         return T.rgb_to_grayscale(pixels) if len(self.mean) == 1 else pixels
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Returns images (N, C, H, W) as the network takes them, on their canvas; channels last in memory."""
         mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
         made = ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-        if self.motion != "zero":
+        if self.mode != "zero":
             return made
-        left, right = self.max_shift // 2, self.max_shift - self.max_shift // 2
+        left, right = self.offset_range // 2, self.offset_range - self.offset_range // 2
         return F.pad(made, (right, left, right, left))
 
 
@@ -80,7 +80,7 @@ class Photographs:
 
     Attributes:
         files: to read.
-        room: how each is laid out.
+        layout: How each is laid out.
         batch_size: images a batch.
         workers: processes that read.
         on_error: what a damaged file does.
@@ -89,7 +89,7 @@ class Photographs:
     """
 
     files: ImageFiles
-    room: Room
+    layout: ImageLayout
     batch_size: int
     workers: int
     on_error: OnError = "raise"
@@ -103,10 +103,10 @@ class Photographs:
         return self.kept.to(device)
 
     def batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yields images as `Room.normalise` makes them, classes (N,) and numbers (N,)."""
+        """Yields images as `ImageLayout.normalize` makes them, classes (N,) and numbers (N,)."""
         count = len(self.files)
         order = BatchOrder(count, self.batch_size, lambda: torch.arange(count), even=False)
-        images = ImageDataset(self.files, self.room.lay_out)
+        images = ImageDataset(self.files, self.layout.lay_out)
         for batch in FileLoader(images, order, self.workers, self.on_error, self.skipped):
             pixels = batch.image.to(device, non_blocking=True).permute(0, 3, 1, 2)
-            yield self.room.normalise(pixels), batch.target.to(device), batch.index.to(device)
+            yield self.layout.normalize(pixels), batch.target.to(device), batch.index.to(device)

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from tinv.artifacts import write_artifacts
 from tinv.data.image_files import ImageFiles, OnError, find_images, spread
+from tinv.deprecation import renamed
 from tinv.errors import TinvError, TinvWarning, unknown
 from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
-from tinv.evaluation.images import Photographs, Room, class_numbers
+from tinv.evaluation.images import ImageLayout, Photographs, class_numbers
 from tinv.evaluation.networks import normalization_of
 from tinv.evaluation.running import Precision, autocast, device_of
 from tinv.metrics import (
@@ -137,6 +138,7 @@ class InvarianceReport:
         return "\n".join([*lines, *self.attribution.get("explanation", [])])
 
 
+@renamed(motion="mode", max_shift="offset_range")
 def measure(
     network: nn.Module,
     images: str | Path,
@@ -144,8 +146,8 @@ def measure(
     num_classes: int = 1000,
     input_size: int | tuple[int, int] = 224,
     metrics: tuple[Measure, ...] | list[Measure] = MEASURES,
-    motion: ShiftMode = "crop",
-    max_shift: int = 32,
+    mode: ShiftMode = "crop",
+    offset_range: int = 32,
     passes: int = 5,
     max_images: int | None = None,
     mean: tuple[float, ...] | None = None,
@@ -167,8 +169,9 @@ def measure(
         num_classes: output classes.
         input_size: pixels (H, W) that the network sees.
         metrics: what is measured, some of `MEASURES`.
-        motion: `crop` cuts windows of a larger photograph, `zero` moves it on a blank canvas, `circular` wraps it.
-        max_shift: largest distance of two views in pixels, a multiple of 4.
+        mode: `crop` cuts windows of a larger photograph, `zero` moves it on a blank canvas, `circular` wraps it.
+        offset_range: Views lie at offsets from 0 to so many pixels, a multiple of 4; the map holds shifts up to half of
+            it to each side.
         passes: pairs of views of each image.
         max_images: spread evenly over the folder; None for all.
         mean: Mean of each channel, subtracted from values in 0..1; None takes the network's own, else ImageNet's.
@@ -187,16 +190,16 @@ def measure(
             that cannot take the images.
     """
     size = (input_size, input_size) if isinstance(input_size, int) else input_size
-    files = checked_images(images, size, metrics, motion, max_shift, max_images)
+    files = checked_images(images, size, metrics, mode, offset_range, max_images)
     photographs = Photographs(
         files,
-        Room(size, max_shift, motion, *normalization_of(plain or network, mean, std)),
+        ImageLayout(size, offset_range, mode, *normalization_of(plain or network, mean, std)),
         batch_size,
         workers,
         on_error,
     )
     return _Pass(network, plain or network, photographs, num_classes, seed, device, precision).run(
-        _metrics(metrics, motion, max_shift, passes, seed), "attribution" in metrics, partial
+        _metrics(metrics, mode, offset_range, passes, seed), "attribution" in metrics, partial
     )
 
 
@@ -204,8 +207,8 @@ def checked_images(
     images: str | Path,
     size: tuple[int, int],
     metrics: Sequence[str],
-    motion: ShiftMode,
-    max_shift: int,
+    mode: ShiftMode,
+    offset_range: int,
     max_images: int | None,
 ) -> ImageFiles:
     """Returns the images that will be measured; see `measure` for the arguments.
@@ -213,13 +216,13 @@ def checked_images(
     Raises:
         TinvError: for a value out of range, or a folder without images.
     """
-    if max_shift < 4 or max_shift % 4:
-        raise TinvError(f"max_shift must be a multiple of 4 pixels, not {max_shift}")
+    if offset_range < 4 or offset_range % 4:
+        raise TinvError(f"offset_range must be a multiple of 4 pixels, not {offset_range}")
     for name in metrics:
         if name not in MEASURES:
             raise unknown("metric", name, MEASURES)
-    if motion == "zero" and min(size) <= max_shift:
-        raise TinvError(f"max_shift {max_shift} leaves no room for the image on a canvas of {min(size)} pixels")
+    if mode == "zero" and min(size) <= offset_range:
+        raise TinvError(f"offset_range {offset_range} leaves no room for the image on a canvas of {min(size)} pixels")
     files = find_images(Path(images))
     if max_images is None:
         return files
@@ -229,14 +232,14 @@ def checked_images(
 
 
 def _metrics(
-    wanted: tuple[Measure, ...] | list[Measure], motion: ShiftMode, shift: int, passes: int, seed: int
+    wanted: tuple[Measure, ...] | list[Measure], mode: ShiftMode, shift: int, passes: int, seed: int
 ) -> dict[str, InvarianceMetric]:
     every: dict[str, InvarianceMetric] = {
-        "consistency": ShiftConsistency(shift, motion, passes, seed=seed),
-        "diagonal": DiagonalAccuracy(shift, motion, step=shift // 4, seed=seed),
-        "worst_case": WorstCaseAccuracy(shift, motion, step=shift // 4, seed=seed),
-        "map": TranslationSensitivityMap(shift // 2, shift // 4, motion, max_images=MAP_IMAGES),
-        "layers": LayerEquivariance(shift, motion, max_images=LAYER_IMAGES, seed=seed),
+        "consistency": ShiftConsistency(shift, mode, passes, seed=seed),
+        "diagonal": DiagonalAccuracy(shift, mode, step=shift // 4, seed=seed),
+        "worst_case": WorstCaseAccuracy(shift, mode, step=shift // 4, seed=seed),
+        "map": TranslationSensitivityMap(shift // 2, shift // 4, mode, max_images=MAP_IMAGES),
+        "layers": LayerEquivariance(shift, mode, max_images=LAYER_IMAGES, seed=seed),
     }
     return {"acc": CenterAccuracy(seed), **{name: metric for name, metric in every.items() if name in wanted}}
 
@@ -256,7 +259,7 @@ class _Pass:
     ) -> None:
         self.network, self.plain, self.photographs = network, plain, photographs
         self.seed, self.device, self.precision = seed, device_of(device), precision
-        self.shift, self.motion = photographs.room.max_shift, photographs.room.motion
+        self.shift, self.mode = photographs.layout.offset_range, photographs.layout.mode
         folders = photographs.files.classes
         self.classes = class_numbers(folders, num_classes)
         if folders and self.classes is None:
@@ -271,11 +274,11 @@ class _Pass:
         for net in (self.network, self.plain):
             net.eval().to(self.device).to(memory_format=torch.channels_last)
         metrics = {name: metric.to(self.device) for name, metric in metrics.items()}
-        example = torch.zeros(1, len(self.photographs.room.mean), *self.photographs.room.size)
+        example = torch.zeros(1, len(self.photographs.layout.mean), *self.photographs.layout.size)
         parts: list[Variant] = []
         if attribute:
-            consistency = ShiftConsistency(self.shift, self.motion, ATTRIBUTION_PASSES, seed=self.seed)
-            parts = variants(self.plain, example.to(self.device), self.motion, consistency, partial)
+            consistency = ShiftConsistency(self.shift, self.mode, ATTRIBUTION_PASSES, seed=self.seed)
+            parts = variants(self.plain, example.to(self.device), self.mode, consistency, partial)
             for part in parts:
                 part.consistency.to(self.device)
         for metric in metrics.values():
@@ -292,14 +295,14 @@ class _Pass:
         with torch.no_grad(), autocast(self.precision, self.device):
             for images, targets, index in progress(photographs.batches(self.device), "measuring batches", batches):
                 targets = self.labels(targets)
-                logits = self.network(center_view(images, self.shift, self.motion))
+                logits = self.network(center_view(images, self.shift, self.mode))
                 for metric in metrics.values():
                     metric.update(self.network, images, logits, targets, index)
                 some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
                 for part in parts:
                     if part.network is not None and len(images[some]):
                         part.consistency.update(part.network, images[some], logits[some], targets[some], index[some])
-                        part.count(part.network(center_view(images[some], self.shift, self.motion)), targets[some])
+                        part.count(part.network(center_view(images[some], self.shift, self.mode)), targets[some])
                 seen += len(images)
         return seen
 
@@ -318,7 +321,7 @@ class _Pass:
             metrics={key: value for key, value in results.items() if not math.isnan(value)},
             skipped=sorted(self.photographs.skipped),
             partial=[vars(note) for note in getattr(getattr(self.network, "conversion", None), "partial", [])],
-            shifts=f"{self.motion}, up to {self.shift} pixels",
+            shifts=f"{self.mode}, views up to {self.shift} pixels apart",
             measured=metrics,
         )
         if parts:
@@ -329,7 +332,7 @@ class _Pass:
                 "accuracy_fell": [part.name for part in parts[1:] if is_marked(part, parts[0])],
                 "partial": {part.name: part.partial for part in parts if part.partial},
                 "refused": {part.name: part.refusal for part in parts if part.network is None},
-                "explanation": explanation(parts, self.motion),
+                "explanation": explanation(parts, self.mode),
             }
         layers = metrics.get("layers")
         if isinstance(layers, LayerEquivariance) and layers.layers is not None:

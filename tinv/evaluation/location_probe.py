@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tinv.data.image_files import OnError, find_images, spread
 from tinv.errors import TinvError
-from tinv.evaluation.images import Photographs, Room
+from tinv.evaluation.images import ImageLayout, Photographs
 from tinv.evaluation.networks import normalization_of
 from tinv.evaluation.running import Precision, autocast, device_of
 from tinv.metrics.answers import check_at_least
@@ -195,8 +195,8 @@ def probe_location(
     check_probe(input_size, max_images, distances, batch_size, workers)
     if not isinstance(images, Photographs):
         files = spread(find_images(Path(images)), max_images)
-        room = Room((input_size,) * 2, 0, "circular", *normalization_of(network, mean, std))
-        images = Photographs(files, room, batch_size, workers, on_error)
+        layout = ImageLayout((input_size,) * 2, 0, "circular", *normalization_of(network, mean, std))
+        images = Photographs(files, layout, batch_size, workers, on_error)
     where = device_of(device)
     shown = images.all(where)
     with autocast(precision, where):
