@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from typing import get_args
 
 import pytest
 
@@ -18,14 +19,14 @@ def test_old_modules_are_importable(old):
 
 def test_their_names_are_those_of_the_new_modules():
     from tinv.evaluation.attribution import share
-    from tinv.graph.verdict import Verdict
+    from tinv.graph.exact_invariance import ExactInvariance
 
     with pytest.warns(DeprecationWarning, match=r"tinv.measure.attribution.share is now tinv.evaluation.attribution"):
         from tinv.measure.attribution import share as old
     assert old is share
-    with pytest.warns(DeprecationWarning, match=r"tinv.policies.verdict.Verdict is now tinv.graph.verdict.Verdict"):
+    with pytest.warns(DeprecationWarning, match=r"tinv.policies.verdict.Verdict is now tinv.graph.exact_invariance"):
         from tinv.policies.verdict import Verdict as OldVerdict
-    assert OldVerdict is Verdict
+    assert OldVerdict is ExactInvariance
     with pytest.warns(DeprecationWarning, match=r"file_batches.Middle is now tinv.data.image_preparation.Middle"):
         from tinv.data.file_batches import Middle  # noqa: F401
 
@@ -127,3 +128,68 @@ def test_metrics_of_the_old_interface_report_and_are_written(tmp_path):
     new.update(None, None, torch.eye(2), torch.arange(2), torch.arange(2))
     with pytest.warns(DeprecationWarning, match="CenterAccuracy.results is now compute"):
         assert new.results() == new.compute()
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("tinv.nn", "AdaptivePolyphase", "tinv.nn.subsampling:AdaptivePolyphaseSampling"),
+        ("tinv.policies", "AdaptivePolyphase", "tinv.nn.subsampling:AdaptivePolyphaseSampling"),
+        ("tinv.policies", "fit", "tinv.nn.padding:pad_or_crop_like"),
+        ("tinv.policies", "analyse", "tinv.graph.analysis:analyze"),
+        ("tinv.policies", "Verdict", "tinv.graph.exact_invariance:ExactInvariance"),
+        ("tinv.policies", "Settings", "tinv.policies.conversion:ConversionPolicy"),
+        ("tinv.policies.subsampling", "AdaptivePolyphaseSampling", "tinv.policies.subsampling:APS"),
+        ("tinv.graph.judge", "InvarianceAnalyzer", "tinv.graph.invariance_analyzer:InvarianceAnalyzer"),
+    ],
+)
+def test_old_names_stand_for_the_new_ones(module, old, new):
+    home, _, name = new.partition(":")
+    with pytest.warns(DeprecationWarning, match=old):
+        found = getattr(import_module(module), old)
+    assert found is getattr(import_module(home), name)
+
+
+def test_layers_take_arguments_by_their_old_names():
+    import torch
+
+    from tinv.nn import AdaptivePolyphaseSampling, BlurPool, Pool, Subsampler, pad
+
+    with pytest.warns(DeprecationWarning, match="content is now padding_mode"):
+        layers = [BlurPool(3, content="circular"), AdaptivePolyphaseSampling(2, content="circular")]
+    assert {layer.padding_mode for layer in layers} == {"circular"}
+    with pytest.warns(DeprecationWarning, match="padding_mode='zeros'"):
+        assert BlurPool(3, 2, "zero").padding_mode == "zeros"
+    with pytest.warns(DeprecationWarning, match="amounts is now widths"):
+        assert pad(torch.zeros(1, 1, 2), amounts=[(1, 2)]).shape == (1, 1, 5)
+    with pytest.warns(DeprecationWarning, match="count_padding is now count_include_pad"):
+        assert not Pool("average", 3, count_padding=False).count_include_pad
+    with pytest.warns(DeprecationWarning, match="padding_content is now padding_mode"):
+        own = type("Own", (Subsampler,), {"padding_content": "reflect"})
+    assert own.padding_mode == "reflect"
+
+
+def test_the_old_name_of_a_policy_is_taken_with_a_warning():
+    from tinv.policies.arguments import policy_argument
+
+    import tinv
+    from tinv.policies.cards import SUBSAMPLINGS, Subsampling
+    from tinv.policies.subsampling import subsampling_policy
+
+    with pytest.warns(DeprecationWarning, match="dense is now subsampling=dilated"):
+        assert subsampling_policy("dense") == subsampling_policy("dilated")
+    with pytest.warns(DeprecationWarning, match="dense"):
+        assert str(tinv.ConversionPolicy(subsampling="dense")) == "subsampling=dilated"
+    assert policy_argument("subsampling", get_args(Subsampling), "dense") == "dense"
+    assert "dense" not in SUBSAMPLINGS
+
+
+def test_the_account_of_a_conversion_has_its_old_names():
+    from tinv.graph.account import Conversion
+    from tinv.policies.conversion import ConversionPolicy
+
+    found = Conversion(ConversionPolicy())
+    found.skip("conv1", "as it should be")
+    with pytest.warns(DeprecationWarning, match="left is now skipped"):
+        assert found.left == found.skipped
+    assert found.price == found.cost_summary

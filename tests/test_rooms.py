@@ -1,7 +1,10 @@
 """Imports run one way: a module imports only from rooms above its own in the list, or from its own."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 PACKAGE = Path(__file__).parent.parent / "tinv"
 
@@ -55,3 +58,14 @@ def test_imports_run_one_way():
             if other not in FLOOR or (FLOOR[other] >= FLOOR[room] and other != room):
                 wrong.append(f"{inside} imports {other}")
     assert not wrong
+
+
+@pytest.mark.parametrize("room", ["nn", "policies", "graph", "surgery", "models"])
+def test_imports_inside_a_room_run_one_way(room):
+    """Those of type checks and of functions count too."""
+    found = {}
+    for path in (PACKAGE / room).glob("*.py"):
+        froms = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = [name for node in froms for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))]
+        found[f"tinv.{room}.{path.stem}"] = {n for n in names if n.startswith(f"tinv.{room}.")}
+    TopologicalSorter(found).prepare()  # raises CycleError

@@ -12,6 +12,15 @@ STANDARD = {
     r"\bclassified rightly\b": "classified correctly, accuracy on unshifted images",
     r"\b(take_views|centre_view)\b": "shifted_views, center_view",
     r"\blikeness\b": "similarity",
+    r"\ba copy a layer\b": "one copy per layer",
+    r"\bwindows changed\b": "kernels re-padded",
+    r"\b(each_axis|flat\(amounts)": "to_ntuple, to_f_pad_order",
+    r"\b(Leading|Following|Shared)Polyphase\b": "PhaseSelector, SharedPhaseSampling",
+    r"\bblank_(image|convolution|pool|norm|pointwise|concatenation|response)\b": "zero_image, conv_response, ...",
+    r"\b(on_axes|places_of|layer_of)\b": "grid_by_axis, grid, layer_name",
+    r"\b(on_meta|with_weights_of)\b": "copy_to_meta, materialize",
+    r"\b(fold_pads|GraphBuilder|_least_size)\b": "absorb_explicit_padding, GraphRewriter, _minimum_input_size",
+    r"\.meta\[": "an attribute of NetworkGraph",
 }
 TEXTS = [*ROOT.glob("tinv/**/*.py"), *ROOT.glob("*.md"), *ROOT.glob("configs/**/*.yaml"), *ROOT.glob("sweeps/*.yaml")]
 

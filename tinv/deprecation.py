@@ -17,14 +17,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 _POLICIES = {
     "nn": ("pooling",),
     "graph": (
-        *("analysis", "border", "contractions", "converted", "functions", "geometry", "judge", "operations", "places"),
-        *("positions", "rules", "signs", "state", "tracing", "values", "verdict", "windows"),
+        *("analysis", "border", "contractions", "converted", "functions", "geometry", "operations", "positions"),
+        *("rules", "signs", "state", "tracing", "values", "windows"),
     ),
-    "surgery": ("alignment", "background", "builder", "convert", "explicit_padding", "graph_builder", "strides"),
+    "surgery": ("alignment", "background", "convert", "explicit_padding", "strides"),
 }
 _MEASURE = ("attribution", "images", "location_probe", "networks")
 
+_RENAMED = {
+    "places": "tinv.graph.grid",
+    "judge": "tinv.graph.invariance_analyzer",
+    "verdict": "tinv.graph.exact_invariance",
+    "settings": "tinv.policies.conversion",
+    "builder": "tinv.surgery.rewriter",
+    "graph_builder": "tinv.surgery.rewriter",
+}
+
 MODULES = {f"tinv.policies.{name}": f"tinv.{room}.{name}" for room, names in _POLICIES.items() for name in names} | {
+    **{f"tinv.policies.{name}": new for name, new in _RENAMED.items()},
+    "tinv.graph.judge": "tinv.graph.invariance_analyzer",
+    "tinv.graph.verdict": "tinv.graph.exact_invariance",
     "tinv.measure": "tinv.evaluation",
     **{f"tinv.measure.{name}": f"tinv.evaluation.{name}" for name in _MEASURE},
     "tinv.measure.command": "tinv.cli.measure",

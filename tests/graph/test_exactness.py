@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinv import convert
-from tinv.graph.analysis import analyse
+from tinv.graph.analysis import analyze
 
 NETWORKS = ["resnet18", "resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0", "r3d_18"]
 EXACT = 1e-9
@@ -140,7 +140,7 @@ def test_background_is_exact_with_the_statistics_of_the_batch(name):
 def test_the_verdict_is_what_is_measured(name, padding, subsampling, options):
     images = random_images(name, 128)
     network = convert(build(name, statistics=True), padding, subsampling, example_input=images, **options)
-    found = analyse(network, images).verdict
+    found = analyze(network, images).verdict
     content = random_images(name, 64)
     start = on_canvas(content, 128, 0, 0)
 
@@ -164,17 +164,17 @@ def test_the_verdict_is_what_is_measured(name, padding, subsampling, options):
 def test_the_verdict_names_the_pool_that_drops_the_last_row_and_what_helps():
     images = torch.zeros(1, 3, 224, 224, dtype=torch.double)
     original = build("densenet121")
-    dropped = analyse(convert(original, "full_zero", example_input=images), images).verdict.zero_canvas[0]
+    dropped = analyze(convert(original, "full_zero", example_input=images), images).verdict.zero_canvas[0]
     assert dropped.unit is None
     assert dropped.layer == "features.transition2.pool"
-    helped = analyse(convert(original, "full_zero", pool="full", example_input=images), images).verdict.zero_canvas[0]
+    helped = analyze(convert(original, "full_zero", pool="full", example_input=images), images).verdict.zero_canvas[0]
     assert helped.unit == 32
 
 
 def test_the_verdict_sees_the_weights():
     images = torch.zeros(1, 3, 64, 64, dtype=torch.double)
     trained = convert(build("resnet18", statistics=True), "full_zero", example_input=images)
-    standing = analyse(trained, images).verdict.zero_canvas[0]
+    standing = analyze(trained, images).verdict.zero_canvas[0]
     assert standing.unit is None
     assert "full_background" in standing.reason
 
@@ -186,7 +186,7 @@ def test_full_convolution_with_blur_is_exact_on_a_zero_canvas(subsampling):
     policies = {"subsampling": subsampling, "pool": "full", "stem": "convert"}
     network = convert(original, "full_background", **policies, example_input=canvas)
     content = torch.randn(1, 3, 32, 32, dtype=torch.double)
-    unit = analyse(network, canvas).verdict.zero_canvas[0].unit
+    unit = analyze(network, canvas).verdict.zero_canvas[0].unit
     assert unit == (1 if subsampling.startswith("aps") else 32)
     start = on_canvas(content, 96, 0, 0)
     # flush with the opposite corner, too

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from tinv import convert
-from tinv.graph.analysis import analyse
+from tinv.graph.analysis import analyze
 
 # Araujo, Norris & Sim, Distill 2019, and hand calculation for those with a stride in the 3x3 layer
 PUBLISHED = {"alexnet": 195, "vgg16": 212, "resnet50": 427, "densenet121": 2071, "mobilenet_v2": 491}
@@ -15,13 +15,13 @@ PUBLISHED = {"alexnet": 195, "vgg16": 212, "resnet50": 427, "densenet121": 2071,
 
 @pytest.mark.parametrize(("name", "pixels"), PUBLISHED.items())
 def test_published_receptive_fields(name, pixels):
-    found = analyse(torchvision.models.get_model(name, weights=None), torch.zeros(1, 3, 224, 224))
-    assert {place.receptive_field for place in found.last_map.places} == {pixels}
+    found = analyze(torchvision.models.get_model(name, weights=None), torch.zeros(1, 3, 224, 224))
+    assert {place.receptive_field for place in found.last_map.grid} == {pixels}
 
 
 @pytest.mark.parametrize("size", [65, 96])
 @pytest.mark.parametrize(
-    ("padding", "subsampling"), [("keep", "keep"), ("full_zero", "keep"), ("full_zero", "blur3"), ("keep", "dense")]
+    ("padding", "subsampling"), [("keep", "keep"), ("full_zero", "keep"), ("full_zero", "blur3"), ("keep", "dilated")]
 )
 def test_every_cell_sees_the_pixels_it_is_said_to_see(padding, subsampling, size):
     """The pixels with a gradient are those from low + stride * i to high + stride * i, and no others."""
@@ -36,7 +36,7 @@ def test_every_cell_sees_the_pixels_it_is_said_to_see(padding, subsampling, size
         nn.init.uniform_(parameter, 0.5, 1)
     images = torch.randn(1, 1, size, size, dtype=torch.double)
     network = convert(network, padding, subsampling, stem="convert", example_input=images)
-    place = analyse(network, images).last_map.places[0]
+    place = analyze(network, images).last_map.grid[0]
     for cell in range(0, place.size, 3):
         images.grad = None
         images.requires_grad_(True)
@@ -48,13 +48,13 @@ def test_every_cell_sees_the_pixels_it_is_said_to_see(padding, subsampling, size
         assert first == low if low >= 0 else first >= 0
         assert last == high if high <= size - 1 else last <= size - 1
     beyond = [place.low + place.stride * i < 0 or place.high + place.stride * i > size - 1 for i in range(place.size)]
-    assert place.cells_at_border(size) == sum(beyond)
+    assert place.positions_at_border(size) == sum(beyond)
 
 
 def test_offsets_and_strides_of_a_full_convolution_resnet():
     images = torch.zeros(1, 3, 224, 224)
     network = convert(torchvision.models.resnet18(), "full_zero", example_input=images)
-    places = {layer.name: layer.places[0] for layer in analyse(network, images).layers if layer.places}
+    places = {layer.name: layer.grid[0] for layer in analyze(network, images).layers if layer.grid}
     # 7x7 stride 2 with 6 a side: (7-1)/2 - 6
     assert (places["conv1"].offset, places["conv1"].stride, places["conv1"].size) == (-3, 2, 115)
     assert places["layer2.0.add"].offset == places["layer2.0.conv2"].offset == places["layer2.0.downsample.0"].offset
@@ -74,7 +74,7 @@ def test_offsets_and_strides_of_a_full_convolution_resnet():
 def test_what_full_convolution_costs(name, times):
     images = torch.zeros(1, 3, 224, 224)
     original = timm.create_model(name)
-    plain, full = analyse(original, images), analyse(convert(original, "full_zero", example_input=images), images)
+    plain, full = analyze(original, images), analyze(convert(original, "full_zero", example_input=images), images)
     assert full.cost.flops / plain.cost.flops == pytest.approx(times, rel=0.03)
     assert full.cost.bytes > plain.cost.bytes
 
@@ -83,7 +83,7 @@ def test_costs_are_those_of_the_definition():
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
     )
-    conv, relu, pool, flat, linear = (layer.cost for layer in analyse(network, torch.zeros(2, 3, 10, 10)).layers)
+    conv, relu, pool, flat, linear = (layer.cost for layer in analyze(network, torch.zeros(2, 3, 10, 10)).layers)
     assert conv.flops == 2 * (2 * 8 * 8 * 8) * 27
     assert conv.bytes == 2 * 8 * 8 * 8 * 4
     assert relu.bytes == flat.bytes == 0
@@ -96,7 +96,7 @@ def test_sub_pixel_offsets_are_reported():
     images = torch.zeros(1, 3, 64, 64)
     network = convert(timm.create_model("resnet18d"), "full_zero", example_input=images)
     assert network.conversion.counts["branches aligned"] == 8
-    found = analyse(network, images)
-    places = {layer.name: layer.places[0] for layer in found.layers if layer.places}
+    found = analyze(network, images)
+    places = {layer.name: layer.grid[0] for layer in found.layers if layer.grid}
     apart = places["layer2.0.downsample.2"].offset - places["layer2.0.bn2"].offset
     assert apart == 2  # of the 8 pixels of a cell

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tinv import convert
 from tinv.errors import TinvError
-from tinv.graph.analysis import Analysis, analyse
+from tinv.graph.analysis import Analysis, analyze
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 
 Changes = Callable[[nn.Module, Analysis, int, int, Tensor], Iterator[float]]
@@ -41,7 +41,7 @@ def change(before: Tensor, after: Tensor, found: Analysis, axis: int, pixels: in
         if cells.denominator != 1:
             return float("inf")
         # on a canvas, what comes in on one side is as blank as what goes out on the other
-        after = after.roll(-int(cells), 2 + [place.axis for place in found.last_map.places].index(axis))
+        after = after.roll(-int(cells), 2 + [place.axis for place in found.last_map.grid].index(axis))
     scale = float(before.abs().max())
     return float((after - before).abs().max()) / scale if scale else float(after.abs().max())
 
@@ -76,7 +76,7 @@ def is_exact(tried: Changes, network: nn.Module, found: Analysis, axis: int, uni
 
 def judge(network: nn.Module, image: Tensor, count: Counter[str], where: str) -> None:
     """Tries one verdict of each kind and axis."""
-    found = analyse(network, image)
+    found = analyze(network, image)
     with torch.no_grad():
         output = network(image)
         if not output.isfinite().all() or float((network(torch.randn_like(image)) - output).abs().max()) < 1e-6:
@@ -113,7 +113,7 @@ def try_network(seed: int, count: Counter[str], pairs: int) -> None:
         if chance.random() < 0.5:
             padding, subsampling = (
                 chance.choice(LIKELY_EXACT),
-                chance.choice(["keep", "dense", "blur3", "aps", "aps_blur3"]),
+                chance.choice(["keep", "dilated", "blur3", "aps", "aps_blur3"]),
             )
         pool = "full" if padding.startswith("full") else chance.choice(["keep", "same"])
         options = {"pool": pool, "stem": chance.choice(["keep", "convert"]), "partial": chance.random() < 0.3}

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinv import convert
-from tinv.graph.analysis import analyse
-from tinv.graph.verdict import Verdict
+from tinv.graph.analysis import analyze
+from tinv.graph.exact_invariance import ExactInvariance
 
 IMAGES = torch.randn(1, 3, 64, 64, dtype=torch.double, generator=torch.Generator().manual_seed(0))
 
@@ -113,9 +113,9 @@ def changes(network: nn.Module, unit: int) -> float:
     return max(float((after - before).abs().max() / before.abs().max()) for after in moved)
 
 
-def said(network: nn.Module, padding: str, subsampling: str = "keep", **options) -> tuple[nn.Module, Verdict]:
+def said(network: nn.Module, padding: str, subsampling: str = "keep", **options) -> tuple[nn.Module, ExactInvariance]:
     converted = convert(network.double().eval(), padding, subsampling, stem="convert", example_input=IMAGES, **options)
-    return converted, analyse(converted, IMAGES).verdict
+    return converted, analyze(converted, IMAGES).verdict
 
 
 @pytest.mark.parametrize("network", [PositionTable, PositionMask, ImageNorm, Argmax, Cumulative])
@@ -139,7 +139,7 @@ def test_what_takes_positions_together_stays_exact(network, subsampling, unit):
 
 def test_elementwise_maxima_leave_no_convolution_unconverted():
     converted, _ = said(Maxout(), "same_circular", "aps")
-    assert converted.conversion.left == []
+    assert converted.conversion.skipped == []
 
 
 def test_a_norm_over_the_image_moves_what_is_blank_so_that_zeros_are_not():
@@ -152,7 +152,7 @@ def test_a_norm_over_the_image_moves_what_is_blank_so_that_zeros_are_not():
             nn.init.ones_(parameter)
     canvas = torch.zeros(1, 3, 64, 64, dtype=torch.double)
     converted = convert(network, "full_zero", pool="full", example_input=canvas)
-    assert analyse(converted, canvas).verdict.zero_canvas[0].unit is None
+    assert analyze(converted, canvas).verdict.zero_canvas[0].unit is None
 
 
 def test_indices_of_a_pool_say_where_the_maximum_is():
@@ -164,7 +164,7 @@ def test_indices_of_a_pool_say_where_the_maximum_is():
     def conv_of(network):
         return network.a
 
-    found = analyse(Unpooled().double().eval(), IMAGES).verdict
+    found = analyze(Unpooled().double().eval(), IMAGES).verdict
     assert {standing.unit for standing in (*found.circular, *found.zero_canvas)} == {None}
 
 
@@ -189,7 +189,7 @@ def test_what_is_exact_for_rolls_is_exact_on_a_canvas_for_the_same_multiples():
 
 def test_instance_norm_without_statistics_is_judged():
     network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.InstanceNorm2d(8), nn.AdaptiveAvgPool2d(1))
-    assert analyse(network, torch.zeros(1, 3, 32, 32)).verdict.circular[0].unit is None
+    assert analyze(network, torch.zeros(1, 3, 32, 32)).verdict.circular[0].unit is None
 
 
 def test_a_map_that_was_broken_along_one_axis_is_exact_along_the_other():

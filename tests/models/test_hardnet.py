@@ -84,13 +84,13 @@ def test_weights_are_orthogonal_with_gain_0_6():
             torch.testing.assert_close(gram, 0.36 * torch.eye(len(gram)), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("subsampling", ["dense", "blur3", "aps"])
+@pytest.mark.parametrize("subsampling", ["dilated", "blur3", "aps"])
 def test_it_takes_the_subsampling_policies(subsampling):
     network = build(subsampling=subsampling, padding="same_circular", descriptor="pooled").eval()
     patches = torch.randn(2, 1, 32, 32)
     found = network(patches)
     assert found.shape == (2, 128)
-    if subsampling == "dense":
+    if subsampling == "dilated":
         # circular and without strides: every position but those at the seam of the last convolution moves along
         assert network.trunk(patches).shape == (2, 128, 32, 32)
 

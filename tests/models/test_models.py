@@ -79,7 +79,7 @@ def test_red_green_net_is_exactly_invariant_to_circular_shifts_by_its_stride(shi
 
 
 def test_dense_circular_networks_are_exactly_invariant_to_every_circular_shift():
-    network = build("red_green_net", padding="same_circular", subsampling="dense").double()
+    network = build("red_green_net", padding="same_circular", subsampling="dilated").double()
     x = torch.randn(2, 3, 32, 32, dtype=torch.double)
     for shift in ((1, 0), (3, 5), (17, 31)):
         torch.testing.assert_close(network(x), network(x.roll(shift, (2, 3))), rtol=0, atol=1e-12)
@@ -99,7 +99,7 @@ def test_adaptive_circular_networks_are_exactly_invariant_to_every_circular_shif
 
 def test_dense_sees_what_the_strided_network_sees():
     strided = build("red_green_net", padding="valid").double()
-    dense = build("red_green_net", padding="valid", subsampling="dense").double()
+    dense = build("red_green_net", padding="valid", subsampling="dilated").double()
     x = torch.randn(1, 3, 32, 32, dtype=torch.double)
     coarse, fine = strided.features(x), dense.features(x)
     assert fine.shape[2:] == (16, 16)

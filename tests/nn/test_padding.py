@@ -90,12 +90,12 @@ def test_circular_padding_is_equivariant_to_circular_shifts(axes):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-@pytest.mark.parametrize("content", ["circular", "reflect", "replicate"])
-def test_padding_may_be_larger_than_the_map(size, content):
+@pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
+def test_padding_may_be_larger_than_the_map(size, mode):
     x = torch.arange(float(size)).view(1, 1, size)
-    row = pad(x, [(7, 5)], content).flatten().tolist()
+    row = pad(x, [(7, 5)], mode).flatten().tolist()
     assert len(row) == size + 12
-    period = {"circular": size, "reflect": max(2 * (size - 1), 1), "replicate": None}[content]
+    period = {"circular": size, "reflect": max(2 * (size - 1), 1), "replicate": None}[mode]
     if period:
         assert all(a == b for a, b in zip(row, row[period:], strict=False))
     else:
@@ -103,10 +103,10 @@ def test_padding_may_be_larger_than_the_map(size, content):
     assert row[7 : 7 + size] == list(range(size))
 
 
-@pytest.mark.parametrize("content", ["circular", "reflect", "replicate"])
-def test_padding_content_equals_torch(content):
+@pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
+def test_padding_content_equals_torch(mode):
     x = torch.randn(2, 3, 6, 5)
-    torch.testing.assert_close(pad(x, [(2, 3), (1, 4)], content), F.pad(x, (1, 4, 2, 3), mode=content))
+    torch.testing.assert_close(pad(x, [(2, 3), (1, 4)], mode), F.pad(x, (1, 4, 2, 3), mode=mode))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

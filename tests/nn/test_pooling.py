@@ -80,7 +80,7 @@ def test_full_average_weighs_an_object_at_the_border_as_one_inside(axes):
 @pytest.mark.parametrize("amount", [0, 1])
 def test_ceil_mode_equals_torch(kind, size, amount):
     x = torch.randn(2, 3, size, 7) - 5
-    ours = Pool(kind, 3, 2, [(amount, amount)] * 2, ceil_mode=True, count_padding=False)
+    ours = Pool(kind, 3, 2, [(amount, amount)] * 2, ceil_mode=True, count_include_pad=False)
     if kind == "max":
         theirs = F.max_pool2d(x, 3, 2, amount, ceil_mode=True)
     else:
@@ -95,7 +95,7 @@ def test_ceil_mode_equals_torch(kind, size, amount):
 def test_windows_that_hold_padding_only_are_refused(size, dilation):
     images = torch.randn(1, 1, size, size)
     for kind in ("max", "average"):
-        pool = Pool(kind, 3, 1, "full", dilation, count_padding=False)
+        pool = Pool(kind, 3, 1, "full", dilation, count_include_pad=False)
         with pytest.raises(TinvError, match=rf"{kind} pool: its map of .* is smaller than the dilation {dilation}"):
             pool(images)
     # zeros that count have a mean, and pixels of the map a maximum

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from tinv.errors import TinvError
-from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
+from tinv.nn.subsampling import AdaptivePolyphaseSampling, BlurPool
 
 
 @pytest.mark.parametrize("size", range(1, 8))
@@ -36,10 +36,10 @@ def test_blur_in_many_dimensions_is_the_blur_of_each_axis(axes, size):
     torch.testing.assert_close(BlurPool(size, 2).double()(x), expected)
 
 
-@pytest.mark.parametrize("content", ["circular", "reflect", "replicate"])
-def test_blur_keeps_a_constant_under_padding_that_repeats_pixels(content):
+@pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
+def test_blur_keeps_a_constant_under_padding_that_repeats_pixels(mode):
     x = torch.full((1, 2, 7, 2), 3.0)
-    torch.testing.assert_close(BlurPool(5, 2, content)(x), torch.full((1, 2, 4, 1), 3.0))
+    torch.testing.assert_close(BlurPool(5, 2, mode)(x), torch.full((1, 2, 4, 1), 3.0))
 
 
 def test_circular_blur_is_equivariant_to_multiples_of_the_stride():
@@ -64,7 +64,7 @@ def test_sizes_out_of_range_are_refused():
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_adaptive_polyphase_keeps_the_strongest_component(shape, stride):
     x = torch.randn(4, 2, *shape)
-    kept = AdaptivePolyphase(stride)(x)
+    kept = AdaptivePolyphaseSampling(stride)(x)
     assert kept.shape[2:] == tuple(-(-size // stride) for size in shape)
     for image, result in zip(x, kept, strict=True):
         starts = itertools.product(range(stride), repeat=len(shape))
@@ -78,7 +78,7 @@ def test_adaptive_polyphase_keeps_the_strongest_component(shape, stride):
 @pytest.mark.parametrize("stride", [2, 3, (2, 1), (1, 3)])
 def test_adaptive_polyphase_is_equivariant_to_every_circular_shift(stride):
     x = torch.randn(3, 2, 12, 18, dtype=torch.double)
-    layer = AdaptivePolyphase(stride, 3, "circular").double()
+    layer = AdaptivePolyphaseSampling(stride, 3, "circular").double()
     down, right = (stride, stride) if isinstance(stride, int) else stride
     kept = layer(x)
     for shift in ((1, 0), (0, 1), (5, 7)):
@@ -89,7 +89,7 @@ def test_adaptive_polyphase_is_equivariant_to_every_circular_shift(stride):
 
 
 def test_branches_can_share_one_choice():
-    layer = AdaptivePolyphase(2)
+    layer = AdaptivePolyphaseSampling(2)
     main, shortcut = torch.randn(2, 5, 3, 8, 8)
     parts = layer.components(main)
     choice = layer.choose(parts)
@@ -108,18 +108,18 @@ def test_a_blur_takes_every_memory_format():
     torch.testing.assert_close(moved, expected)
 
 
-@pytest.mark.parametrize("content", ["zero", "circular"])
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
 @pytest.mark.parametrize("size", [2, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("pixels", [9, 12])
-def test_a_full_blur_meets_every_pixel_with_every_filter_value(content, size, stride, pixels):
+def test_a_full_blur_meets_every_pixel_with_every_filter_value(mode, size, stride, pixels):
     images = torch.randn(2, 3, pixels, pixels + 1, dtype=torch.double)
-    layer = BlurPool(size, stride, content, full=True).double()
-    padded = F.pad(images, (size - 1,) * 4, mode="constant" if content == "zero" else content)
+    layer = BlurPool(size, stride, mode, full=True).double()
+    padded = F.pad(images, (size - 1,) * 4, mode="constant" if mode == "zeros" else mode)
     row = torch.tensor([comb(size - 1, i) for i in range(size)], dtype=torch.double) / 2 ** (size - 1)
     kernel = torch.outer(row, row).expand(3, 1, size, size)
     expected = F.conv2d(padded, kernel, stride=stride, groups=3)
     torch.testing.assert_close(layer(images), expected, rtol=0, atol=1e-12)
-    if stride == 1 and content == "zero":
+    if stride == 1 and mode == "zeros":
         # nothing of the image is lost
         torch.testing.assert_close(layer(images).sum(), images.sum())

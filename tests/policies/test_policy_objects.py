@@ -7,11 +7,11 @@ from typing import get_args
 import pytest
 
 from tinv.errors import TinvError
-from tinv.nn.subsampling import AdaptivePolyphase, BlurPool
+from tinv.nn.subsampling import AdaptivePolyphaseSampling, BlurPool
 from tinv.policies.cards import PADDING_CARDS, PADDINGS, SUBSAMPLING_CARDS, SUBSAMPLINGS
 from tinv.policies.conversion import ConversionPolicy
 from tinv.policies.padding import Amount, PaddingPolicy, padding_policy
-from tinv.policies.subsampling import AdaptivePolyphaseSampling, Blur, SubsamplingPolicy, subsampling_policy
+from tinv.policies.subsampling import APS, Blur, SubsamplingPolicy, subsampling_policy
 
 
 def test_every_name_is_an_object_with_a_card():
@@ -31,7 +31,7 @@ def test_objects_names_and_mappings_are_the_same():
     assert padding_policy({"class_path": "tinv.policies.padding.PaddingPolicy", "init_args": {"amount": "valid"}}) == (
         PaddingPolicy("valid")
     )
-    assert subsampling_policy("aps_blur3") == AdaptivePolyphaseSampling(3)
+    assert subsampling_policy("aps_blur3") == APS(3)
     assert subsampling_policy(Blur(5)) == subsampling_policy("blur5") != subsampling_policy("blur3")
     assert hash(Blur(5)) == hash(subsampling_policy("blur5"))
 
@@ -54,12 +54,12 @@ def test_what_is_no_policy_is_said_in_one_line(given, message):
 def test_policies_give_their_layers():
     full = PaddingPolicy("full", "circular")
     assert subsampling_policy("keep").layer((2, 2), 3, full) is None
-    assert subsampling_policy("dense").layer((2, 2), 3, full) is None
+    assert subsampling_policy("dilated").layer((2, 2), 3, full) is None
     blur = subsampling_policy("blur4").layer((2, 1), 3, full)
     assert isinstance(blur, BlurPool)
-    assert (blur.size, blur.stride, blur.padding_content, blur.full) == ([4, 1], (2, 1), "circular", True)
+    assert (blur.size, blur.stride, blur.padding_mode, blur.full) == ([4, 1], (2, 1), "circular", True)
     plain, both = (subsampling_policy(name).layer((2, 2), 3, PaddingPolicy("same")) for name in ("aps", "aps_blur5"))
-    assert isinstance(plain, AdaptivePolyphase)
+    assert isinstance(plain, AdaptivePolyphaseSampling)
     assert (plain.blur.size, plain.stride, plain.blur.full) == ([1, 1], (2, 2), False)
     assert (both.blur.size, both.blur.stride, both.stride) == ([5, 5], 1, (2, 2))
 
@@ -72,7 +72,7 @@ def test_a_conversion_policy_checks_prints_and_compares_all_options():
     assert replace(policy, padding=PaddingPolicy("valid")) == ConversionPolicy("valid", "blur3", "full", partial=True)
     assert ConversionPolicy().keeps_all
     assert not ConversionPolicy(pool="same").keeps_all
-    assert not ConversionPolicy(subsampling="dense").keeps_all
+    assert not ConversionPolicy(subsampling="dilated").keeps_all
     assert policy.to_dict()["activation"] == "keep"
     for option, value in {"pool": "fulll", "stem": "no", "axes": "time", "blur_padding": "zeros"}.items():
         with pytest.raises(TinvError, match=f"unknown {option} '{value}'"):

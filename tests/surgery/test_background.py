@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from tinv import convert
-from tinv.nn.zero_response import blank_norm, norm_and_blank
+from tinv.nn.zero_response import norm_and_response, norm_response
 
 NORMS = {
     "torch": lambda: nn.BatchNorm2d(5),
@@ -33,7 +33,7 @@ def test_one_pass_over_the_batch_equals_two(name):
     blank = torch.randn(4, 5, 1, 1, dtype=torch.float64, requires_grad=True)
     weights = torch.randn_like(images), torch.randn_like(blank)
     answers, gradients = [], []
-    for both, layer in ((norm_and_blank, norm), (lambda n, x, b: (n(x), blank_norm(n, b, x)), other)):
+    for both, layer in ((norm_and_response, norm), (lambda n, x, b: (n(x), norm_response(n, b, x)), other)):
         for _ in range(2):  # the statistics of the second batch build on those of the first
             answer = both(layer, images, blank)
         loss = sum((a * w).sum() for a, w in zip(answer, weights, strict=True))
@@ -46,7 +46,7 @@ def test_one_pass_over_the_batch_equals_two(name):
 
 def test_one_value_a_channel_is_refused_as_by_torch():
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        norm_and_blank(nn.BatchNorm2d(3), torch.zeros(1, 3, 1, 1), torch.zeros(1, 3, 1, 1))
+        norm_and_response(nn.BatchNorm2d(3), torch.zeros(1, 3, 1, 1), torch.zeros(1, 3, 1, 1))
 
 
 def test_a_training_step_is_the_same_with_hooks_on_the_norms_and_the_hooks_run():

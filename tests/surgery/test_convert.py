@@ -208,7 +208,7 @@ def test_the_report_says_what_was_done():
     assert report.counts["convolutions padded"] == 17
     assert report.counts["strides replaced"] == 7
     assert report.counts["branches aligned"] == 8
-    assert [(note.layer, "stem=keep" in note.text) for note in report.left] == [("conv1", True)]
+    assert [(note.layer, "stem=keep" in note.text) for note in report.skipped] == [("conv1", True)]
     assert "conv1: padding 3 -> 6" in str(report)
     assert report.after.flops > 3 * report.before.flops
     assert f"{report.after.flops / report.before.flops:.2f}x the FLOPs" in str(report)
@@ -220,7 +220,7 @@ def test_the_report_says_what_was_done():
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("merge", ["add", "iadd", "sub_", "mul", "cat"])
-@pytest.mark.parametrize("subsampling", ["keep", "blur3", "aps", "dense"])
+@pytest.mark.parametrize("subsampling", ["keep", "blur3", "aps", "dilated"])
 def test_branches_meet_aligned(axes, merge, subsampling):
     """Full padding on a zero canvas: if the branches were apart, content at the border would show it."""
     torch.manual_seed(1)
@@ -299,7 +299,7 @@ def test_every_subsampling_keeps_the_sizes_of_the_network(subsampling, size):
     images = torch.randn(2, 3, *size)
     converted = convert(network, "keep", subsampling, stem="convert", example_input=images)
     expected = network(images).shape
-    if subsampling == "dense":
+    if subsampling == "dilated":
         # every pixel but those that the last pool's window, dilated by 3 * 2 * 2, reaches beyond the border
         expected = (2, 4, *(pixels - 12 for pixels in size))
     assert converted(images).shape == expected
@@ -320,9 +320,7 @@ def test_blur_and_adaptive_layers_stand_where_zhang_puts_them():
 @pytest.mark.parametrize("blur_padding", ["zero", "reflect", "replicate", "circular"])
 def test_the_border_of_blurs_is_an_option(blur_padding):
     network = convert(resnet18(), "keep", "blur5", blur_padding=blur_padding, example_input=IMAGES)
-    assert {layer.padding_content for layer in network.policy_layers.values()} == {
-        blur_padding.replace("zero", "zeros")
-    }
+    assert {layer.padding_mode for layer in network.policy_layers.values()} == {blur_padding.replace("zero", "zeros")}
 
 
 def test_branches_share_one_adaptive_choice_a_sample():
@@ -339,7 +337,7 @@ def test_branches_share_one_adaptive_choice_a_sample():
 def test_the_phases_of_adaptive_branches_are_aligned_before_they_choose(padding):
     images = torch.zeros(1, 3, 431, 431)
     network = convert(resnet18(), padding, "aps", stem="convert", example_input=images)
-    assert network.conversion.left == []
+    assert network.conversion.skipped == []
 
 
 def test_blurs_that_a_network_has_become_adaptive_and_share_their_choice():
@@ -350,7 +348,7 @@ def test_blurs_that_a_network_has_become_adaptive_and_share_their_choice():
     with torch.no_grad():
         torch.testing.assert_close(network(images.roll((1, 3), (2, 3))), network(images), rtol=1e-3, atol=1e-4)
     with pytest.raises(TinvError, match="blurs already"):
-        convert(timm.create_model("resnetblur18"), "keep", "dense", example_input=images)
+        convert(timm.create_model("resnetblur18"), "keep", "dilated", example_input=images)
 
 
 def test_squeeze_excite_gates_are_left_alone():
@@ -372,7 +370,7 @@ def test_dense_gives_the_values_of_the_strided_network_at_its_places():
         nn.Conv2d(3, 4, 3, stride=2, bias=False), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2), nn.MaxPool2d(2)
     )
     images = torch.randn(2, 3, 31, 31)
-    dense = convert(network, "keep", "dense", stem="convert", example_input=images)
+    dense = convert(network, "keep", "dilated", stem="convert", example_input=images)
     expected = network(images)
     torch.testing.assert_close(dense(images)[..., ::8, ::8][..., : expected.shape[2], : expected.shape[3]], expected)
 
@@ -450,6 +448,6 @@ def test_methods_of_the_original_that_would_bypass_the_policy_are_gone():
 
 def test_a_layer_of_one_pixel_is_never_dilated():
     resized = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Upsample(size=(9, 9)), nn.Conv2d(4, 5, 1))
-    network = convert(resized, "full_zero", "dense", example_input=torch.zeros(1, 3, 12, 12))
+    network = convert(resized, "full_zero", "dilated", example_input=torch.zeros(1, 3, 12, 12))
     assert network.get_submodule("2").dilation == (1, 1)
     assert network(torch.randn(2, 3, 12, 12)).shape == (2, 5, 9, 9)

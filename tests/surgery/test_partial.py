@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tinv import convert
 from tinv.errors import TinvError
-from tinv.graph.analysis import analyse
+from tinv.graph.analysis import analyze
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -98,7 +98,7 @@ def test_common_operations_leave_the_layers_behind_them_convertible(between):
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), between, nn.Conv2d(channels, 4, 3))
     for padding in ("same_circular", "full_zero"):
         converted = convert(network, padding, example_input=IMAGES)
-        assert converted.conversion.left == []
+        assert converted.conversion.skipped == []
         assert converted.conversion.counts["convolutions padded"] == 2
         assert converted(IMAGES).isfinite().all()
 
@@ -131,7 +131,7 @@ def test_explicit_padding_for_one_reader_does_not_reach_another():
 def test_a_convolution_that_is_a_call_takes_every_policy():
     network, images = Called().double(), IMAGES.double()
     exact = convert(network, "same_circular", "aps", stem="convert", example_input=images)
-    assert analyse(exact, images).verdict.circular[0].unit == 1
+    assert analyze(exact, images).verdict.circular[0].unit == 1
     with torch.no_grad():
         torch.testing.assert_close(exact(images.roll((1, 3), (2, 3))), exact(images), rtol=1e-12, atol=1e-12)
 
@@ -174,7 +174,7 @@ def test_an_hourglass_takes_every_padding(how, padding):
     assert network(images).isfinite().all()
     assert network(torch.randn(1, 3, 46, 50, dtype=torch.double)).shape[0] == 1
     if padding in ("full_background", "same_circular"):
-        found = analyse(network, images).verdict
+        found = analyze(network, images).verdict
         assert (found.name, found.zero_canvas[0].unit) == ("equivariant", 2)
 
 

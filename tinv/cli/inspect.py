@@ -11,7 +11,7 @@ import torch
 
 from tinv.cli.parser import CommandParser, call, recorded
 from tinv.evaluation.networks import NetworkSpec
-from tinv.graph.analysis import analyse
+from tinv.graph.analysis import analyze
 from tinv.graph.summary import summary
 from tinv.models import create_backbone
 from tinv.policies.conversion import ConversionPolicy
@@ -31,7 +31,7 @@ def inspect(words: Sequence[str]) -> int:
         plain = spec.plain(size)
         network = spec.under(policy, plain, size)
     found = summary(network, example, f"{spec.backbone} ({spec.source})")
-    found = replace(found, before=analyse(plain, example).cost)
+    found = replace(found, before=analyze(plain, example).cost)
     if args["json"]:
         policies = {name: args[name] for name in policy.to_dict() if name in args}
         data = {"name": spec.backbone, "source": spec.source, "policies": recorded(policies)}

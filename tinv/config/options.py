@@ -6,12 +6,12 @@ What cannot be known from the source code (classes outside tinv and Lightning, v
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from tinv.config import catalog
 from tinv.config.merge import flatten, merge_configs, read_command_line
 from tinv.errors import TinvError, nearest, unknown
-from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
+from tinv.policies.cards import PADDINGS, Subsampling
 
 TOP_LEVEL = {
     "config": "configuration file; give it again to merge another over it",
@@ -84,7 +84,7 @@ class _Key:
         own = self.settings.get("model.init_args.source", "tinv") == "tinv"
         if path[0] == "backbone_args" and len(path) > 1 and backbone and own:
             self._check_name(path[1], f"{prefix}backbone_args.", catalog.backbone_options(backbone))
-        choices = {"padding": PADDINGS, "subsampling": SUBSAMPLINGS}.get(path[0])
+        choices = {"padding": PADDINGS, "subsampling": get_args(Subsampling)}.get(path[0])
         is_name = isinstance(value, str) and not set("$.{") & set(value)
         if choices and is_name and len(path) == 1 and value not in choices:
             raise TinvError(f"{self.where}{self.dashes}{self.key}: {unknown(path[0], value, choices)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 from tinv.graph.geometry import Cost
@@ -23,7 +24,7 @@ class Conversion:
     Attributes:
         policy: all policies together.
         changed: layers that were changed or added, in the order of running, each with what was done.
-        left: layers that the policies name but that were left, each with the reason.
+        skipped: layers that the policies name but that were not changed, each with the reason.
         partial: layers among those that a policy was asked for and could not be put on; none unless `partial=True`.
         counts: how many layers of each kind of change.
         size: of the example's images, in pixels.
@@ -33,12 +34,28 @@ class Conversion:
 
     policy: ConversionPolicy
     changed: list[Note] = field(default_factory=list)
-    left: list[Note] = field(default_factory=list)
+    skipped: list[Note] = field(default_factory=list)
     partial: list[Note] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     size: tuple[int, ...] = ()
     before: Cost = field(default_factory=Cost)
     after: Cost = field(default_factory=Cost)
+
+    def change(self, layer: str, text: str, kind: str) -> None:
+        """Takes note of what was done to a layer, and of what kind of change that is."""
+        if (note := Note(layer, text)) not in self.changed:
+            self.changed.append(note)
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+
+    def skip(self, layer: str, reason: str) -> None:
+        """Takes note of a layer that is not changed, as it should be."""
+        if (note := Note(layer, reason)) not in self.skipped:
+            self.skipped.append(note)
+
+    def refuse(self, layer: str, reason: str) -> None:
+        """Takes note of a layer that a policy was asked for and cannot be put on."""
+        if all(note.layer != layer for note in self.partial):
+            self.partial.append(Note(layer, reason))
 
     @property
     def settings(self) -> ConversionPolicy:
@@ -46,7 +63,18 @@ class Conversion:
         return self.policy
 
     @property
+    def left(self) -> list[Note]:
+        """Old name of `skipped`."""
+        warnings.warn("Conversion.left is now skipped", DeprecationWarning, stacklevel=2)
+        return self.skipped
+
+    @property
     def price(self) -> str:
+        """Old name of `cost_summary`."""
+        return self.cost_summary
+
+    @property
+    def cost_summary(self) -> str:
         """What the conversion costs, in words."""
         flops, memory = self.after.flops / max(self.before.flops, 1), self.after.bytes / max(self.before.bytes, 1)
         size = "x".join(map(str, self.size))
@@ -56,8 +84,8 @@ class Conversion:
         """The policies, the counts, and a line for each layer."""
         name = f"partial: {self.policy}" if self.partial else str(self.policy)
         lines = [name, ", ".join(f"{n} {what}" for what, n in self.counts.items()) or "nothing changed"]
-        lines += [self.price] if self.size else []
+        lines += [self.cost_summary] if self.size else []
         lines += [f"  {note.layer}: {note.text}" for note in self.changed]
-        lines += [f"  {note.layer}: left: {note.text}" for note in self.left]
+        lines += [f"  {note.layer}: skipped: {note.text}" for note in self.skipped]
         lines += [f"  {note.layer}: not converted: {note.text}" for note in self.partial]
         return "\n".join(lines)

@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from tinv.graph.converted import ConvertedNetwork
-from tinv.graph.geometry import Cost, Walk
-from tinv.graph.judge import verdict
+from tinv.deprecation import moved
+from tinv.graph.converted import geometry_of
+from tinv.graph.exact_invariance import ExactInvariance
+from tinv.graph.geometry import Cost, GeometryInterpreter
+from tinv.graph.grid import AxisGrid
+from tinv.graph.invariance_analyzer import exact_invariance
+from tinv.graph.network_graph import layer_name
 from tinv.graph.operations import function_name
-from tinv.graph.places import Place
-from tinv.graph.tracing import layer_of, on_meta, trace
-from tinv.graph.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Layer:
         name: path of the module; of the module and the function where it is not a module itself.
         kind: the module's class, or the function.
         shape: of its output, (N, C, *spatial).
-        places: of its output, by axis of the image; empty where it has no positions.
-        at_border: cells of each axis that see beyond the image's border, in the same order.
+        grid: of its output, by axis of the image; empty where it has no positions.
+        at_border: positions of each axis that see beyond the image's border, in the same order.
         changes_geometry: whether size, stride, offset or receptive field differ from those of its input.
         cost: of the whole batch.
     """
@@ -33,7 +34,7 @@ class Layer:
     name: str
     kind: str
     shape: tuple[int, ...]
-    places: tuple[Place, ...]
+    grid: tuple[AxisGrid, ...]
     at_border: tuple[int, ...]
     changes_geometry: bool
     cost: Cost
@@ -51,7 +52,7 @@ class Analysis:
 
     input_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
-    verdict: Verdict
+    verdict: ExactInvariance
 
     @property
     def cost(self) -> Cost:
@@ -61,10 +62,10 @@ class Analysis:
     @property
     def last_map(self) -> Layer | None:
         """The last layer whose output has positions."""
-        return next((layer for layer in reversed(self.layers) if layer.places), None)
+        return next((layer for layer in reversed(self.layers) if layer.grid), None)
 
 
-def analyse(network: nn.Module, example_input: Tensor) -> Analysis:
+def analyze(network: nn.Module, example_input: Tensor) -> Analysis:
     """Finds where each activation of a network sits, what it costs, and what the network is invariant to.
 
     Args:
@@ -74,47 +75,52 @@ def analyse(network: nn.Module, example_input: Tensor) -> Analysis:
     Raises:
         LayerError: naming a layer that cannot be traced, or cannot run on a map of its size.
     """
-    graph = network.graphs[False] if isinstance(network, ConvertedNetwork) else trace(network)[False]
-    twin = on_meta(network).eval()
-    walk = Walk(graph, twin, example_input.detach().to("meta"), count=True).run()
+    geometry = geometry_of(network, example_input, count=True)
     layers = [
-        _layer(walk, node)
-        for node in graph.nodes
-        if isinstance(_first(walk.values[node]), Tensor) and _shown(walk, node)
+        _layer(geometry, node)
+        for node in geometry.graph.nodes
+        if isinstance(_first(geometry.values[node]), Tensor) and _shown(geometry, node)
     ]
-    return Analysis(tuple(example_input.shape), tuple(layers), verdict(walk, network))
+    return Analysis(tuple(example_input.shape), tuple(layers), exact_invariance(geometry, network))
 
 
 def _first(value: Any) -> Any:
     return value[0] if isinstance(value, (tuple, list)) and value else value
 
 
-def _shown(walk: Walk, node: fx.Node) -> bool:
+def _shown(geometry: GeometryInterpreter, node: fx.Node) -> bool:
     is_call = node.op in ("call_module", "call_function", "call_method")
-    return is_call and not node.meta.get("background") and walk.operations[node].kind not in ("size", "constant")
+    return (
+        is_call and node not in geometry.graph.background and geometry.operations[node].kind not in ("size", "constant")
+    )
 
 
-def _layer(walk: Walk, node: fx.Node) -> Layer:
-    op = walk.operations[node]
-    after = walk.on_axes(node)
-    source = next((s for s in op.inputs if walk.on_axes(s)), None)
+def _layer(geometry: GeometryInterpreter, node: fx.Node) -> Layer:
+    op = geometry.operations[node]
+    after = geometry.grid_by_axis(node)
+    source = next((s for s in op.inputs if geometry.grid_by_axis(s)), None)
     if source is not None and _is_own_padding(source):
         source = source.all_input_nodes[0]
-    before = walk.on_axes(source) if source is not None else {}
+    before = geometry.grid_by_axis(source) if source is not None else {}
     kind = type(op.module).__name__ if op.module is not None else function_name(node)
-    image = walk.example.shape[2:]
-    shape = tuple(_first(walk.values[node]).shape)
+    image = geometry.example.shape[2:]
+    shape = tuple(_first(geometry.values[node]).shape)
     return Layer(
-        layer_of(node),
+        layer_name(node),
         kind,
         shape,
         tuple(after.values()),
-        tuple(place.cells_at_border(image[axis]) for axis, place in after.items()),
+        tuple(axis_grid.positions_at_border(image[axis]) for axis, axis_grid in after.items()),
         # a convolution's own padding is shown with the convolution
         after != before and bool(before) and not _is_own_padding(node),
-        walk.costs[node],
+        geometry.costs[node],
     )
 
 
 def _is_own_padding(node: fx.Node) -> bool:
-    return function_name(node) == "pad" and all(layer_of(node) == f"{layer_of(user)} (padding)" for user in node.users)
+    return function_name(node) == "pad" and all(
+        layer_name(node) == f"{layer_name(user)} (padding)" for user in node.users
+    )
+
+
+__getattr__ = moved(__name__, {"analyse": f"{__name__}:analyze"})

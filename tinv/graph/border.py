@@ -1,4 +1,4 @@
-"""What the border of a map does to shifts: windows, padding and the cells that are missing there."""
+"""What the border of a map does to shifts: windows, padding and the positions that are missing there."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
-from torch import nn
-
+from tinv.graph.grid import AxisGrid, Folded, Lost
 from tinv.graph.operations import Operation
-from tinv.graph.places import Folded, Lost, Place
 from tinv.graph.state import Case, State
 from tinv.graph.windows import Window
 
 
 def border_problem(
-    content: str, blank: State, axis: int, kind: str = "conv", counts: bool = True, rectified: bool = False
+    mode: str, blank: State, axis: int, kind: str = "conv", counts: bool = True, rectified: bool = False
 ) -> str:
     """Returns why a border differs from what a larger blank canvas would show there; empty if it does not."""
-    if content == "background":
+    if mode == "background":
         return "" if blank.uniform[axis] else "a blank image gives different values from position to position here"
-    if content == "constant":
+    if mode == "constant":
         return "pads with a number that a blank image does not give"
-    if content != "zeros":
-        known = content in ("circular", "reflect", "replicate")
-        return f"{content} padding " + ("repeats content at the border" if known else "is not known to tinv")
+    if mode != "zeros":
+        known = mode in ("circular", "reflect", "replicate")
+        return f"{mode} padding " + ("repeats content at the border" if known else "is not known to tinv")
     if kind == "average" and not counts:
         return "the average leaves out the padding, so that content weighs more at the border"
     if not blank.zero[axis]:
@@ -37,8 +35,8 @@ def border_problem(
     return ""
 
 
-def judge_padding(case: Case, axis: int, left: int, right: int) -> None:
-    """Judges padding of one axis that is read as content like any other."""
+def check_padding(case: Case, axis: int, left: int, right: int) -> None:
+    """Checks padding of one axis that is read as content like any other."""
     before = case.state.before
     assert before is not None
     assert case.state.pads is not None
@@ -46,14 +44,14 @@ def judge_padding(case: Case, axis: int, left: int, right: int) -> None:
     if left or right:
         case.breaks([axis], "pads where no window follows that could take it into account", ["circular"])
     if max(left, right) > 0:
-        problem = border_problem(case.state.pads.content, before, axis)
+        problem = border_problem(case.state.pads.padding_mode, before, axis)
         if problem:
             case.breaks([axis], problem, ["zero_canvas"])
     case.moves_content(axis, low + left, high + left)
 
 
-def judge_window(case: Case, rectified: Callable[[], bool]) -> None:
-    """Judges a convolution, pool, blur or adaptive layer on every axis it slides over.
+def check_window(case: Case, rectified: Callable[[], bool]) -> None:
+    """Checks a convolution, pool, blur or adaptive layer on every axis it slides over.
 
     Args:
         case: the layer.
@@ -61,83 +59,79 @@ def judge_window(case: Case, rectified: Callable[[], bool]) -> None:
     """
     window, source = case.op.window, case.source
     assert window is not None
-    first = len(source.places) - len(window.kernel)
+    first = len(source.grid) - len(window.kernel)
     summed = source.axes_in(range(first)) if case.op.kind == "conv" else set()
     case.breaks(summed, "sums over positions")
-    for axis, entry in enumerate(source.places[first:]):
-        if isinstance(entry, Place):
-            _judge_axis(case, window, axis, entry, rectified)
+    for axis, entry in enumerate(source.grid[first:]):
+        if isinstance(entry, AxisGrid):
+            _check_axis(case, window, axis, entry, rectified)
         elif isinstance(entry, (Folded, Lost)) and not window.is_trivial(axis):
             axes = source.axes_in([first + axis])
             case.breaks(axes, "slides over positions that are not in their order")
 
 
-def _judge_axis(case: Case, window: Window, number: int, place: Place, rectified: Callable[[], bool]) -> None:
-    source, op, axis = case.source, case.op, place.axis
-    dim = len(source.places) - len(window.kernel) + number
+def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, rectified: Callable[[], bool]) -> None:
+    source, op, axis = case.source, case.op, axis_grid.axis
+    dim = len(source.grid) - len(window.kernel) + number
     pads = source.state.pads
     blank = source.state.before or source.state
-    added = pads.of(dim, len(source.places)) if pads is not None else (0, 0)
-    out, stride, reach = case.place(axis), window.stride[number], window.reach(number)
-    cells = case.shape[dim] if op.kind != "patches" else window.cells(number, place.size)
+    added = pads.of(dim, len(source.grid)) if pads is not None else (0, 0)
+    out, stride = case.axis_grid(axis), window.stride[number]
+    effective = window.effective_kernel_size(number)
+    positions = case.shape[dim] if op.kind != "patches" else window.output_size(number, axis_grid.size)
     if out is None:
         return
-    size = place.size - sum(added)
-    left, right = window.padding(number, place.size)
+    size = axis_grid.size - sum(added)
+    left, right = window.widths(number, axis_grid.size)
     # what the last window of ceil_mode sees beyond the map
-    overhang = (cells - 1) * stride + reach + 1 - place.size - left - right
+    overhang = (positions - 1) * stride + effective - axis_grid.size - left - right
     if op.kind == "polyphase":
         overhang = 0
-    if (cells, left, right, added) == (1, 0, 0, (0, 0)) and reach + 1 == size and op.kind in ("max", "average"):
+    if (positions, left, right, added) == (1, 0, 0, (0, 0)) and effective == size and op.kind in ("max", "average"):
         # one number for all positions, whatever their order
         case.state.content[axis] = (0, 0)
         return
-    fills = {pads.content if pads else "zeros"} if any(added) else set()
-    fills |= {window.content} if left or right or overhang > 0 else set()
-    problem = circular_problem(op, fills, size, stride, cells)
+    fills = {pads.padding_mode if pads else "zeros"} if any(added) else set()
+    fills |= {window.padding_mode} if left or right or overhang > 0 else set()
+    problem = circular_problem(op, fills, size, stride, positions)
     if problem:
         case.breaks([axis], problem, ["circular"])
     problem = ""
     if any(added):
-        problem = border_problem(pads.content if pads else "zeros", blank, axis) if max(added) > 0 else ""
+        problem = border_problem(pads.padding_mode if pads else "zeros", blank, axis) if max(added) > 0 else ""
         low, high = blank.content.get(axis, (0, 0))
         if low + added[0] < 0 or high > size - 1 + added[1]:
-            problem = "cells at the border are cropped"
-    blurred = place.size + left + right - reach
+            problem = "positions at the border are cropped"
+    blurred = axis_grid.size + left + right - effective + 1
     short = op.kind == "polyphase" and blurred % stride
     if not problem and (left or right or overhang > 0 or short):
         # a maximum and the rectifier that follows it may change places
-        problem = border_problem(window.content, blank, axis, op.kind, window.counts_padding, rectified())
+        problem = border_problem(window.padding_mode, blank, axis, op.kind, window.count_include_pad, rectified())
     if not problem and overhang > 0 and op.kind == "average":
-        problem = "the last window averages over fewer cells"
+        problem = "the last window averages over fewer positions"
     if problem:
         case.breaks([axis], problem, ["zero_canvas"])
     low, high = blank.content.get(axis, (0, 0))
     before = left + added[0]
     if op.kind == "polyphase":
-        low, high = low + before - reach, high + before
+        low, high = low + before - effective + 1, high + before
         case.moves_content(axis, math.ceil(Fraction(low - (stride - 1), stride)), high // stride)
     else:
-        case.moves_content(axis, math.ceil(Fraction(low + before - reach, stride)), (high + before) // stride)
+        case.moves_content(axis, math.ceil(Fraction(low + before - effective + 1, stride)), (high + before) // stride)
     if stride > 1 and op.kind != "polyphase":
         case.times(axis, abs(out.stride.numerator), f"stride {stride}")
     elif stride > 1:
         case.state.steps[axis] = math.lcm(case.state.steps.get(axis, 1), abs(out.stride.numerator))
 
 
-def circular_problem(op: Operation, fills: set[str], size: int, stride: int, cells: int) -> str:
-    """Returns why windows do not go round a ring of `size` cells in even steps; empty if they do."""
+def circular_problem(op: Operation, fills: set[str], size: int, stride: int, positions: int) -> str:
+    """Returns why windows do not go round a ring of `size` positions in even steps; empty if they do."""
     if fills - {"circular"}:
         kinds = " and ".join(sorted(fills - {"circular"}))
         name = {"max": "-inf", "average": "nothing"}.get(op.kind, "zeros") if kinds == "zeros" else kinds
         return f"pads with {name}"
     if size % stride:
-        return f"{size} cells are not a multiple of its stride {stride}"
-    if cells * stride != size:
-        return "loses cells at the border" if cells * stride < size else "repeats cells at the seam"
+        return f"{size} positions are not a multiple of its stride {stride}"
+    if positions * stride != size:
+        return "loses positions at the border" if positions * stride < size else "repeats positions at the seam"
     return ""
-
-
-def is_rectifier(module: nn.Module | None, name: str) -> bool:
-    """Returns whether a layer sets negative values to zero and keeps the order of the others."""
-    return isinstance(module, (nn.ReLU, nn.ReLU6)) or (module is None and name in ("relu", "relu6"))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from tinv.graph.grid import Entry, Grid, Lost, Uniform, holds_positions, signature
 from tinv.graph.operations import Operation
-from tinv.graph.places import Entry, Folded, Lost, Place, Places, Uniform, holds_positions
 
-Operand = tuple[Places, Sequence[int]]
-"""The places and the shape of a tensor."""
+Operand = tuple[Grid, Sequence[int]]
+"""The grid and the shape of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -18,49 +17,51 @@ class Contraction:
     """What a product does to positions.
 
     Attributes:
-        places: of the result.
+        grid: of the result.
         clashes: axes whose positions are told apart: summed with, or multiplied by, numbers that differ along them.
         owners: the operands that each axis of the result comes from.
     """
 
-    places: Places
+    grid: Grid
     clashes: tuple[Entry, ...] = ()
     owners: tuple[frozenset[int], ...] = ()
 
 
-def contracted(op: Operation, operands: Sequence[Operand]) -> Contraction | None:
-    """Returns what a matrix product or an `einsum` does to positions; None for one that is not understood."""
+def contracted(op: Operation, operands: Sequence[Operand], number: int = 0) -> Contraction | None:
+    """Returns what a matrix product, an `einsum` or attention does to positions; None for one that is not understood.
+
+    Args:
+        op: what is computed.
+        operands: the grid and the shape of each tensor, in the order of the arguments.
+        number: of the result, where there are several.
+    """
+    if op.kind == "attention":
+        return _attended(op, operands, number)
     labels = _einsum_labels(op, operands) if op.name == "einsum" else _matmul_labels(op, operands)
     return None if labels is None else _product(operands, *labels)
 
 
-def attended(op: Operation, operands: Sequence[Operand], number: int = 0) -> Contraction | None:
-    """Returns what attention does to positions; None where a mask may tell them apart.
-
-    Args:
-        op: `scaled_dot_product_attention` or a `torch.nn.MultiheadAttention`.
-        operands: queries, keys and values.
-        number: of the result: 1 for the weights that the layer gives as well.
-    """
-    if len(operands) != 3 or len({len(places) for places, _ in operands}) != 1:
+def _attended(op: Operation, operands: Sequence[Operand], number: int) -> Contraction | None:
+    """Returns what attention does to positions; None where a mask may tell them apart."""
+    if len(operands) != 3 or len({len(grid) for grid, _ in operands}) != 1:
         return None
     if op.module is None:
         masked = op.argument(3, "attn_mask") is not None or op.argument(5, "is_causal", False)
         return None if masked else _attention(operands)
     if any(op.kwargs.get(key) is not None for key in ("attn_mask", "key_padding_mask")) or op.kwargs.get("is_causal"):
         return None
-    if len(op.args) > 3 or len(operands[0][0]) != 3 or any(holds_positions(places[-1]) for places, _ in operands):
+    if len(op.args) > 3 or len(operands[0][0]) != 3 or any(holds_positions(grid[-1]) for grid, _ in operands):
         return None
     first = bool(op.module.batch_first)
     if not first:
         operands = [((p[1], p[0], p[2]), (s[1], s[0], s[2])) for p, s in operands]
     found = _attention(operands)
-    places, owners = found.places, found.owners
+    grid, owners = found.grid, found.owners
     if number == 1:
-        places, owners = (*places[:-1], operands[1][0][-2]), (*owners[:-1], frozenset({1}))
+        grid, owners = (*grid[:-1], operands[1][0][-2]), (*owners[:-1], frozenset({1}))
     elif not first:
-        places, owners = (places[1], places[0], places[2]), (owners[1], owners[0], owners[2])
-    return Contraction(places, found.clashes, owners)
+        grid, owners = (grid[1], grid[0], grid[2]), (owners[1], owners[0], owners[2])
+    return Contraction(grid, found.clashes, owners)
 
 
 def _attention(operands: Sequence[Operand]) -> Contraction:
@@ -75,7 +76,7 @@ def _attention(operands: Sequence[Operand]) -> Contraction:
 def _matmul_labels(op: Operation, operands: Sequence[Operand]) -> tuple[list[list[int]], list[int]] | None:
     if len(operands) != 2 or op.name == "rmatmul":
         return None
-    ranks = [len(places) for places, _ in operands]
+    ranks = [len(grid) for grid, _ in operands]
     depth = max(*ranks, 2) - 2
     row, summed, column = depth, depth + 1, depth + 2
     first = [summed] if ranks[0] == 1 else [*range(depth - (ranks[0] - 2), depth), row, summed]
@@ -96,12 +97,12 @@ def _einsum_labels(op: Operation, operands: Sequence[Operand]) -> tuple[list[lis
         right = "".join(sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1))
         right = ("..." if "..." in left else "") + right
     labels, deepest = [], 0
-    for term, (places, _) in zip(terms, operands, strict=True):
-        own = len(places) - len(term.replace("...", ""))
+    for term, (grid, _) in zip(terms, operands, strict=True):
+        own = len(grid) - len(term.replace("...", ""))
         deepest = max(deepest, own)
         numbers = _numbers(term, own)
         # a letter twice in one tensor takes a diagonal
-        if len(numbers) != len(places) or len(set(numbers)) != len(numbers):
+        if len(numbers) != len(grid) or len(set(numbers)) != len(numbers):
             return None
         labels.append(numbers)
     return labels, _numbers(right, deepest)
@@ -120,28 +121,21 @@ def _product(operands: Sequence[Operand], labels: Sequence[Sequence[int]], out: 
     owners: dict[int, frozenset[int]] = {}
     for label in dict.fromkeys(name for names in labels for name in names):
         held = []
-        for number, (names, (places, shape)) in enumerate(zip(labels, operands, strict=True)):
+        for number, (names, (grid, shape)) in enumerate(zip(labels, operands, strict=True)):
             if label in names:
                 dim = list(names).index(label)
-                held.append((number, places[dim], shape[dim]))
+                held.append((number, grid[dim], shape[dim]))
         positions = [(number, entry) for number, entry, _ in held if holds_positions(entry)]
         owners[label] = frozenset(number for number, _ in positions)
         entries[label] = positions[0][1] if positions else None
         told_apart = any(not holds_positions(e) and not isinstance(e, Uniform) and size > 1 for _, e, size in held)
-        if positions and (told_apart or not _agree([entry for _, entry in positions])):
-            clashes += [entry for _, entry in positions]
+        entries_here = [entry for _, entry in positions]
+        # axes move together if they have the same grid, in the same order
+        alike = len({signature(entry, with_choices=True) for entry in entries_here}) == 1
+        if positions and (told_apart or not alike or any(isinstance(entry, Lost) for entry in entries_here)):
+            clashes += entries_here
     return Contraction(
         tuple(entries.get(label) for label in out),
         tuple(clashes),
         tuple(owners.get(label, frozenset()) for label in out),
     )
-
-
-def _agree(entries: Sequence[Entry]) -> bool:
-    """Returns whether axes move together: the same places, in the same order."""
-    return len({_signature(entry) for entry in entries}) == 1 and not any(isinstance(e, Lost) for e in entries)
-
-
-def _signature(entry: Entry) -> Any:
-    parts = entry.parts if isinstance(entry, Folded) else (entry,)
-    return tuple((p.axis, p.stride, p.size, p.choices) if isinstance(p, Place) else p for p in parts)

@@ -15,8 +15,10 @@ from torch import Tensor, fx, nn
 
 from tinv.errors import TinvError
 from tinv.graph.account import Conversion
-from tinv.graph.tracing import Mode, switch_gradients
-from tinv.nn.zero_response import blank_norm, norm_and_blank
+from tinv.graph.geometry import GeometryInterpreter
+from tinv.graph.network_graph import NetworkGraph
+from tinv.graph.tracing import Mode, copy_to_meta, switch_gradients, trace
+from tinv.nn.zero_response import norm_and_response, norm_response
 
 
 class ConvertedNetwork(nn.Module):
@@ -33,10 +35,10 @@ class ConvertedNetwork(nn.Module):
     """
 
     conversion: Conversion
-    graphs: dict[Mode, fx.Graph]
+    graphs: dict[Mode, NetworkGraph]
 
     def __init__(
-        self, layers: nn.Module, graphs: dict[Mode, fx.Graph], conversion: Conversion, argument: str = "images"
+        self, layers: nn.Module, graphs: dict[Mode, NetworkGraph], conversion: Conversion, argument: str = "images"
     ) -> None:
         super().__init__()
         self.__dict__.update(layers.__dict__)
@@ -123,13 +125,13 @@ class ConvertedNetwork(nn.Module):
         self._compile()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ConvertedNetwork:
-        twin = ConvertedNetwork.__new__(ConvertedNetwork)
-        memo[id(self)] = twin
+        copied = ConvertedNetwork.__new__(ConvertedNetwork)
+        memo[id(self)] = copied
         # programs and graphs name layers and hold no weights, so that copies share them
         shared = ("graphs", "_programs", "conversion")
         for key, value in self.__dict__.items():
-            twin.__dict__[key] = value if key in shared else copy.deepcopy(value, memo)
-        return twin
+            copied.__dict__[key] = value if key in shared else copy.deepcopy(value, memo)
+        return copied
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -145,6 +147,26 @@ class ConvertedNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         return str(self.conversion.policy)
+
+
+def geometry_of(network: nn.Module, example: Tensor, count: bool = False) -> GeometryInterpreter:
+    """Returns the geometry of a network in evaluation, converted or not; it is left as it is.
+
+    Args:
+        network: takes one batch of images.
+        example: images (N, C, *spatial) of any values.
+        count: whether to count costs.
+
+    Raises:
+        LayerError: naming a layer that cannot be traced, or cannot run on a map of its size.
+    """
+    meta_copy = copy_to_meta(network).eval()
+    return GeometryInterpreter(graph_of(network), meta_copy, example.detach().to("meta"), count).run()
+
+
+def graph_of(network: nn.Module) -> NetworkGraph:
+    """Returns the graph of a network in evaluation, converted or not."""
+    return network.graphs[False] if isinstance(network, ConvertedNetwork) else trace(network)[False]
 
 
 _PROGRAMS = iter(range(10**9))
@@ -166,22 +188,22 @@ def _program(graph: fx.Graph, name: str) -> Callable[[nn.Module, Tensor], Any]:
 
 def _shared_moments(graph: fx.Graph) -> fx.Graph:
     """Returns a graph for training in which norms that the background passes compute their moments once for both."""
-    blanks = [n for n in graph.nodes if n.target is blank_norm]
+    blanks = [n for n in graph.nodes if n.target is norm_response]
     if not blanks:
         return graph
-    twin = fx.Graph()
+    shared = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    twin.output(twin.graph_copy(graph, copies))
+    shared.output(shared.graph_copy(graph, copies))
     for blank in (copies[n] for n in blanks):
         layer, source, images = cast(list[fx.Node], blank.args)
         for norm in [n for n in images.users if n.op == "call_module" and n.target == layer.target]:
-            with twin.inserting_before(norm):
-                getter = twin.create_node("get_attr", layer.target)
-                both = twin.call_function(norm_and_blank, (getter, images, source))
-                norm.replace_all_uses_with(twin.call_function(operator.getitem, (both, 0)))
-                blank.replace_all_uses_with(twin.call_function(operator.getitem, (both, 1)))
-            twin.erase_node(norm)
-            twin.erase_node(blank)
+            with shared.inserting_before(norm):
+                getter = shared.create_node("get_attr", layer.target)
+                both = shared.call_function(norm_and_response, (getter, images, source))
+                norm.replace_all_uses_with(shared.call_function(operator.getitem, (both, 0)))
+                blank.replace_all_uses_with(shared.call_function(operator.getitem, (both, 1)))
+            shared.erase_node(norm)
+            shared.erase_node(blank)
             break
-    twin.lint()
-    return twin
+    shared.lint()
+    return shared

@@ -1,6 +1,6 @@
 """Where each activation of a network sits over the image: offset, stride, size and receptive field, axis by axis.
 
-Everything is found by running the network's graph on tensors that have a shape but no values; `places.py` says what is
+Everything is found by running the network's graph on tensors that have a shape but no values; `grid.py` says what is
 known of an axis, `rules.py` what each kind of step does to it.
 """
 
@@ -17,11 +17,12 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinv.errors import LayerError, TinvError
+from tinv.graph.grid import AxisGrid, Grid, Uniform, holds_positions
+from tinv.graph.network_graph import NetworkGraph, attribute, is_in_place, layer_name, run_node
 from tinv.graph.operations import WINDOWS, Operation, item_number, operation, whole_value
-from tinv.graph.places import Place, Places, Uniform, holds_positions
-from tinv.graph.rules import places_after
+from tinv.graph.rules import grid_after
 from tinv.graph.step import Source, Step
-from tinv.graph.tracing import FACTORIES, attribute, is_in_place, layer_of
+from tinv.graph.tracing import FACTORIES
 
 
 class RunError(LayerError):
@@ -41,7 +42,7 @@ class Cost:
     bytes: int = 0
 
 
-class Walk:
+class GeometryInterpreter:
     """Runs a graph node by node on shapes alone and keeps what is known of every node.
 
     Args:
@@ -51,16 +52,16 @@ class Walk:
         count: whether to count costs.
     """
 
-    def __init__(self, graph: fx.Graph, network: nn.Module, example: Tensor, count: bool = False) -> None:
+    def __init__(self, graph: NetworkGraph, network: nn.Module, example: Tensor, count: bool = False) -> None:
         self.graph, self.network, self.example = graph, network, example
         self.axes = example.dim() - 2
         self.values: dict[fx.Node, Any] = {}
-        self.places: dict[fx.Node, Any] = {}
+        self.grids: dict[fx.Node, Any] = {}
         self.costs: dict[fx.Node, Cost] = {}
         self.operations: dict[fx.Node, Operation] = {}
         self.counter = FlopCounterMode(display=False) if count else None
 
-    def run(self) -> Walk:
+    def run(self) -> GeometryInterpreter:
         """Runs all nodes; returns itself."""
         with self.counter or nullcontext():
             for node in self.graph.nodes:
@@ -84,45 +85,42 @@ class Walk:
         try:
             value = self.evaluate(node)
         except TinvError as error:
-            raise RunError(f"layer {layer_of(node)}: {error}") from error
+            raise RunError(f"layer {layer_name(node)}: {error}") from error
         except Exception as error:
-            raise RunError(f"layer {layer_of(node)}: {self._explain(node, error)}") from error
+            raise RunError(f"layer {layer_name(node)}: {self._explain(node, error)}") from error
         self.values[node] = value
         self.operations[node] = self._operation(node, value)
-        self.places[node] = self._place(node, self.operations[node], value)
+        self.grids[node] = self._grid(node, self.operations[node], value)
         if self.counter:
             new = isinstance(value, Tensor) and self.operations[node].kind not in _VIEWS
             size = value.numel() * value.element_size() if new and not is_in_place(node, self.network) else 0
             self.costs[node] = Cost(self.counter.get_total_flops() - before, size)
 
-    def spatial(self, node: Any) -> bool:
+    def has_positions(self, node: Any) -> bool:
         """Returns whether a node is a map that still has positions."""
-        places = self.places.get(node) if isinstance(node, fx.Node) else None
-        return isinstance(places, tuple) and any(map(holds_positions, places))
+        grid = self.grids.get(node) if isinstance(node, fx.Node) else None
+        return isinstance(grid, tuple) and any(map(holds_positions, grid))
 
-    def places_of(self, node: fx.Node) -> Places:
-        """Returns the places of a map, one entry for each of its axes."""
-        places: Places = self.places[node]
-        return places
+    def grid(self, node: fx.Node) -> Grid:
+        """Returns the grid of a map, one entry for each of its axes."""
+        grid: Grid = self.grids[node]
+        return grid
 
-    def on_axes(self, node: fx.Node) -> dict[int, Place]:
-        """Returns the places of a map by axis of the image."""
-        places = self.places.get(node)
-        if isinstance(places, list):
-            places = places[0] if places else None
-        return {p.axis: p for p in places if isinstance(p, Place)} if isinstance(places, tuple) else {}
+    def grid_by_axis(self, node: fx.Node) -> dict[int, AxisGrid]:
+        """Returns the grid of a map by axis of the image."""
+        grid = self.grids.get(node)
+        if isinstance(grid, list):
+            grid = grid[0] if grid else None
+        return {p.axis: p for p in grid if isinstance(p, AxisGrid)} if isinstance(grid, tuple) else {}
 
-    def is_map(self, node: fx.Node) -> bool:
+    def is_feature_map(self, node: fx.Node) -> bool:
         """Returns whether a node's spatial axes are its last ones, in order: (N, C, *spatial)."""
-        places = self.places.get(node)
-        if not isinstance(places, tuple) or len(places) != self.axes + 2 or any(map(holds_positions, places[:2])):
+        grid = self.grids.get(node)
+        if not isinstance(grid, tuple) or len(grid) != self.axes + 2 or any(map(holds_positions, grid[:2])):
             return False
-        return all(isinstance(place, Place) and place.axis == axis for axis, place in enumerate(places[2:]))
-
-    @staticmethod
-    def is_factory(node: fx.Node) -> bool:
-        """Returns whether a node makes a tensor of sizes alone, which has to lie where the others do."""
-        return node.op == "call_function" and getattr(node.target, "__name__", "") in FACTORIES
+        return all(
+            isinstance(axis_grid, AxisGrid) and axis_grid.axis == axis for axis, axis_grid in enumerate(grid[2:])
+        )
 
     def evaluate(self, node: fx.Node) -> Any:
         """Returns the value of a node, whose inputs have been run."""
@@ -134,13 +132,10 @@ class Walk:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.values[n])
         if node.op == "output":
             return args[0]
-        if self.is_factory(node):
+        if node.op == "call_function" and getattr(node.target, "__name__", "") in FACTORIES:
+            # a tensor made of sizes alone has to lie where the others do
             kwargs = {**kwargs, "device": "meta"}
-        if node.op == "call_module":
-            return self.network.get_submodule(str(node.target))(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        return run_node(node, self.network, args, kwargs)
 
     def _operation(self, node: fx.Node, value: Any) -> Operation:
         """Returns what a node does; a layer whose output has another size than its attributes say is not known."""
@@ -153,44 +148,45 @@ class Walk:
         first = before.dim() - len(op.window.kernel)
         if first < 0 or after.dim() != before.dim():
             return replace(op, kind="opaque", window=None)
-        sizes = [op.window.cells(axis, size) for axis, size in enumerate(before.shape[first:])]
+        sizes = [op.window.output_size(axis, size) for axis, size in enumerate(before.shape[first:])]
         return op if sizes == list(after.shape[first:]) else replace(op, kind="opaque", window=None)
 
-    def _place(self, node: fx.Node, op: Operation, value: Any) -> Any:
+    def _grid(self, node: fx.Node, op: Operation, value: Any) -> Any:
         if node.op == "placeholder":
             zero, one = Fraction(0), Fraction(1)
-            return (None, None, *(Place(a, zero, one, size, zero, zero) for a, size in enumerate(value.shape[2:])))
+            return (None, None, *(AxisGrid(a, zero, one, size, zero, zero) for a, size in enumerate(value.shape[2:])))
         if op.kind == "item" and isinstance(self.values[op.inputs[0]], (tuple, list)):
-            parts = self.places.get(op.inputs[0])
+            parts = self.grids.get(op.inputs[0])
             index = item_number(op)
             if not isinstance(parts, list) or index is None:
                 return parts[op.args[1]] if isinstance(parts, list) and isinstance(value, (tuple, list)) else None
             return parts[index]
         if op.kind in ("size", "constant"):
             return None
-        sources = [source for node in op.reads for source in self._sources(node)]
-        if not any(map(holds_positions, (entry for source in sources for entry in source.places))):
+        pairs = [(source, pair) for source in op.reads for pair in self.tensors(source) if pair is not None]
+        sources = [Source(source, grid, tensor.shape) for source, (tensor, grid) in pairs]
+        if not any(source.has_positions for source in sources):
             if op.kind not in _MAY_REPEAT or not isinstance(value, Tensor) or not sources:
                 return None
-            places = places_after(Step(node, op, sources, value.shape))
-            return places if Uniform() in places else None
+            grid = grid_after(Step(node, op, sources, value.shape))
+            return grid if Uniform() in grid else None
         if isinstance(value, (tuple, list)):
             return [
-                places_after(Step(node, op, sources, part.shape, number)) if isinstance(part, Tensor) else None
+                grid_after(Step(node, op, sources, part.shape, number)) if isinstance(part, Tensor) else None
                 for number, part in enumerate(value)
             ]
-        return places_after(Step(node, op, sources, value.shape)) if isinstance(value, Tensor) else None
+        return grid_after(Step(node, op, sources, value.shape)) if isinstance(value, Tensor) else None
 
-    def _sources(self, node: fx.Node) -> list[Source]:
-        """Returns the tensors that a node gives, with their places."""
-        value, places = self.values.get(node), self.places.get(node)
-        several = isinstance(value, (tuple, list))
-        values: Any = value if several else [value]
-        known: Any = places if isinstance(places, list) else [places] * len(values)
+    def tensors(self, node: fx.Node) -> list[tuple[Tensor, Grid] | None]:
+        """Returns the tensors that a node gives, each with its grid; None for what is no tensor."""
+        value, grid = self.values.get(node), self.grids.get(node)
+        values: Any = value if isinstance(value, (tuple, list)) else [value]
+        known: Any = grid if isinstance(grid, list) else [grid] * len(values)
         return [
-            Source(node, where if isinstance(where, tuple) else (None,) * tensor.dim(), tensor.shape)
-            for tensor, where in zip(values, known, strict=True)
+            (tensor, where if isinstance(where, tuple) else (None,) * tensor.dim())
             if isinstance(tensor, Tensor)
+            else None
+            for tensor, where in zip(values, known, strict=True)
         ]
 
     def _explain(self, node: fx.Node, error: Exception) -> str:
@@ -201,14 +197,9 @@ class Walk:
             return f"takes {module.in_channels} channels, its input has {given.shape[1]}"
         if isinstance(module, nn.Linear) and isinstance(given, Tensor) and given.shape[-1] != module.in_features:
             return f"takes {module.in_features} features, its input has {given.shape[-1]}"
-        return _first_sentence(error)
+        return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 _MAY_REPEAT = ("expand", "resize", "pointwise", "over_axes", "merge")
 """Kinds whose result may be the same at every position, though nothing they read has positions."""
 _VIEWS = ("reshape", "permute", "split", "item", "size", "expand")
-
-
-def _first_sentence(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return text or type(error).__name__

@@ -6,7 +6,7 @@ A new kind of layer becomes known to geometry, conversion and background in this
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from tinv.graph import functions
-from tinv.graph.tracing import at_least
+from tinv.graph.tracing import upsample_to_min_size
 from tinv.graph.windows import (
     Pads,
     Window,
@@ -29,13 +29,13 @@ from tinv.graph.windows import (
     pool_window,
     written_pads,
 )
-from tinv.nn.padding import fit, pad
+from tinv.nn.padding import pad, pad_or_crop_like
 from tinv.nn.pooling import Pool
-from tinv.nn.subsampling import AdaptivePolyphase, BlurPool, SharedPolyphase, Subsampler
+from tinv.nn.subsampling import AdaptivePolyphaseSampling, BlurPool, Subsampler
 
 Kind = Literal[
     "conv",  # a weighted sum over a window
-    "transposed",  # each cell spreads over a window of the output
+    "transposed",  # each position spreads over a window of the output
     "max",  # the maximum of a window
     "average",  # the mean of a window
     "blur",  # a fixed filter, then a stride
@@ -43,7 +43,7 @@ Kind = Literal[
     "subsample",  # a stride carried by a layer of the user's own, which says what it sees and follows
     "patches",  # the pixels of each window, one after the other
     "pad",  # adds pixels at the border
-    "fit",  # adds or takes away pixels at the end, until a size is met
+    "pad_or_crop",  # adds or takes away pixels at the end, until a size is met
     "pointwise",  # the same function at every pixel
     "over_axes",  # a function of the values along some axes, which keep their order
     "norm",  # statistics over some axes or of the training set, then a factor and a number to add
@@ -55,8 +55,8 @@ Kind = Literal[
     "scan",  # depends on what came before along an axis
     "contract",  # products of two maps, summed over an axis
     "attention",  # torch's attention, as a layer or a function
-    "adapt",  # pools to a fixed number of cells
-    "resize",  # to another number of cells
+    "adapt",  # pools to a fixed number of positions
+    "resize",  # to another number of positions
     "shuffle",  # between channels and positions: pixel shuffles
     "roll",
     "flip",
@@ -150,17 +150,13 @@ def operation(node: fx.Node, network: nn.Module, axes: int, values: Mapping[fx.N
     if node.op in ("placeholder", "output"):
         return op
     if node.op == "get_attr":
-        return _with(op, kind="constant")
+        return replace(op, kind="constant")
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
-        op = _with(op, name=type(module).__name__, module=module)
-        return _with(op, **_of_module(module, axes))
-    op = _with(op, name=function_name(node))
-    return _with(op, **_of_function(op, node, known, axes))
-
-
-def _with(op: Operation, **changes: Any) -> Operation:
-    return Operation(**{**vars(op), **changes})
+        op = replace(op, name=type(module).__name__, module=module)
+        return replace(op, **_of_module(module, axes))
+    op = replace(op, name=function_name(node))
+    return replace(op, **_of_function(op, node, known, axes))
 
 
 def function_name(node: fx.Node) -> str:
@@ -173,12 +169,7 @@ def function_name(node: fx.Node) -> str:
 def _inputs(node: fx.Node) -> list[fx.Node]:
     # in the order of the arguments, and twice if it is read twice
     found: list[fx.Node] = []
-
-    def note(source: fx.Node) -> fx.Node:
-        found.append(source)
-        return source
-
-    fx.node.map_arg((node.args, node.kwargs), note)
+    fx.node.map_arg((node.args, node.kwargs), found.append)
     return found
 
 
@@ -191,7 +182,7 @@ def _of_module(module: nn.Module, axes: int) -> dict[str, Any]:
     if isinstance(module, Pool):
         return {"kind": module.kind, "window": own_pool_window(module, axes)}
     if isinstance(module, Subsampler) or name == "BlurPool2d":
-        adaptive, blurs = isinstance(module, (AdaptivePolyphase, SharedPolyphase)), isinstance(module, BlurPool)
+        adaptive, blurs = isinstance(module, AdaptivePolyphaseSampling), isinstance(module, BlurPool)
         own = isinstance(module, Subsampler) and not (adaptive or blurs)
         kind = "polyphase" if adaptive else "subsample" if own else "blur"
         return {"kind": kind, "window": blur_window(module, axes)}
@@ -271,9 +262,9 @@ def _of_function(op: Operation, node: fx.Node, values: Mapping[fx.Node, Any], ax
     name = op.name
     if name == "pad":
         return _pads(op, node)
-    if node.target is fit:
-        return {"kind": "fit"}
-    if node.target is at_least:
+    if node.target is pad_or_crop_like:
+        return {"kind": "pad_or_crop"}
+    if node.target is upsample_to_min_size:
         return {"kind": "pointwise"}
     tensors = [s for s in op.inputs if isinstance(values.get(s), (Tensor, tuple, list))]
     if not tensors and values and name not in functions.SHAPES_ONLY and name != "getitem":
@@ -315,13 +306,13 @@ def _attribute(op: Operation, values: Mapping[fx.Node, Any]) -> dict[str, Any]:
 def _pads(op: Operation, node: fx.Node) -> dict[str, Any]:
     """Returns the padding that a call of torch's `pad` or of ours adds."""
     if node.target is pad:
-        content = op.argument(2, "content", "zeros")
-        return {"kind": "pad", "pads": Pads(tuple(tuple(pair) for pair in op.argument(1, "amounts")), content)}
-    amounts = op.argument(1, "pad", ())
+        mode = op.argument(2, "padding_mode", "zeros")
+        return {"kind": "pad", "pads": Pads(tuple(tuple(pair) for pair in op.argument(1, "widths")), mode)}
+    flat = op.argument(1, "pad", ())
     written = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
     found: list[fx.Node] = []
     fx.node.map_arg(written, found.append)
-    pads = written_pads(amounts, op.argument(2, "mode", "constant"), op.argument(3, "value", 0), not found)
+    pads = written_pads(flat, op.argument(2, "mode", "constant"), op.argument(3, "value", 0), not found)
     return {"kind": "opaque" if pads is None else "pad", "pads": pads}
 
 

@@ -1,4 +1,4 @@
-"""Where the cells of a map sit after it was resized, shuffled, rolled, permuted, reshaped, split or indexed."""
+"""Where the positions of a map sit after it was resized, shuffled, rolled, permuted, reshaped, split or indexed."""
 
 from __future__ import annotations
 
@@ -10,46 +10,48 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from tinv.graph.grid import AxisGrid, Entry, Grid, Lost, Uniform, holds_positions, reshaped
 from tinv.graph.operations import Operation
-from tinv.graph.places import Entry, Lost, Place, Places, Uniform, holds_positions, reshaped
 from tinv.graph.step import Step
 
 
-def _adapt(step: Step) -> Places:
-    places = step.first.places
-    out: list[Entry] = []
-    for entry, before, after in zip(places, step.first.shape, step.shape, strict=True):
-        if before == after or not holds_positions(entry):
-            out.append(entry if before == after else None)
-        elif after == 1:
-            out.append(None)
-        elif isinstance(entry, Place) and before % after == 0:
-            out.append(entry.coarser(before // after))
-        else:
-            out.append(Lost())
-    return tuple(out)
+def _resized(step: Step, rule: Callable[[Entry, int, int], Entry]) -> Grid:
+    """Returns the grid after a step that changes sizes: a rule says what becomes of an axis, given both its sizes."""
+    sizes = zip(step.first.grid, step.first.shape, step.shape[len(step.shape) - len(step.first.shape) :], strict=True)
+    return tuple(entry if before == after else rule(entry, before, after) for entry, before, after in sizes)
 
 
-def _resize(step: Step) -> Places:
+def _lost(entry: Entry) -> Entry:
+    return Lost() if holds_positions(entry) else None
+
+
+def _adapt(step: Step) -> Grid:
+    def rule(entry: Entry, before: int, after: int) -> Entry:
+        if isinstance(entry, AxisGrid) and before % after == 0 and after > 1:
+            return entry.coarser(before // after)
+        return _lost(entry) if after > 1 else None
+
+    return _resized(step, rule)
+
+
+def _resize(step: Step) -> Grid:
     mode, corners = resize_mode(step.op)
-    out: list[Entry] = []
-    for entry, before, after in zip(step.first.places, step.first.shape, step.shape, strict=True):
-        if before == after:
-            out.append(entry)
-        elif before == 1 and not holds_positions(entry):
-            out.append(Uniform())
-        elif not isinstance(entry, Place):
-            out.append(Lost() if holds_positions(entry) else None)
-        elif after % before == 0 and (mode.startswith("nearest") or before == 1):
-            out.append(entry.finer(after // before))
-        elif before % after == 0 and mode.startswith("nearest"):
+
+    def rule(entry: Entry, before: int, after: int) -> Entry:
+        if before == 1 and not holds_positions(entry):
+            return Uniform()
+        if not isinstance(entry, AxisGrid):
+            return _lost(entry)
+        if after % before == 0 and (mode.startswith("nearest") or before == 1):
+            return entry.finer(after // before)
+        if before % after == 0 and mode.startswith("nearest"):
             by = before // after
-            out.append(entry.moved(by // 2 if mode == "nearest-exact" else 0, after, by))
-        elif before % after == 0 and mode == "area":
-            out.append(entry.coarser(before // after))
-        else:
-            out.append(entry.resized(after, corners))
-    return tuple(out)
+            return entry.translated(by // 2 if mode == "nearest-exact" else 0, after, by)
+        return (
+            entry.coarser(before // after) if before % after == 0 and mode == "area" else entry.resized(after, corners)
+        )
+
+    return _resized(step, rule)
 
 
 def resize_mode(op: Operation) -> tuple[str, bool]:
@@ -62,45 +64,41 @@ def resize_mode(op: Operation) -> tuple[str, bool]:
 
 
 def is_whole_resize(op: Operation, before: int, after: int) -> bool:
-    """Returns whether a resize repeats, picks or averages cells by a whole factor."""
+    """Returns whether a resize repeats, picks or averages positions by a whole factor."""
     mode, _ = resize_mode(op)
     if mode.startswith("nearest"):
         return after % before == 0 or before % after == 0
     return before == 1 or (mode == "area" and before % after == 0)
 
 
-def _shuffle(step: Step) -> Places:
-    places, old = step.first.places, step.first.shape
-    out: list[Entry] = []
-    for dim, (entry, before, after) in enumerate(zip(places, old, step.shape, strict=True)):
-        spatial = dim >= (2 if isinstance(step.op.module, nn.Module) and "Conv" in step.op.name else len(old) - 2)
-        if not spatial or before == after:
-            out.append(entry)
-        elif isinstance(entry, Place):
-            out.append(entry.finer(after // before) if after > before else entry.coarser(before // after))
-        else:
-            out.append(Lost() if holds_positions(entry) else None)
-    return tuple(out)
+def _shuffle(step: Step) -> Grid:
+    def rule(entry: Entry, before: int, after: int) -> Entry:
+        if not isinstance(entry, AxisGrid):
+            return _lost(entry)
+        return entry.finer(after // before) if after > before else entry.coarser(before // after)
+
+    first = 2 if isinstance(step.op.module, nn.Module) and "Conv" in step.op.name else len(step.shape) - 2
+    return (*step.first.grid[:first], *_resized(step, rule)[first:])
 
 
-def _transposed(step: Step) -> Places:
+def _transposed(step: Step) -> Grid:
     module: Any = step.op.module
-    places = step.first.places
-    first = len(places) - len(module.kernel_size)
-    out: list[Entry] = list(places[:first])
+    grid = step.first.grid
+    first = len(grid) - len(module.kernel_size)
+    out: list[Entry] = list(grid[:first])
     out[-1] = None
-    for axis, entry in enumerate(places[first:]):
-        stride, reach = module.stride[axis], module.dilation[axis] * (module.kernel_size[axis] - 1)
-        if not isinstance(entry, Place):
-            out.append(Lost() if holds_positions(entry) else None)
+    for axis, entry in enumerate(grid[first:]):
+        stride, spread = module.stride[axis], module.dilation[axis] * (module.kernel_size[axis] - 1)
+        if not isinstance(entry, AxisGrid):
+            out.append(_lost(entry))
             continue
         fine = entry.stride / stride
-        # output cell o gathers the input cells that spread to it
-        span = fine * reach
+        # output position o gathers the input positions that spread to it
+        span = fine * spread
         out.append(
             replace(
                 entry,
-                offset=entry.offset - fine * (math.floor(reach / 2) - module.padding[axis]),
+                offset=entry.offset - fine * (math.floor(spread / 2) - module.padding[axis]),
                 stride=fine,
                 size=step.shape[first + axis],
                 low=entry.low - span + fine * module.padding[axis],
@@ -111,7 +109,7 @@ def _transposed(step: Step) -> Places:
 
 
 def rolls(op: Operation, rank: int) -> dict[int, int] | None:
-    """Returns by how many cells each axis is rolled; None where the whole tensor is, read as a row."""
+    """Returns by how many positions each axis is rolled; None where the whole tensor is, read as a row."""
     shifts = op.argument(1, "shifts")
     dims = op.argument(2, "dims")
     if dims is None or dims in ((), []):
@@ -120,15 +118,15 @@ def rolls(op: Operation, rank: int) -> dict[int, int] | None:
     return {d % rank: s for d, s in zip(dims, shifts, strict=True)}
 
 
-def _roll(step: Step) -> Places:
-    places = step.first.places
-    by = rolls(step.op, len(places))
+def _roll(step: Step) -> Grid:
+    grid = step.first.grid
+    by = rolls(step.op, len(grid))
     if by is None:
         return tuple(Lost() if s > 1 else None for s in step.shape)
     return tuple(
-        entry if not by.get(dim) else entry.moved(-by[dim], entry.size) if isinstance(entry, Place) else
+        entry if not by.get(dim) else entry.translated(-by[dim], entry.size) if isinstance(entry, AxisGrid) else
         Lost() if holds_positions(entry) else entry
-        for dim, entry in enumerate(places)
+        for dim, entry in enumerate(grid)
     )  # fmt: skip
 
 
@@ -139,70 +137,61 @@ def flipped_axes(op: Operation, rank: int) -> set[int]:
     return {d % rank for d in op.sequence(1, "dims") or ()}
 
 
-def _flip(step: Step) -> Places:
+def _flip(step: Step) -> Grid:
     axes = flipped_axes(step.op, len(step.shape))
     return tuple(
-        (entry.flipped() if isinstance(entry, Place) else Lost()) if dim in axes and holds_positions(entry) else entry
-        for dim, entry in enumerate(step.first.places)
+        (entry.flipped() if isinstance(entry, AxisGrid) else Lost())
+        if dim in axes and holds_positions(entry)
+        else entry
+        for dim, entry in enumerate(step.first.grid)
     )
 
 
-def _permute(step: Step) -> Places:
-    op, places = step.op, list(step.first.places)
-    rank = len(places)
+def _permute(step: Step) -> Grid:
+    op, grid = step.op, list(step.first.grid)
+    rank = len(grid)
     if op.name == "permute":
-        return tuple(places[d % rank] for d in op.sequence(1, "dims") or ())
+        return tuple(grid[d % rank] for d in op.sequence(1, "dims") or ())
     if op.name == "T":
-        return tuple(reversed(places))
+        return tuple(reversed(grid))
     if op.name in ("transpose", "swapaxes", "swapdims", "t", "mT", "mH", "H"):
         keys = ("axis0", "axis1") if op.name == "swapaxes" else ("dim0", "dim1")
         named = op.name in ("transpose", "swapaxes", "swapdims")
         a, b = (op.argument(i, key) % rank for i, key in enumerate(keys, start=1)) if named else (-1, -2)
         if rank > 1:
-            places[a], places[b] = places[b], places[a]
-        return tuple(places)
+            grid[a], grid[b] = grid[b], grid[a]
+        return tuple(grid)
     # movedim: run it on numbers that name the axes
     source, destination = (op.argument(i, key) for i, key in enumerate(("source", "destination"), start=1))
     numbered = torch.movedim(torch.empty(*range(2, rank + 2), device="meta"), source, destination)
-    return tuple(places[size - 2] for size in numbered.shape)
+    return tuple(grid[size - 2] for size in numbered.shape)
 
 
-def _reshape(step: Step) -> Places:
-    return reshaped(step.first.places, step.first.shape, step.shape)
+def _expand(step: Step) -> Grid:
+    def rule(entry: Entry, before: int, after: int) -> Entry:
+        return Uniform() if before == 1 and not holds_positions(entry) else _lost(entry)
+
+    return (*(None for _ in range(len(step.shape) - len(step.first.shape))), *_resized(step, rule))
 
 
-def _expand(step: Step) -> Places:
-    source = step.first
-    new = len(step.shape) - len(source.shape)
-    out: list[Entry] = [None] * new
-    for entry, before, after in zip(source.places, source.shape, step.shape[new:], strict=True):
-        if before == after:
-            out.append(entry)
-        elif before == 1 and not holds_positions(entry):
-            out.append(Uniform())
-        else:
-            out.append(Lost() if holds_positions(entry) else None)
-    return tuple(out)
-
-
-def _split(step: Step) -> Places:
-    places, old = step.first.places, step.first.shape
+def _split(step: Step) -> Grid:
+    grid, old = step.first.grid, step.first.shape
     if step.op.name == "unbind":
         dim = int(step.op.argument(1, "dim", 0)) % len(old)
-        return (*places[:dim], *places[dim + 1 :])
+        return (*grid[:dim], *grid[dim + 1 :])
     dims = [dim for dim, (a, b) in enumerate(zip(old, step.shape, strict=True)) if a != b]
     if not dims:
-        return places
+        return grid
     [dim] = dims
-    entry = places[dim]
-    if isinstance(entry, Place):
+    entry = grid[dim]
+    if isinstance(entry, AxisGrid):
         # parts are as large as the first but for the last, or of sizes of their own
         sizes = step.op.argument(1, "split_size_or_sections", step.op.argument(1, "split_sizes", 1))
         begin = sum(sizes[: step.number]) if isinstance(sizes, (list, tuple)) else step.number * _part(step, old[dim])
-        entry = entry.moved(begin, step.shape[dim])
+        entry = entry.translated(begin, step.shape[dim])
     elif holds_positions(entry):
         entry = Lost()
-    return (*places[:dim], entry, *places[dim + 1 :])
+    return (*grid[:dim], entry, *grid[dim + 1 :])
 
 
 def _part(step: Step, size: int) -> int:
@@ -230,13 +219,13 @@ def expanded_index(op: Operation, rank: int) -> list[Any] | None:
     return expanded + [slice(None)] * (rank - sum(i is not None for i in expanded))
 
 
-def _item(step: Step) -> Places:
+def _item(step: Step) -> Grid:
     source = step.first
-    indices = expanded_index(step.op, len(source.places))
+    indices = expanded_index(step.op, len(source.grid))
     if indices is None:
         return tuple(Lost() for _ in step.shape)
     out: list[Entry] = []
-    dims = iter(zip(source.places, source.shape, strict=True))
+    dims = iter(zip(source.grid, source.shape, strict=True))
     for i in indices:
         if i is None:
             out.append(None)
@@ -244,19 +233,19 @@ def _item(step: Step) -> Places:
         entry, size = next(dims)
         if isinstance(i, (fx.Node, list)):
             # numbers of the entries to take
-            out.append(Lost() if holds_positions(entry) else None)
+            out.append(_lost(entry))
         elif isinstance(i, slice):
             start, _, by = i.indices(size)
             whole = i.indices(size) == (0, size, 1)
-            if isinstance(entry, Place):
-                entry = entry.moved(start, step.shape[len(out)], by)
+            if isinstance(entry, AxisGrid):
+                entry = entry.translated(start, step.shape[len(out)], by)
             elif holds_positions(entry) and not whole:
                 entry = Lost()
             out.append(entry)
     return tuple(out)
 
 
-REARRANGEMENTS: dict[str, Callable[[Step], Places]] = {
+REARRANGEMENTS: dict[str, Callable[[Step], Grid]] = {
     "adapt": _adapt,
     "resize": _resize,
     "shuffle": _shuffle,
@@ -264,7 +253,7 @@ REARRANGEMENTS: dict[str, Callable[[Step], Places]] = {
     "roll": _roll,
     "flip": _flip,
     "permute": _permute,
-    "reshape": _reshape,
+    "reshape": lambda step: reshaped(step.first.grid, step.first.shape, step.shape),
     "expand": _expand,
     "split": _split,
     "item": _item,

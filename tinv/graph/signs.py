@@ -5,43 +5,25 @@ from __future__ import annotations
 from torch import nn
 
 from tinv.graph.contractions import contracted
-from tinv.graph.operations import TRANSFORMERS, Operation
-from tinv.graph.places import Place, Places, holds_positions, places_in
+from tinv.graph.grid import AxisGrid, Grid, axis_grids, holds_positions
+from tinv.graph.operations import TRANSFORMERS
 from tinv.graph.state import Case, State
 from tinv.graph.values import Values, norm_axes
 
 _PRODUCTS = {"mul", "multiply", "imul", "rmul"}
 _QUOTIENTS = {"div", "divide", "truediv", "true_divide", "itruediv"}
-_MOVES = frozenset(
-    [
-        "max",
-        "average",
-        "blur",
-        "polyphase",
-        "patches",
-        "pad",
-        "fit",
-        "permute",
-        "reshape",
-        "expand",
-        "split",
-        "item",
-        "roll",
-        "flip",
-        "shuffle",
-        "concatenate",
-        "stack",
-        "adapt",
-        "resize",
-    ]
-)
+_MOVES = {
+    *("max", "average", "blur", "polyphase", "patches", "pad", "pad_or_crop", "permute", "reshape", "expand", "split"),
+    *("item", "roll", "flip", "shuffle", "concatenate", "stack", "adapt", "resize"),
+}
 """Kinds that give values they were given, or means of them."""
 _POSITIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, nn.Softmax, nn.Softmax2d)
 _KEEPS_SIGN = (nn.Identity, nn.modules.dropout._DropoutNd, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Tanh)
 _POSITIVE_NAMES = {"relu", "relu6", "sigmoid", "hardsigmoid", "abs", "square", "exp", "softplus", "softmax"}
 _KEEPS_SIGN_NAMES = {
     *("clone", "contiguous", "to", "float", "half", "double", "bfloat16", "detach", "dropout", "drop_path"),
-    *("stochastic_depth", "sqrt", "leaky_relu", "elu", "silu", "gelu", "hardswish", "tanh", "hardtanh", "at_least"),
+    *("stochastic_depth", "sqrt", "leaky_relu", "elu", "silu", "gelu", "hardswish", "tanh", "hardtanh"),
+    "upsample_to_min_size",
     *("mean", "sum", "amax", "amin", "max", "min", "norm", "vector_norm", "std", "var", "median", "prod"),
     *("normalize", "channel_shuffle", "native_channel_shuffle", "local_response_norm", "round", "floor", "ceil"),
 }
@@ -50,13 +32,13 @@ _KEEPS_SIGN_NAMES = {
 def zero_axes(case: Case, values: Values) -> tuple[bool, ...]:
     """Returns for each axis of the image whether the output is zero wherever no content is seen along it."""
     op, state = case.op, case.state
-    kept = {p.axis for entry in case.places for p in places_in(entry)}
+    kept = {p.axis for entry in case.grid for p in axis_grids(entry)}
     axes = range(len(state.zero))
     if op.kind in _PRODUCTS_KINDS:
         return tuple(axis in kept and _zero_product(case, axis) for axis in axes)
     if op.kind == "merge" and op.name in _PRODUCTS:
         return tuple(
-            axis in kept and any(_covers(case, r.places, axis) and r.state.zero[axis] for r in case.readings)
+            axis in kept and any(_covers(case, r.grid, axis) and r.state.zero[axis] for r in case.readings)
             for axis in axes
         )
     if op.kind == "merge" and op.name in _QUOTIENTS:
@@ -65,12 +47,12 @@ def zero_axes(case: Case, values: Values) -> tuple[bool, ...]:
         finite = all(r.constant for r in case.readings[1:])
         numerator = case.node.args[0] is first.node
         return tuple(
-            axis in kept and finite and numerator and first.state.zero[axis] and _covers(case, first.places, axis)
+            axis in kept and finite and numerator and first.state.zero[axis] and _covers(case, first.grid, axis)
             for axis in axes
         )
     # every summand must be zero there, constants as well
     zero = tuple(all(r.state.zero[axis] for r in case.readings) for axis in axes)
-    if not any(zero[axis] and axis in kept for axis in axes) and not _own_factors(op):
+    if not any(zero[axis] and axis in kept for axis in axes) and op.kind not in _OWN_FACTORS:
         return (False,) * len(zero)
     maps = [r for r in case.readings if not r.constant]
     zero = tuple(axis in kept and all(r.state.zero[axis] for r in maps) for axis in axes)
@@ -81,19 +63,21 @@ def zero_axes(case: Case, values: Values) -> tuple[bool, ...]:
 
 
 _PRODUCTS_KINDS = ("contract", "attention")
+_OWN_FACTORS = ("conv", "norm", "pointwise", "over_axes", "merge")
+"""Kinds whose constants are weights of their own, and no summands."""
 
 
 def uniform_axes(case: Case) -> tuple[bool, ...]:
     """Returns for each axis whether what is seen where no content is along it is the same at every position."""
     op, axes = case.op, range(len(case.state.uniform))
     moving = [r for r in case.readings if not r.constant]
-    held = [{p.axis for entry in r.places for p in places_in(entry)} for r in moving]
+    held = [{p.axis for entry in r.grid for p in axis_grids(entry)} for r in moving]
     before = State.joined([r.state for r in moving]) if moving else case.state
     # where one axis is broken, what a blank image gives differs near its border
-    broken = {a for a in axes if case.state.standing["zero_canvas", a] != before.standing["zero_canvas", a]}
-    broken = {a for a in broken if case.state.standing["zero_canvas", a].unit is None}
+    broken = {a for a in axes if case.state.shifts["zero_canvas", a] != before.shifts["zero_canvas", a]}
+    broken = {a for a in broken if case.state.shifts["zero_canvas", a].unit is None}
     blocks = op.kind in ("shuffle", "reshape", "transposed") and any(
-        p.size > q.size for p in _places(case.places) for q in _places(case.source.places) if p.axis == q.axis
+        p.size > q.size for p in _axis_grids(case.grid) for q in _axis_grids(case.source.grid) if p.axis == q.axis
     )
     several = op.kind == "contract" and sum(map(bool, held)) > 1
     return tuple(
@@ -105,35 +89,30 @@ def uniform_axes(case: Case) -> tuple[bool, ...]:
     )
 
 
-def _places(entries: Places) -> list[Place]:
-    return [p for entry in entries for p in places_in(entry)]
+def _axis_grids(entries: Grid) -> list[AxisGrid]:
+    return [p for entry in entries for p in axis_grids(entry)]
 
 
-def _own_factors(op: Operation) -> bool:
-    """Returns whether constants that a node reads are weights of its own, and no summands."""
-    return op.kind in ("conv", "norm", "pointwise", "over_axes", "merge")
-
-
-def _covers(case: Case, places: Places, axis: int) -> bool:
+def _covers(case: Case, grid: Grid, axis: int) -> bool:
     """Returns whether a tensor holds an axis of the image wherever the output does."""
 
-    def dims(entries: Places) -> set[int]:
-        return {dim - len(entries) for dim, e in enumerate(entries) if any(p.axis == axis for p in places_in(e))}
+    def dims(entries: Grid) -> set[int]:
+        return {dim - len(entries) for dim, e in enumerate(entries) if any(p.axis == axis for p in axis_grids(e))}
 
-    return dims(case.places) <= dims(places)
+    return dims(case.grid) <= dims(grid)
 
 
 def _zero_product(case: Case, axis: int) -> bool:
     """Returns whether a sum of products is zero wherever no content is seen along an axis."""
-    operands = [(r.places, r.shape) for r in case.readings]
+    operands = [(r.grid, r.shape) for r in case.readings]
     if case.op.kind == "attention":
         # softmax gives every position a share
         return False
     found = contracted(case.op, operands)
     if found is None:
         return False
-    for owners, entry in zip(found.owners, found.places, strict=True):
-        here = any(p.axis == axis for p in places_in(entry))
+    for owners, entry in zip(found.owners, found.grid, strict=True):
+        here = any(p.axis == axis for p in axis_grids(entry))
         if here and not any(case.readings[number].state.zero[axis] for number in owners):
             return False
     return True
@@ -142,7 +121,13 @@ def _zero_product(case: Case, axis: int) -> bool:
 def _keeps_zero(case: Case, values: Values) -> bool:
     op = case.op
     if op.kind == "pad":
-        return op.pads is not None and op.pads.content in ("zeros", "reflect", "replicate", "circular", "background")
+        return op.pads is not None and op.pads.padding_mode in (
+            "zeros",
+            "reflect",
+            "replicate",
+            "circular",
+            "background",
+        )
     if op.kind in ("conv", "transposed") or (op.kind == "shuffle" and "Conv" in op.name):
         return _no_bias(case, values)
     if op.kind in _MOVES:
@@ -151,8 +136,8 @@ def _keeps_zero(case: Case, values: Values) -> bool:
         # every token sees the content
         return False
     if op.kind == "norm":
-        axes, _ = norm_axes(op, case.source.places, case.source.shape)
-        over_positions = any(holds_positions(case.source.places[dim]) for dim in axes)
+        axes, _ = norm_axes(op, case.source.grid, case.source.shape)
+        over_positions = any(holds_positions(case.source.grid[dim]) for dim in axes)
         root_mean_square = op.name in ("RMSNorm", "rms_norm")
         if over_positions and not root_mean_square:
             # beside content, what is blank becomes the mean's distance from zero
@@ -176,7 +161,7 @@ def not_negative(case: Case) -> bool:
     """Returns whether no value of the output can be negative."""
     op, positive = case.op, all(r.state.not_negative for r in case.readings)
     if op.kind in _MOVES:
-        return positive and (op.pads is None or op.pads.content != "constant")
+        return positive and (op.pads is None or op.pads.padding_mode != "constant")
     if op.kind in ("norm", "pointwise", "over_axes") and op.module is not None:
         activation = getattr(op.module, "act", op.module)
         return isinstance(activation, _POSITIVE) or (isinstance(op.module, _KEEPS_SIGN) and positive)

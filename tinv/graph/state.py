@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import fx
 
+from tinv.graph.exact_invariance import SHIFTS, InvariantShifts, Shift
+from tinv.graph.grid import AxisGrid, Grid, axis_grids
 from tinv.graph.operations import Operation
-from tinv.graph.places import Folded, Place, Places, holds_positions, places_in
-from tinv.graph.verdict import SHIFTS, Shift, Standing
+from tinv.graph.step import Source
 from tinv.graph.windows import Pads
 
 
@@ -20,9 +20,9 @@ class State:
     """What is known of one map.
 
     Attributes:
-        standing: by kind of shift and axis.
+        shifts: by kind of shift and axis.
         zero: for each axis, whether values are zero wherever no content is seen along it.
-        content: for each axis with positions, the first and the last cell that can see content.
+        content: for each axis with positions, the first and the last position that can see content.
         uniform: for each axis, whether what is seen where no content is, is the same at every position.
         not_negative: whether no value can be negative.
         steps: for each axis, the least common multiple of the strides at which adaptive layers chose.
@@ -30,7 +30,7 @@ class State:
         before: the map without it.
     """
 
-    standing: dict[tuple[Shift, int], Standing]
+    shifts: dict[tuple[Shift, int], InvariantShifts]
     zero: tuple[bool, ...]
     uniform: tuple[bool, ...]
     content: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -43,8 +43,8 @@ class State:
     def fresh(axes: Iterable[int], zero: bool, not_negative: bool = False) -> State:
         """Returns the state of what no shift has touched yet."""
         axes = list(axes)
-        standing = {(kind, axis): Standing() for kind in SHIFTS for axis in axes}
-        return State(standing, (zero,) * len(axes), (True,) * len(axes), {}, not_negative)
+        shifts = {(kind, axis): InvariantShifts() for kind in SHIFTS for axis in axes}
+        return State(shifts, (zero,) * len(axes), (True,) * len(axes), {}, not_negative)
 
     @staticmethod
     def joined(states: Sequence[State]) -> State:
@@ -57,38 +57,31 @@ class State:
                 content[axis] = (min(low, first), max(high, last))
             for axis, step in state.steps.items():
                 steps[axis] = math.lcm(step, steps.get(axis, 1))
-        standing = {key: Standing.both(state.standing[key] for state in states) for key in states[0].standing}
+        shifts = {key: InvariantShifts.both(state.shifts[key] for state in states) for key in states[0].shifts}
         zero = tuple(all(state.zero[axis] for state in states) for axis in range(len(states[0].zero)))
         uniform = tuple(all(state.uniform[axis] for state in states) for axis in range(len(zero)))
-        return State(standing, zero, uniform, content, all(state.not_negative for state in states), steps)
+        return State(shifts, zero, uniform, content, all(state.not_negative for state in states), steps)
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Source):
     """A tensor that a node reads.
 
     Attributes:
         node: that gives it.
-        state: of it.
-        places: one entry for each of its axes.
+        grid: one entry for each of its axes.
         shape: of it.
+        state: of it.
         constant: whether it depends on no image.
     """
 
-    node: fx.Node
-    state: State
-    places: Places
     shape: tuple[int, ...]
+    state: State
     constant: bool = False
-
-    @property
-    def is_map(self) -> bool:
-        """Whether it has positions."""
-        return any(map(holds_positions, self.places))
 
     def axes_in(self, dims: Iterable[int]) -> set[int]:
         """Returns the axes of the image whose positions some axes of the tensor hold; more than one of each."""
-        return {p.axis for dim in dims for p in places_in(self.places[dim]) if p.size > 1}
+        return {p.axis for dim in dims for p in axis_grids(self.grid[dim]) if p.size > 1}
 
 
 @dataclass
@@ -99,7 +92,7 @@ class Case:
         node: of the graph.
         op: what it does.
         readings: the tensors it reads.
-        places: of its output.
+        grid: of its output.
         shape: of its output.
         number: of the output among several.
         layer: that messages name.
@@ -110,7 +103,7 @@ class Case:
     node: fx.Node
     op: Operation
     readings: list[Reading]
-    places: Places
+    grid: Grid
     shape: tuple[int, ...]
     number: int
     layer: str
@@ -120,7 +113,7 @@ class Case:
     @property
     def maps(self) -> list[Reading]:
         """What it reads that has positions."""
-        return [reading for reading in self.readings if reading.is_map]
+        return [reading for reading in self.readings if reading.has_positions]
 
     @property
     def source(self) -> Reading:
@@ -129,43 +122,42 @@ class Case:
 
     def every_axis(self) -> set[int]:
         """Returns the axes of the image that it reads more than one position of."""
-        return {axis for reading in self.readings for axis in reading.axes_in(range(len(reading.places)))}
+        return {axis for reading in self.readings for axis in reading.axes_in(range(len(reading.grid)))}
 
     def breaks(self, axes: Iterable[int], reason: str, shifts: Sequence[Shift] = SHIFTS) -> None:
         """Takes note that no shift along some axes is followed any more."""
         for axis in axes:
             for kind in shifts:
-                old = self.state.standing[kind, axis]
-                self.state.standing[kind, axis] = old.broken(self.layer, reason, self.order)
+                old = self.state.shifts[kind, axis]
+                self.state.shifts[kind, axis] = old.broken(self.layer, reason, self.order)
 
     def times(self, axis: int, unit: int, reason: str, shifts: Sequence[Shift] = SHIFTS) -> None:
         """Takes note that only multiples of `unit` pixels are followed along an axis."""
         for kind in shifts:
-            old = self.state.standing[kind, axis]
-            self.state.standing[kind, axis] = old.times(unit, self.layer, reason, self.order)
+            old = self.state.shifts[kind, axis]
+            self.state.shifts[kind, axis] = old.times(unit, self.layer, reason, self.order)
 
-    def place(self, axis: int) -> Place | None:
-        """Returns where the cells of an axis of the image sit in the output, alone or folded with others."""
-        return next((p for entry in self.places for p in places_in(entry) if p.axis == axis), None)
+    def mixes_choices(self, axes: Iterable[int]) -> None:
+        """Takes note that maps that were subsampled by different adaptive choices are taken together."""
+        for axis in axes:
+            reason = "takes maps together that were subsampled by different choices"
+            self.times(axis, self.state.steps.get(axis, 1), reason)
+
+    def content(self, before: AxisGrid) -> tuple[int, int]:
+        """Returns the first and the last position of an axis that can see content."""
+        return self.state.content.get(before.axis, (0, before.size - 1))
+
+    def axis_grid(self, axis: int) -> AxisGrid | None:
+        """Returns where the positions of an axis of the image sit in the output, alone or folded with others."""
+        return next((p for entry in self.grid for p in axis_grids(entry) if p.axis == axis), None)
 
     def moves_content(self, axis: int, low: int, high: int) -> None:
-        """Notes which cells can see content; the map must hold all of them."""
-        place = self.place(axis)
-        if place is None:
+        """Notes which positions can see content; the map must hold all of them."""
+        axis_grid = self.axis_grid(axis)
+        if axis_grid is None:
             return
-        start, end = low < 0, high > place.size - 1
+        start, end = low < 0, high > axis_grid.size - 1
         if start or end:
             where = "both ends" if start and end else "the start" if start else "the end"
-            self.breaks([axis], f"cells that see content are missing at {where} of the map", ["zero_canvas"])
-        self.state.content[axis] = (max(0, min(low, place.size - 1)), max(0, min(high, place.size - 1)))
-
-
-def signature(entry: Any) -> Any:
-    """Returns what two axes must agree in to move together: image axis, stride and size, in their order."""
-    parts = entry.parts if isinstance(entry, Folded) else (entry,)
-    return tuple((p.axis, p.stride, p.size) if isinstance(p, Place) else p for p in parts)
-
-
-def choices(entry: Any) -> tuple[str, ...]:
-    """Returns the adaptive layers that chose the cells of an axis."""
-    return tuple(name for place in places_in(entry) for name in place.choices)
+            self.breaks([axis], f"positions that see content are missing at {where} of the map", ["zero_canvas"])
+        self.state.content[axis] = (max(0, min(low, axis_grid.size - 1)), max(0, min(high, axis_grid.size - 1)))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from tinv.graph.grid import Grid, Lost, holds_positions
 from tinv.graph.operations import Operation
-from tinv.graph.places import Lost, Places, holds_positions
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,18 @@ class Source:
 
     Attributes:
         node: that gives it.
-        places: one entry an axis.
+        grid: one entry an axis.
         shape: of the tensor.
     """
 
     node: fx.Node
-    places: Places
+    grid: Grid
     shape: Sequence[int]
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether any of its axes has positions."""
+        return any(map(holds_positions, self.grid))
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,17 @@ class Step:
     @property
     def first(self) -> Source:
         """The tensor it reads first that has positions, or the first."""
-        return next((s for s in self.sources if any(map(holds_positions, s.places))), self.sources[0])
+        return next((s for s in self.sources if s.has_positions), self.sources[0])
 
     @property
-    def nowhere(self) -> Places:
+    def nowhere(self) -> Grid:
         """No positions on any axis."""
         return (None,) * len(self.shape)
 
 
-def unknown(step: Step) -> Places:
-    """Returns the places after an operation that is not known: those before, if it gives a tensor of the same shape."""
-    same = [s for s in step.sources if any(map(holds_positions, s.places))]
+def unknown(step: Step) -> Grid:
+    """Returns the grid after an operation that is not known: those before, if it gives a tensor of the same shape."""
+    same = [s for s in step.sources if s.has_positions]
     if len(same) == 1 and tuple(same[0].shape) == tuple(step.shape):
-        return same[0].places
+        return same[0].grid
     return tuple(Lost() if dim > 1 else None for dim in range(len(step.shape)))

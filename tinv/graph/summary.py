@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from tinv.graph.account import Conversion
-from tinv.graph.analysis import Analysis, Layer, analyse
+from tinv.graph.analysis import Analysis, Layer, analyze
+from tinv.graph.exact_invariance import ExactInvariance
 from tinv.graph.geometry import Cost
-from tinv.graph.verdict import Verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 EXPLANATION = (
-    "cell i looks at pixel offset + stride * i and sees that many pixels around it (receptive field); border: cells "
-    "that see beyond the image's border; one value for all axes, or time/space"
+    "position i is centered on pixel offset + stride * i; RF: pixels of its receptive field; border: positions whose "
+    "receptive field goes beyond the image; one value for all axes, or time/space"
 )
 
 
@@ -40,7 +40,7 @@ class Summary:
     before: Cost | None = None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ExactInvariance:
         """Which shifts the output follows exactly."""
         return self.analysis.verdict
 
@@ -62,7 +62,7 @@ class Summary:
         table.add_column("layer", overflow="fold", ratio=1)
         if every_layer:
             table.add_column("kind", overflow="fold")
-        for name in ("size", "stride", "offset", "sees", "border", "GFLOPs", "MB"):
+        for name in ("size", "stride", "offset", "RF", "border", "GFLOPs", "MB"):
             table.add_column(name, justify="right", no_wrap=True)
         for layer in self.shown(every_layer):
             table.add_row(layer.name, *([layer.kind] if every_layer else []), *_columns(layer))
@@ -83,7 +83,7 @@ class Summary:
         if self.conversion is not None and not self.conversion.policy.keeps_all:
             counts = ", ".join(f"{n} {what}" for what, n in self.conversion.counts.items()) or "nothing"
             said.append(f"changed: {counts}")
-            said += [f"left: {note.layer}: {note.text}" for note in self.conversion.left]
+            said += [f"skipped: {note.layer}: {note.text}" for note in self.conversion.skipped]
             said += [f"not converted: {note.layer}: {note.text}" for note in self.conversion.partial]
         said.append(f"exactly {self.verdict.name} (in evaluation, with these weights) to")
         return said + [f"  {line}" for line in self.verdict.lines()]
@@ -109,17 +109,18 @@ class Summary:
     def to_dict(self, every_layer: bool = True) -> dict[str, Any]:
         """Returns everything as JSON can hold it; fractions become floats."""
         conversion = self.conversion
+        skipped = [asdict(note) for note in conversion.skipped] if conversion else []
         return {
             "input_shape": self.analysis.input_shape,
             "partial": [asdict(note) for note in conversion.partial] if conversion else [],
             "cost": asdict(self.cost),
             "cost_unconverted": None if self.before is None else asdict(self.before),
             "verdict": {
-                kind: [asdict(standing) for standing in getattr(self.verdict, kind)]
-                for kind in ("circular", "zero_canvas")
+                kind: [asdict(shifts) for shifts in getattr(self.verdict, kind)] for kind in ("circular", "zero_canvas")
             },
             "changed": [asdict(note) for note in conversion.changed] if conversion else [],
-            "left": [asdict(note) for note in conversion.left] if conversion else [],
+            "skipped": skipped,
+            "left": skipped,  # its old name
             "layers": [_layer(layer) for layer in self.shown(every_layer)],
             "unknown": list(self.verdict.unknown),
         }
@@ -150,7 +151,7 @@ def summary(network: nn.Module, images: Tensor, title: str | None = None) -> Sum
         >>> print(summary(network, torch.zeros(1, 3, 8, 8)).verdict.circular[0])
         every shift
     """
-    found = analyse(network, images[:1])
+    found = analyze(network, images[:1])
     conversion = getattr(network, "conversion", None)
     size = "x".join(map(str, found.input_shape[2:]))
     name = title or type(network).__name__.removeprefix("Converted")
@@ -161,14 +162,14 @@ def summary(network: nn.Module, images: Tensor, title: str | None = None) -> Sum
 
 def _columns(layer: Layer) -> list[str]:
     cost = [f"{layer.cost.flops / 1e9:.3f}", f"{layer.cost.bytes / 1e6:.1f}"]
-    if not layer.places:
+    if not layer.grid:
         return ["-", "-", "-", "all", "-", *cost]
-    border = [f"{100 * n / place.size:.0f}%" for n, place in zip(layer.at_border, layer.places, strict=True)]
+    border = [f"{100 * n / axis_grid.size:.0f}%" for n, axis_grid in zip(layer.at_border, layer.grid, strict=True)]
     columns = [
-        [str(place.size) for place in layer.places],
-        [_number(place.stride) for place in layer.places],
-        [_number(place.offset) + ("+" if place.choices else "") for place in layer.places],
-        [_number(place.receptive_field) for place in layer.places],
+        [str(axis_grid.size) for axis_grid in layer.grid],
+        [_number(axis_grid.stride) for axis_grid in layer.grid],
+        [_number(axis_grid.offset) + ("+" if axis_grid.choices else "") for axis_grid in layer.grid],
+        [_number(axis_grid.receptive_field) for axis_grid in layer.grid],
         border,
     ]
     return [_together(values) for values in columns] + cost
@@ -189,11 +190,12 @@ def _number(value: Fraction) -> str:
 def _layer(one: Layer) -> dict[str, Any]:
     axes = [
         {
-            **{key: float(getattr(place, key)) for key in ("offset", "stride", "low", "high", "receptive_field")},
-            "axis": place.axis,
-            "size": place.size,
-            "cells_at_border": at_border,
+            **{key: float(getattr(axis_grid, key)) for key in ("offset", "stride", "low", "high", "receptive_field")},
+            "axis": axis_grid.axis,
+            "size": axis_grid.size,
+            "positions_at_border": at_border,
+            "cells_at_border": at_border,  # its old name
         }
-        for place, at_border in zip(one.places, one.at_border, strict=True)
+        for axis_grid, at_border in zip(one.grid, one.at_border, strict=True)
     ]
     return {"name": one.name, "kind": one.kind, "shape": one.shape, "axes": axes, **asdict(one.cost)}

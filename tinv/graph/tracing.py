@@ -6,8 +6,9 @@ import copy
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils import checkpoint
 
 from tinv.errors import LayerError
+from tinv.graph.network_graph import NetworkGraph, is_in_place, layer_name
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import Subsampler
 
@@ -24,7 +26,7 @@ Mode = bool
 """True: as in training. Dropout and auxiliary heads may differ, so a network has one graph for each."""
 
 
-def trace(network: nn.Module) -> dict[Mode, fx.Graph]:
+def trace(network: nn.Module) -> dict[Mode, NetworkGraph]:
     """Returns the graph of a network in training and in evaluation; both are the same object where they do not differ.
 
     Layers with weights, pools, norms and activations are single nodes, so that a graph works in both modes and every
@@ -50,7 +52,7 @@ def trace(network: nn.Module) -> dict[Mode, fx.Graph]:
     return graphs
 
 
-def _trace(network: nn.Module) -> fx.Graph:
+def _trace(network: nn.Module) -> NetworkGraph:
     opaque: set[str] = set()
     # buffers are read when the network runs, unless its control flow depends on them
     reads_buffers = True
@@ -59,7 +61,7 @@ def _trace(network: nn.Module) -> fx.Graph:
         shell = _Shell(network)
         try:
             with torch.enable_grad(), traced_factories(tracer), without_checkpoints() as skipped:
-                graph = tracer.trace(shell)
+                graph = NetworkGraph(tracer.trace(shell))
         except Exception as error:
             if reads_buffers:
                 reads_buffers = False
@@ -79,7 +81,7 @@ def _trace(network: nn.Module) -> fx.Graph:
             )
         for node in graph.nodes:
             if node.op == "get_attr" and not node.target.startswith("network."):
-                _keep_constant(node, shell)
+                _keep_constant(graph, node, shell)
             elif node.op in ("call_module", "get_attr"):
                 node.target = node.target.removeprefix("network.")
         _name_in_place_results(graph, network)
@@ -100,25 +102,15 @@ def _refusal(network: nn.Module, path: str, module: nn.Module, error: Exception)
     )
 
 
-def _keep_constant(node: fx.Node, shell: nn.Module) -> None:
+def _keep_constant(graph: NetworkGraph, node: fx.Node, shell: nn.Module) -> None:
     """Keeps a tensor that a network makes in its forward pass with the node that reads it."""
     value = getattr(shell, str(node.target))
     if value.is_meta:
         raise LayerError(
-            f"layer {layer_of(node)}: a tensor that the forward pass makes from buffers, in a layer whose control flow "
-            "depends on them, cannot be kept"
+            f"layer {layer_name(node)}: a tensor that the forward pass makes from buffers, in a layer whose control "
+            "flow depends on them, cannot be kept"
         )
-    node.meta["constant"] = value
-
-
-def attribute(network: nn.Module, node: fx.Node) -> Any:
-    """Returns what a node of kind get_attr reads: a parameter, a buffer, or a tensor made in the forward pass."""
-    if "constant" in node.meta:
-        return node.meta["constant"]
-    value: Any = network
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    return value
+    graph.constants[node] = value
 
 
 def _name_in_place_results(graph: fx.Graph, network: nn.Module) -> None:
@@ -132,21 +124,6 @@ def _name_in_place_results(graph: fx.Graph, network: nn.Module) -> None:
             for user in list(before.users):
                 if node < user:
                     user.replace_input_with(before, node)
-
-
-def is_in_place(node: fx.Node, network: nn.Module) -> bool:
-    """Returns whether a node overwrites its first argument."""
-    if node.op == "call_module":
-        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
-    if node.op == "call_method":
-        return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    if node.op != "call_function":
-        return False
-    name = getattr(node.target, "__name__", "")
-    in_operator = getattr(node.target, "__module__", "") == "_operator" and name in (
-        "iadd", "isub", "imul", "itruediv", "ipow",
-    )  # fmt: skip
-    return in_operator or name.endswith("_") or bool(node.kwargs.get("inplace"))
 
 
 class _Shell(nn.Module):
@@ -263,10 +240,8 @@ def switch_gradients(wanted: bool) -> bool:
 FACTORIES = ("arange", "linspace", "zeros", "ones", "full", "eye", "empty", "rand", "randn", "tensor", "as_tensor")
 
 
-@contextmanager
-def traced_factories(tracer: fx.Tracer) -> Iterator[None]:
+def traced_factories(tracer: fx.Tracer) -> AbstractContextManager[Any]:
     """Makes torch's factory functions give nodes where a size of the image is among their arguments."""
-    originals = {name: getattr(torch, name) for name in FACTORIES}
 
     def traced(original: Callable[..., Any]) -> Callable[..., Any]:
         def make(*args: Any, **kwargs: Any) -> Any:
@@ -276,13 +251,9 @@ def traced_factories(tracer: fx.Tracer) -> Iterator[None]:
 
         return make
 
-    for name, original in originals.items():
-        setattr(torch, name, traced(original))
-    try:
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(torch, name, original)
+    factories: dict[str, Any] = {name: traced(getattr(torch, name)) for name in FACTORIES}
+    patches: AbstractContextManager[Any] = patch.multiple(torch, **factories)
+    return patches
 
 
 @contextmanager
@@ -291,7 +262,6 @@ def without_checkpoints() -> Iterator[list[str]]:
     found: list[str] = []
     # what torch.utils.checkpoint.checkpoint calls, by whichever name it was imported; the last is of newer versions
     names = ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl")
-    originals = {name: getattr(checkpoint, name) for name in names if hasattr(checkpoint, name)}
 
     def run(function: Callable[..., Any], _: bool, *args: Any) -> Any:
         found.append("reentrant")
@@ -304,23 +274,17 @@ def without_checkpoints() -> Iterator[list[str]]:
 
         return generator
 
-    checkpoint.CheckpointFunction.apply = run
-    for name, original in originals.items():
-        setattr(checkpoint, name, noted(original))
-    try:
+    generators: dict[str, Any] = {name: noted(getattr(checkpoint, name)) for name in names if hasattr(checkpoint, name)}
+    with patch.object(checkpoint.CheckpointFunction, "apply", run), patch.multiple(checkpoint, **generators):
         yield found
-    finally:
-        del checkpoint.CheckpointFunction.apply
-        for name, original in originals.items():
-            setattr(checkpoint, name, original)
 
 
 def _conv_mlp(module: Any, images: fx.Proxy) -> Any:
-    grown = images.tracer.create_proxy("call_function", at_least, (images, module.input_kernel_size), {})
+    grown = images.tracer.create_proxy("call_function", upsample_to_min_size, (images, module.input_kernel_size), {})
     return module.act2(module.fc2(module.drop(module.act1(module.fc1(grown)))))
 
 
-def at_least(images: Tensor, size: int) -> Tensor:
+def upsample_to_min_size(images: Tensor, size: int) -> Tensor:
     """Returns maps of at least `size` pixels an axis: smaller ones are averaged up, as timm's VGG head does."""
     if all(pixels >= size for pixels in images.shape[2:]):
         return images
@@ -328,22 +292,7 @@ def at_least(images: Tensor, size: int) -> Tensor:
     return F.adaptive_avg_pool2d(images, (height, width))
 
 
-def layer_of(node: fx.Node) -> str:
-    """Returns the path of the module that a node belongs to, and the operation's name if it is not a module itself.
-
-    A layer that a conversion has added is named after the layer it was added to.
-    """
-    if "layer" in node.meta:
-        return str(node.meta["layer"])
-    if node.op == "call_module":
-        return str(node.target)
-    stack = node.meta.get("nn_module_stack") or {}
-    path = (list(stack) or [""])[-1].removeprefix("network").removeprefix(".")
-    what = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    return f"{path}.{what}" if path else str(what)
-
-
-def on_meta(network: nn.Module) -> nn.Module:
+def copy_to_meta(network: nn.Module) -> nn.Module:
     """Returns a copy of a network whose weights have shapes but no values: it runs in no time."""
     memo: dict[int, Any] = {}
     for parameter in network.parameters():
@@ -353,13 +302,13 @@ def on_meta(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, memo)
 
 
-def with_weights_of(twin: nn.Module, network: nn.Module) -> nn.Module:
-    """Returns a copy of a network made by `on_meta`, and changed since, with a copy of the weights it was made from."""
+def materialize(meta_copy: nn.Module, network: nn.Module) -> nn.Module:
+    """Returns a copy of what `copy_to_meta` made of a network, changed since, with a copy of the network's weights."""
     memo: dict[int, Any] = {}
-    ours, theirs = dict(twin.named_parameters()), dict(network.named_parameters())
+    ours, theirs = dict(meta_copy.named_parameters()), dict(network.named_parameters())
     for name, parameter in theirs.items():
         memo[id(ours[name])] = copy.deepcopy(parameter)
-    buffers = dict(twin.named_buffers())
+    buffers = dict(meta_copy.named_buffers())
     for name, buffer in network.named_buffers():
         memo[id(buffers[name])] = buffer.detach().clone(memory_format=torch.preserve_format)
-    return copy.deepcopy(twin, memo)
+    return copy.deepcopy(meta_copy, memo)

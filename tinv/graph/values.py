@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +10,10 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from tinv.graph import functions
-from tinv.graph.geometry import Walk
+from tinv.graph.geometry import GeometryInterpreter
+from tinv.graph.grid import Grid, holds_positions
+from tinv.graph.network_graph import attribute, run_node
 from tinv.graph.operations import Operation
-from tinv.graph.places import Places, holds_positions
-from tinv.graph.tracing import attribute
 
 _RANDOM = ("rand", "normal", "bernoulli", "uniform", "poisson", "dropout")
 
@@ -22,24 +22,24 @@ class Values:
     """Evaluates, with a network's weights, what does not depend on the image.
 
     Args:
-        walk: complete, over the network's graph in evaluation.
+        geometry: complete, over the network's graph in evaluation.
         network: with its weights.
     """
 
-    def __init__(self, walk: Walk, network: nn.Module) -> None:
-        self.walk, self.network = walk, network
+    def __init__(self, geometry: GeometryInterpreter, network: nn.Module) -> None:
+        self.geometry, self.network = geometry, network
         first = next((p for p in (*network.parameters(), *network.buffers())), torch.zeros(()))
         self.device = first.device
         self.constants: dict[fx.Node, Tensor | None] = {}
 
     def is_constant(self, node: fx.Node) -> bool:
         """Returns whether a tensor depends on no image, but at most on its size."""
-        op = self.walk.operations[node]
+        op = self.geometry.operations[node]
         if node.op == "placeholder":
             return False
         if op.kind == "constant":
             return True
-        tensors = [s for s in op.reads if isinstance(self.walk.values.get(s), (Tensor, tuple, list))]
+        tensors = [s for s in op.reads if isinstance(self.geometry.values.get(s), (Tensor, tuple, list))]
         return bool(tensors) and all(map(self.is_constant, tensors))
 
     def constant(self, node: fx.Node) -> Tensor | None:
@@ -56,12 +56,12 @@ class Values:
     def evaluate(self, node: fx.Node) -> Any:
         if node.op == "get_attr":
             return attribute(self.network, node)
-        op = self.walk.operations[node]
+        op = self.geometry.operations[node]
         if any(word in op.name for word in _RANDOM):
             return None
 
         def given(source: fx.Node) -> Any:
-            value = self.walk.values[source]
+            value = self.geometry.values[source]
             if isinstance(value, torch.device):
                 return self.device
             if not isinstance(value, Tensor):
@@ -73,15 +73,7 @@ class Values:
             return torch.zeros(value.shape, dtype=value.dtype, device=self.device)
 
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), given)
-        return self._call(node, args, kwargs)
-
-    def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        if node.op == "call_module":
-            return self.network.get_submodule(str(node.target)).forward(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        target: Callable[..., Any] = node.target  # type: ignore[assignment]
-        return target(*args, **kwargs)
+        return run_node(node, self.network, args, kwargs, hooks=False)
 
     def varies(self, node: fx.Node, dim: int) -> bool:
         """Returns whether a constant differs along an axis; one that cannot be told is taken to differ."""
@@ -100,18 +92,18 @@ class Values:
         return False
 
     def _on_zeros(self, node: fx.Node, small: bool) -> Any:
-        least = 2 if self.walk.operations[node].kind == "reduce" else 1
+        least = 2 if self.geometry.operations[node].kind == "reduce" else 1
 
         def given(source: fx.Node) -> Any:
-            value = self.walk.values[source]
+            value = self.geometry.values[source]
             if not isinstance(value, Tensor):
                 return value
             if self.is_constant(source):
                 constant = self.constant(source)
                 assert constant is not None
                 return constant
-            places = self.walk.places.get(source)
-            known: Places = places if isinstance(places, tuple) else (None,) * value.dim()
+            grid = self.geometry.grids.get(source)
+            known: Grid = grid if isinstance(grid, tuple) else (None,) * value.dim()
             sizes = [
                 min(size, least) if small and holds_positions(entry) else size
                 for size, entry in zip(value.shape, known, strict=True)
@@ -119,7 +111,7 @@ class Values:
             return torch.zeros(sizes, dtype=value.dtype, device=self.device)
 
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), given)
-        return self._call(node, args, kwargs)
+        return run_node(node, self.network, args, kwargs, hooks=False)
 
 
 def differs_along(value: Tensor, dim: int) -> bool:
@@ -129,7 +121,7 @@ def differs_along(value: Tensor, dim: int) -> bool:
     return not torch.equal(value, value.narrow(dim, 0, 1).expand_as(value))
 
 
-def norm_axes(op: Operation, places: Places, shape: Sequence[int]) -> tuple[set[int], dict[int, Tensor | None]]:
+def norm_axes(op: Operation, grid: Grid, shape: Sequence[int]) -> tuple[set[int], dict[int, Tensor | None]]:
     """Returns the axes whose values a norm's statistics are of, and its factors by the axes that they differ along.
 
     Statistics of the training set are of no axis. The axis of the channels is always among the second.

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.modules import padding as pads
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from tinv.nn.padding import Content, PaddedConv, each_axis, same_widths
+from tinv.nn.pad_widths import to_ntuple, window_widths
+from tinv.nn.padding import PaddedConv
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import Subsampler
 
@@ -23,44 +24,49 @@ class Window:
         kernel: pixels.
         stride: pixels.
         dilation: pixels.
-        amounts: padding (left, right) in pixels; None where TensorFlow's SAME rule finds it from the size of the map.
-        content: of that padding.
+        pad_widths: (left, right) in pixels; None where TensorFlow's SAME rule finds them from the size of the map.
+        padding_mode: what it holds.
         ceil_mode: whether the last window may end outside of the map.
-        counts_padding: whether an average counts zeros at the border.
+        count_include_pad: whether an average counts zeros at the border.
     """
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
-    amounts: tuple[tuple[int, int], ...] | None
-    content: Content = "zeros"
+    pad_widths: tuple[tuple[int, int], ...] | None
+    padding_mode: str = "zeros"
     ceil_mode: bool = False
-    counts_padding: bool = True
+    count_include_pad: bool = True
 
-    def reach(self, axis: int) -> int:
-        """Returns the pixels from the first to the last of the window."""
-        return self.dilation[axis] * (self.kernel[axis] - 1)
+    @property
+    def is_padded(self) -> bool:
+        """Whether it is known to add pixels; False where the size of the map decides."""
+        return any(any(pair) for pair in self.pad_widths or ())
 
-    def padding(self, axis: int, size: int) -> tuple[int, int]:
+    def effective_kernel_size(self, axis: int) -> int:
+        """Returns the pixels that the window covers on an axis."""
+        return self.dilation[axis] * (self.kernel[axis] - 1) + 1
+
+    def widths(self, axis: int, size: int) -> tuple[int, int]:
         """Returns the padding (left, right) on a map of `size` pixels."""
-        if self.amounts is not None:
-            return self.amounts[axis]
+        if self.pad_widths is not None:
+            return self.pad_widths[axis]
         stride = self.stride[axis]
-        total = max(0, (-(-size // stride) - 1) * stride + self.reach(axis) + 1 - size)
+        total = max(0, (-(-size // stride) - 1) * stride + self.effective_kernel_size(axis) - size)
         return total // 2, total - total // 2
 
-    def cells(self, axis: int, size: int) -> int:
+    def output_size(self, axis: int, size: int) -> int:
         """Returns how many windows there are on a map of `size` pixels."""
-        left, right = self.padding(axis, size)
-        room, stride = size + left + right - self.reach(axis) - 1, self.stride[axis]
+        left, right = self.widths(axis, size)
+        free, stride = size + left + right - self.effective_kernel_size(axis), self.stride[axis]
         if not self.ceil_mode:
-            return room // stride + 1
-        windows = -(-room // stride) + 1
+            return free // stride + 1
+        windows = -(-free // stride) + 1
         # torch drops a last window that would begin in the padding on the right
         return windows - 1 if (windows - 1) * stride >= size + left else windows
 
     def is_trivial(self, axis: int) -> bool:
-        """Returns whether each cell is a pixel."""
+        """Returns whether each position is a pixel."""
         return self.kernel[axis] == 1 and self.stride[axis] == 1
 
 
@@ -69,24 +75,24 @@ class Pads:
     """Padding that is a step of its own.
 
     Attributes:
-        amounts: pixels (left, right) of the last axes of the tensor, in their order; negative where it crops.
-        content: of what is added; `constant` for a number that is not zero.
-        fixed: whether the amounts are numbers, and not found from the size of the map.
+        widths: pixels (left, right) of the last axes of the tensor, in their order; negative where it crops.
+        padding_mode: what is added; `constant` for a number that is not zero.
+        fixed: whether the widths are numbers, and not found from the size of the map.
     """
 
-    amounts: tuple[tuple[int, int], ...]
-    content: str = "zeros"
+    widths: tuple[tuple[int, int], ...]
+    padding_mode: str = "zeros"
     fixed: bool = True
 
     def of(self, dim: int, rank: int) -> tuple[int, int]:
-        """Returns the amounts of an axis of a tensor with `rank` axes."""
-        place = dim - (rank - len(self.amounts))
-        return self.amounts[place] if place >= 0 else (0, 0)
+        """Returns the widths of an axis of a tensor with `rank` axes."""
+        axis = dim - (rank - len(self.widths))
+        return self.widths[axis] if axis >= 0 else (0, 0)
 
 
 def written_pads(flat: Sequence[Any], mode: str, value: Any, fixed: bool) -> Pads | None:
     """Returns padding from the arguments of `torch.nn.functional.pad`; None for those that are not numbers."""
-    if not all(isinstance(amount, int) for amount in flat):
+    if not all(isinstance(width, int) for width in flat):
         return None
     pairs = tuple((flat[i], flat[i + 1]) for i in range(0, len(flat) - 1, 2))[::-1]
     if mode == "constant":
@@ -96,13 +102,13 @@ def written_pads(flat: Sequence[Any], mode: str, value: Any, fixed: bool) -> Pad
 
 def padding_module(module: nn.Module) -> Pads | None:
     """Returns what one of torch's padding modules adds."""
-    contents: dict[type, str] = {
+    modes: dict[type, str] = {
         pads._ConstantPadNd: "constant",
         pads._ReflectionPadNd: "reflect",
         pads._ReplicationPadNd: "replicate",
         pads._CircularPadNd: "circular",
     }
-    mode = next((content for kind, content in contents.items() if isinstance(module, kind)), None)
+    mode = next((mode for kind, mode in modes.items() if isinstance(module, kind)), None)
     if mode is None:
         return None
     return written_pads(cast(Any, module).padding, mode, getattr(module, "value", 0), True)
@@ -112,32 +118,20 @@ def conv_window(module: _ConvNd) -> Window:
     """Returns the window of a convolution of torch, timm or tinv."""
     kernel, stride, dilation = tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation)
     if isinstance(module, PaddedConv):
-        return Window(kernel, stride, dilation, tuple(module.padding_amounts), module.padding_content)
-    content = module.padding_mode
-    if is_tensorflow_same(module):
-        return Window(kernel, stride, dilation, None, cast(Content, content))
-    return Window(kernel, stride, dilation, _amounts(module.padding, kernel, dilation), cast(Content, content))
+        return Window(kernel, stride, dilation, tuple(module.pad_widths), module.padding_mode)
+    widths = None if is_tensorflow_same(module) else window_widths(cast(Any, module.padding), kernel, dilation)
+    return Window(kernel, stride, dilation, widths, module.padding_mode)
 
 
 def functional_conv_window(axes: int, kernel: Sequence[int], stride: Any, padding: Any, dilation: Any) -> Window:
     """Returns the window of `torch.nn.functional.conv1d`, `conv2d` or `conv3d`."""
-    steps = tuple(each_axis(_one(stride), axes))
-    spread = tuple(each_axis(_one(dilation), axes))
-    padding = padding if isinstance(padding, str) else each_axis(_one(padding), axes)
-    return Window(tuple(kernel), steps, spread, _amounts(padding, kernel, spread))
+    steps, spread = to_ntuple(_one(stride), axes), to_ntuple(_one(dilation), axes)
+    return Window(tuple(kernel), steps, spread, window_widths(_one(padding), kernel, spread))
 
 
 def _one(value: Any) -> Any:
     # torch takes (1,) for 1 on every axis
-    return value[0] if isinstance(value, Sequence) and len(value) == 1 else value
-
-
-def _amounts(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    if padding == "same":
-        return same_widths(kernel, dilation)
-    if padding == "valid":
-        return ((0, 0),) * len(kernel)
-    return tuple((int(p), int(p)) for p in padding)
+    return value[0] if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 1 else value
 
 
 def is_tensorflow_same(module: nn.Module) -> bool:
@@ -159,38 +153,33 @@ def pool_window(
     same: bool = False,
 ) -> Window:
     """Returns the window of a pool from its arguments as torch takes them."""
-
-    def each(value: Any) -> tuple[int, ...]:
-        values = tuple(value) if isinstance(value, Sequence) else (value,)
-        return values * axes if len(values) == 1 else values
-
-    amounts = None if same else tuple((p, p) for p in each(padding))
-    strides = each(stride if stride not in (None, (), []) else kernel)
-    return Window(each(kernel), strides, each(dilation), amounts, "zeros", bool(ceil_mode), counts)
+    stride = stride if stride not in (None, (), []) else kernel
+    size, steps, spread = (to_ntuple(_one(value), axes) for value in (kernel, stride, dilation))
+    widths = None if same else window_widths(to_ntuple(_one(padding), axes), size, spread)
+    return Window(size, steps, spread, widths, "zeros", bool(ceil_mode), counts)
 
 
 def own_pool_window(module: Pool, axes: int) -> Window:
     """Returns the window of tinv's pool."""
-    kernel, stride, dilation = (tuple(each_axis(v, axes)) for v in (module.kernel_size, module.stride, module.dilation))
-    amounts = tuple(module.widths(kernel, dilation))
-    content = module.padding_content
-    return Window(kernel, stride, dilation, amounts, content, module.ceil_mode, module.count_padding)
+    kernel, stride, dilation = (to_ntuple(v, axes) for v in (module.kernel_size, module.stride, module.dilation))
+    widths, mode = module.pad_widths(kernel, dilation), module.padding_mode
+    return Window(kernel, stride, dilation, widths, mode, module.ceil_mode, module.count_include_pad)
 
 
 def blur_window(module: nn.Module, axes: int) -> Window:
     """Returns the window of a blur of timm or tinv, or of the blur of an adaptive layer."""
     if isinstance(module, Subsampler):
-        kernel, stride = tuple(module.window(axes)), tuple(each_axis(module.stride, axes))
-        return Window(kernel, stride, (1,) * axes, tuple(module.padding_amounts(axes)), module.padding_content)
+        kernel, stride = tuple(module.window(axes)), to_ntuple(module.stride, axes)
+        return Window(kernel, stride, (1,) * axes, tuple(module.pad_widths(axes)), module.padding_mode)
     timms = cast(Any, module)
     modes: Mapping[str, str] = {"constant": "zeros"}
-    amount, content = timms.padding[0], modes.get(timms.pad_mode, timms.pad_mode)
+    width, mode = timms.padding[0], modes.get(timms.pad_mode, timms.pad_mode)
     size, stride = (timms.filt_size,) * 2, (timms.stride,) * 2
-    return Window(size, stride, (1, 1), ((amount, amount),) * 2, cast(Content, content))
+    return Window(size, stride, (1, 1), ((width, width),) * 2, mode)
 
 
 def expands_exactly(module: _ConvTransposeNd) -> bool:
-    """Returns whether each cell becomes a block of cells of its own: a kernel as large as the stride, no padding."""
+    """Returns whether each position becomes a block of its own: a kernel as large as the stride, no padding."""
     return (
         tuple(module.kernel_size) == tuple(module.stride)
         and not any(cast(tuple[int, ...], module.padding))
@@ -225,8 +214,8 @@ def sizes_text(values: Sequence[int]) -> str:
 
 def padding_text(window: Window) -> str:
     """Returns the padding of a window as a message shows it."""
-    if window.amounts is None:
+    if window.pad_widths is None:
         return "TensorFlow's same"
-    pairs = [str(left) if left == right else f"{left}+{right}" for left, right in window.amounts]
+    pairs = [str(left) if left == right else f"{left}+{right}" for left, right in window.pad_widths]
     text = pairs[0] if len(set(pairs)) == 1 else "x".join(pairs)
-    return text if text == "0" or window.content == "zeros" else f"{text} {window.content}"
+    return text if text == "0" or window.padding_mode == "zeros" else f"{text} {window.padding_mode}"

@@ -14,10 +14,10 @@ from torch import Tensor, fx, nn
 
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
-from tinv.graph.converted import ConvertedNetwork
-from tinv.graph.geometry import Walk
-from tinv.graph.places import Place
-from tinv.graph.tracing import layer_of, on_meta, trace
+from tinv.graph.converted import geometry_of
+from tinv.graph.geometry import GeometryInterpreter
+from tinv.graph.grid import AxisGrid
+from tinv.graph.network_graph import layer_name
 from tinv.metrics.answers import check_at_least
 from tinv.metrics.base import panels
 from tinv.metrics.views import ViewMetric, bootstrap_means, shifted_views
@@ -104,7 +104,7 @@ class LayerEquivariance(ViewMetric):
         if self.layers is None:
             seen = [size - self.crop_margin for size in images.shape[2:]]
             self.layers = Layers.of(network, images.new_zeros(1, images.shape[1], *seen), self.max_stride)
-            self.fields = tuple(map(layer_of, self.layers.strides))
+            self.fields = tuple(map(layer_name, self.layers.strides))
         if self.max_images is not None:
             kept = index < self.max_images
             images, index = images[kept], index[kept]
@@ -203,9 +203,9 @@ class Layers:
         Raises:
             TinvError: If it cannot be traced, or no map has a stride of at most max_stride.
         """
-        graph = network.graphs[False] if isinstance(network, ConvertedNetwork) else trace(network)[False]
-        walk = Walk(graph, on_meta(network).eval(), example.detach().to("meta")).run()
-        strides = {node: stride for node in graph.nodes if (stride := _stride(walk, node)) is not None}
+        geometry = geometry_of(network, example)
+        graph = geometry.graph
+        strides = {node: stride for node in graph.nodes if (stride := _stride(geometry, node)) is not None}
         fitting = sorted({stride for stride in strides.values() if stride <= max_stride})
         if not fitting:
             raise TinvError(f"no map of the network has a stride of at most max_stride={max_stride} pixels")
@@ -214,12 +214,12 @@ class Layers:
         return cls(graph, {node: s for node, s in strides.items() if shift % s == 0 and _shown(node)}, shift)
 
 
-def _stride(walk: Walk, node: fx.Node) -> int | None:
+def _stride(geometry: GeometryInterpreter, node: fx.Node) -> int | None:
     """Returns the stride of a node's map in pixels, None if it has no positions or its axes differ."""
-    places: Any = walk.places.get(node)
-    if not isinstance(places, tuple) or node.op == "placeholder" or node.meta.get("background"):
+    places: Any = geometry.grids.get(node)
+    if not isinstance(places, tuple) or node.op == "placeholder" or node in geometry.graph.background:
         return None
-    found = [place.stride for place in places if isinstance(place, Place)]
+    found = [place.stride for place in places if isinstance(place, AxisGrid)]
     whole = len(found) == 2 and places[2:] == tuple(p for p in places if p is not None) and found[0] == found[1]
     return int(found[0]) if whole and Fraction(found[0]).denominator == 1 else None
 

@@ -18,10 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from tinv.errors import TinvError, unknown
+from tinv.graph.converted import geometry_of
+from tinv.models.border import widen_border
+from tinv.models.features import classifier_name
+from tinv.models.trunk_and_head import TrunkAndHead
+from tinv.models.weights import fetching, load_file
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.conversion import Axes, BlurPadding, ConversionPolicy, PoolPolicy, Stem
 from tinv.policies.padding import PaddingPolicy, padding_policy
 from tinv.policies.subsampling import SubsamplingPolicy
+from tinv.surgery.convert import convert_if_needed
 
 Source = Literal["tinv", "timm", "torchvision"]
 
@@ -125,12 +131,8 @@ def create_backbone(
         title = f"{source}'s {name}"
     network = under_policies(network, title, in_channels, tuple(input_size), policy)
     if weights is not None:
-        from tinv.models.weights import load_file
-
         load_file(network, Path(weights), any_head=True)
     if border:
-        from tinv.models.border import widen_border
-
         widen_border(network, border)
     return network
 
@@ -182,9 +184,6 @@ def under_policies(
     Raises:
         TinvError: if the network cannot take it, or such images.
     """
-    from tinv.models.trunk_and_head import TrunkAndHead
-    from tinv.surgery.convert import convert_if_needed
-
     if policy.padding.amount == "keep" and not policy.keeps_all and hasattr(network, "own_padding"):
         policy = replace(policy, padding=padding_policy(cast(str, network.own_padding)))
     example = torch.zeros(2, in_channels, *size)
@@ -203,37 +202,26 @@ def under_policies(
 
 def _last_map(trunk: nn.Module, example: Tensor) -> Tensor:
     """Returns what a trunk makes of an image, without values; an error names the layer that cannot run."""
-    from tinv.graph.converted import ConvertedNetwork
-    from tinv.graph.geometry import Walk
-    from tinv.graph.tracing import on_meta, trace
-
-    graph = trunk.graphs[False] if isinstance(trunk, ConvertedNetwork) else trace(trunk)[False]
-    walk = Walk(graph, on_meta(trunk).eval(), example.to("meta")).run()
-    [maps] = next(node for node in graph.nodes if node.op == "output").all_input_nodes
-    return cast(Tensor, walk.values[maps])
-
-
-def _own_options(name: str) -> set[str]:
-    if name not in own_backbones():
-        raise unknown("backbone of source tinv", name, own_backbones())
-    return set(inspect.signature(getattr(importlib.import_module(f"tinv.models.{name}"), name)).parameters)
+    geometry = geometry_of(trunk, example)
+    [maps] = next(node for node in geometry.graph.nodes if node.op == "output").all_input_nodes
+    return cast(Tensor, geometry.values[maps])
 
 
 def _own(name: str, common: dict[str, Any], policy: ConversionPolicy, args: dict[str, Any]) -> nn.Module:
     """Builds a network of ours; one that takes `policy` is told it, and is put under it like all others."""
-    options = _own_options(name)
+    if name not in own_backbones():
+        raise unknown("backbone of source tinv", name, own_backbones())
+    builder = getattr(importlib.import_module(f"tinv.models.{name}"), name)
+    options = set(inspect.signature(builder).parameters)
     if common["pretrained"] and "pretrained" not in options:
         raise TinvError(
             f"there are no pretrained weights of {name} to fetch; set pretrained: false, name a file of them with "
             "weights, or use source timm"
         )
-    from tinv.models.weights import fetching
-
     given = {**common, "policy": policy}
     for key in args:
         if key not in options - set(given):
             raise unknown(f"key backbone_args.{key} of {name}:", key, sorted(options - set(given)))
-    builder = getattr(importlib.import_module(f"tinv.models.{name}"), name)
     with fetching(name, common["pretrained"]):
         network: nn.Module = builder(**{key: value for key, value in given.items() if key in options}, **args)
     return network
@@ -254,8 +242,6 @@ def _options_checked(name: str, args: dict[str, Any]) -> Iterator[None]:
 def _timm(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
     import timm
 
-    from tinv.models.weights import fetching
-
     if not timm.is_model(name):
         raise unknown("backbone of source timm", name, timm.list_models())
     with _options_checked(f"timm's {name}", args), fetching(f"timm's {name}", pretrained):
@@ -267,8 +253,6 @@ def _timm(name: str, num_classes: int, in_channels: int, pretrained: bool, args:
 
 def _torchvision(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
     from torchvision import models
-
-    from tinv.models.weights import fetching
 
     if name not in models.list_models():
         raise unknown("backbone of source torchvision", name, models.list_models())
@@ -287,8 +271,6 @@ def _torchvision(name: str, num_classes: int, in_channels: int, pretrained: bool
 
 def _replace_head(network: nn.Module, num_classes: int) -> None:
     """Puts a fresh last layer on a pretrained network whose classes are not the ones asked for."""
-    from tinv.models.features import classifier_name
-
     path = classifier_name(network)
     head = network.get_submodule(path)
     parent = network.get_submodule(path.rpartition(".")[0])

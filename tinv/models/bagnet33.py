@@ -1,8 +1,7 @@
-"""BagNet-33: a ResNet-50 whose last cells each see 33 x 33 pixels, and whose convolutions have no padding."""
+"""BagNet-33: a ResNet-50 whose last positions each see 33 x 33 pixels, and whose convolutions have no padding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ def bagnet33(
     policy: ConversionPolicy | None = None,
     head: Head = "gmp",
 ) -> BagNet:
-    """BagNet-33 (Brendel & Bethge, ICLR 2019), whose last cells see 33 x 33 pixels each.
+    """BagNet-33 (Brendel & Bethge, ICLR 2019), whose last positions see 33 x 33 pixels each.
 
     Names of parameters are those of the published weights. `keep` is the published network: no padding, and shortcuts
     cropped at the right and bottom only, which puts them one pixel beside the convolutions. Any other policy is laid
@@ -77,13 +76,10 @@ class BagNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.relu(self.bn1(self.conv2(self.conv1(images))))
-        for stage in self._stages():
-            maps = stage(maps)
+        for number in (1, 2, 3, 4):
+            maps = self.get_submodule(f"layer{number}")(maps)
         logits: Tensor = self.fc(self.pool(maps).flatten(1))
         return logits
-
-    def _stages(self) -> Sequence[nn.Module]:
-        return [self.get_submodule(f"layer{number}") for number in (1, 2, 3, 4)]
 
 
 class Block(nn.Module):
@@ -101,13 +97,13 @@ class Block(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width, momentum=0.001)
-        reach = (kernel_size - 1) // 2
-        self.conv2 = nn.Conv2d(width, width, kernel_size, stride, padding=reach if padded else 0, bias=False)
+        half = (kernel_size - 1) // 2
+        self.conv2 = nn.Conv2d(width, width, kernel_size, stride, padding=half if padded else 0, bias=False)
         self.bn2 = nn.BatchNorm2d(width, momentum=0.001)
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * width, momentum=0.001)
         self.relu = nn.ReLU(inplace=True)
-        self.crops = reach > 0 and not padded
+        self.crops = half > 0 and not padded
         self.downsample: nn.Sequential | None = None
         if stride != 1 or channels != 4 * width:
             self.downsample = nn.Sequential(

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinv.errors import TinvError
-from tinv.graph.converted import ConvertedNetwork
+from tinv.graph.converted import graph_of
 from tinv.graph.operations import operation
-from tinv.graph.tracing import trace
 
 
 def widen_border(network: nn.Module, border: int) -> None:
@@ -42,11 +41,10 @@ def widen_border(network: nn.Module, border: int) -> None:
 
 def _first_padding(network: nn.Module) -> int:
     """Returns the zeros a side that the first convolution adds."""
-    graph = network.graphs[False] if isinstance(network, ConvertedNetwork) else trace(network)[False]
-    for node in graph.nodes:
+    for node in graph_of(network).nodes:
         found = operation(node, network, axes=2)
         if found.kind == "conv" and found.window is not None:
-            if found.window.content != "zeros" or found.window.amounts is None:
+            if found.window.padding_mode != "zeros" or found.window.pad_widths is None:
                 return 0
-            return max(side for sides in found.window.amounts for side in sides)
+            return max(side for sides in found.window.pad_widths for side in sides)
     return 0

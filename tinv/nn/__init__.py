@@ -9,6 +9,6 @@ __getattr__, __all__ = exports(
     {
         "tinv.nn.padding": ("PaddedConv1d", "PaddedConv2d", "PaddedConv3d", "pad"),
         "tinv.nn.pooling": ("Pool",),
-        "tinv.nn.subsampling": ("AdaptivePolyphase", "BlurPool", "Subsampler"),
+        "tinv.nn.subsampling": ("AdaptivePolyphase", "AdaptivePolyphaseSampling", "BlurPool", "Subsampler"),
     },
 )

@@ -10,19 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tinv.deprecation import renamed
 from tinv.errors import TinvError
-from tinv.nn.padding import (
-    Amount,
-    Amounts,
-    Content,
-    check_axes,
-    check_kernel_fits,
-    each_axis,
-    flat,
-    of_policy_name,
-    pad,
-    window_widths,
-)
+from tinv.nn.pad_widths import Amount, PadWidths, effective_kernel_size, to_ntuple, window_widths
+from tinv.nn.padding import check_axes, check_kernel_fits, pad, standard_padding, to_f_pad_order
 
 Kind = Literal["max", "average"]
 
@@ -32,20 +23,19 @@ class Pool(nn.Module):
 
     Zero padding adds nothing to a maximum, which is padded with minus infinity. An average counts the zeros of
     full padding, whose canvas extends beyond the border, so that an object weighs the same there as inside; it does
-    not count those of any other. The other contents (circular, reflect, replicate, background) are real pixels and
-    count.
+    not count those of any other. The other padding modes (circular, reflect, replicate, background) give real pixels,
+    which count.
 
     Args:
         kind: `max` or `average`.
         kernel_size: pixels, one number for all axes or one for each.
-        stride: pixels; 1 is dense pooling, which keeps the resolution.
+        stride: pixels; 1 keeps the resolution.
         padding: `valid`, `same` or `full`, or pixels: one number, one for each axis, or a pair (left, right) for each.
         dilation: pixels between the pixels of the window.
         padding_mode: what the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
             function of your own.
-        amounts: old name of `padding` as a pair for each axis.
         ceil_mode: adds a last window that begins inside the map and ends outside of it, as in torch.
-        count_padding: whether an average counts zeros; None: under `full` padding alone.
+        count_include_pad: whether an average counts zeros; None: under `full` padding alone.
 
     Shape:
         (N, C, *spatial) -> (N, C, *spatial'), one to three spatial axes.
@@ -54,28 +44,28 @@ class Pool(nn.Module):
         TinvError: when run, if the kernel is larger than the padded map, or if a window holds nothing but padding.
     """
 
+    @renamed(amounts="padding", count_padding="count_include_pad")
     def __init__(
         self,
         kind: Kind,
         kernel_size: int | Sequence[int],
         stride: int | Sequence[int] = 1,
-        padding: Amount | int | Sequence[int] | Amounts | str = "valid",
+        padding: Amount | int | Sequence[int] | PadWidths | str = "valid",
         dilation: int | Sequence[int] = 1,
         *,
-        padding_mode: Content = "zeros",
-        amounts: Amounts | None = None,
+        padding_mode: str = "zeros",
         ceil_mode: bool = False,
-        count_padding: bool | None = None,
+        count_include_pad: bool | None = None,
     ) -> None:
         super().__init__()
         self.kind, self.kernel_size, self.stride, self.dilation = kind, kernel_size, stride, dilation
-        self.padding, mode = of_policy_name("valid" if padding == "keep" else padding, padding_mode, "Pool")
-        self.padding = self.padding if amounts is None else amounts
-        self.padding_content = mode
+        self.padding, self.padding_mode = standard_padding(
+            "valid" if padding == "keep" else padding, padding_mode, "Pool"
+        )
         self.ceil_mode = ceil_mode
-        self.count_padding = self.padding == "full" if count_padding is None else count_padding
+        self.count_include_pad = self.padding == "full" if count_include_pad is None else count_include_pad
 
-    def widths(self, kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    def pad_widths(self, kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
         """Returns the pixels (left, right) that are added on each axis."""
         return window_widths(self.padding, kernel_size, dilation)
 
@@ -83,48 +73,55 @@ class Pool(nn.Module):
         # the window says how many axes there are, unless it is one number for all
         axes = images.dim() - 2 if isinstance(self.kernel_size, int) else len(self.kernel_size)
         check_axes(f"{self.kind} pool", images, min(max(axes, 1), 3))
-        kernel, stride, dilation = (each_axis(v, axes) for v in (self.kernel_size, self.stride, self.dilation))
-        amounts: Amounts = self.widths(kernel, dilation)
-        reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-        sizes = [size + left + right for size, (left, right) in zip(images.shape[2:], amounts, strict=True)]
-        check_kernel_fits(f"{self.kind} pool", reach, sizes)
-        if self.padding_content == "zeros" and (self.kind == "max" or not self.count_padding):
-            self._check_windows(images.shape[2:], amounts, kernel, stride, dilation)
+        kernel, stride, dilation = (to_ntuple(v, axes) for v in (self.kernel_size, self.stride, self.dilation))
+        widths: PadWidths = self.pad_widths(kernel, dilation)
+        effective = effective_kernel_size(kernel, dilation)
+        sizes = [size + left + right for size, (left, right) in zip(images.shape[2:], widths, strict=True)]
+        check_kernel_fits(f"{self.kind} pool", effective, sizes)
+        if self.padding_mode == "zeros" and (self.kind == "max" or not self.count_include_pad):
+            self._check_windows(images.shape[2:], widths, kernel, stride, dilation)
         ceil_mode = self.ceil_mode
-        native = all(left == right <= k // 2 for (left, right), k in zip(amounts, kernel, strict=True)) and (
+        native = all(left == right <= k // 2 for (left, right), k in zip(widths, kernel, strict=True)) and (
             self.kind == "max" or all(d == 1 for d in dilation)
         )
-        if self.padding_content != "zeros" or not native:
+        if self.padding_mode != "zeros" or not native:
             if ceil_mode:
-                amounts = [
-                    (left, right + _missing(size, left, right, r, s))
-                    for size, (left, right), r, s in zip(images.shape[2:], amounts, reach, stride, strict=True)
+                widths = [
+                    (left, right + _missing(size, left, right, e, s))
+                    for size, (left, right), e, s in zip(images.shape[2:], widths, effective, stride, strict=True)
                 ]
                 ceil_mode = False
-            if self.padding_content != "zeros":
-                images = pad(images, amounts, self.padding_content, background)
-                amounts = [(0, 0)] * axes
+            if self.padding_mode != "zeros":
+                images = pad(images, widths, self.padding_mode, background)
+                widths = [(0, 0)] * axes
             elif self.kind == "max":
-                images = F.pad(images, flat(amounts), value=float("-inf"))
-                amounts = [(0, 0)] * axes
+                images = F.pad(images, to_f_pad_order(widths), value=float("-inf"))
+                widths = [(0, 0)] * axes
         if self.kind == "max":
             pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[axes - 1]
-            return pool(images, kernel, stride, [left for left, _ in amounts], dilation, ceil_mode)
-        if native or not any(left or right for left, right in amounts):
+            return pool(images, kernel, stride, [left for left, _ in widths], dilation, ceil_mode)
+        if native or not any(left or right for left, right in widths):
             if all(d == 1 for d in dilation):
                 average = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[axes - 1]
-                return average(images, kernel, stride, [left for left, _ in amounts], ceil_mode, self.count_padding)
+                return average(images, kernel, stride, [left for left, _ in widths], ceil_mode, self.count_include_pad)
             return _window_mean(images, kernel, stride, dilation)
-        mean = _window_mean(F.pad(images, flat(amounts)), kernel, stride, dilation)
-        if self.count_padding:
+        mean = _window_mean(F.pad(images, to_f_pad_order(widths)), kernel, stride, dilation)
+        if self.count_include_pad:
             return mean
-        return mean / _window_mean(F.pad(torch.ones_like(images[:1, :1]), flat(amounts)), kernel, stride, dilation)
+        return mean / _window_mean(
+            F.pad(torch.ones_like(images[:1, :1]), to_f_pad_order(widths)), kernel, stride, dilation
+        )
 
     def _check_windows(
-        self, sizes: Sequence[int], amounts: Amounts, kernel: list[int], stride: list[int], dilation: list[int]
+        self,
+        sizes: Sequence[int],
+        widths: PadWidths,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        dilation: Sequence[int],
     ) -> None:
         """Raises TinvError if a window holds no pixel of the map, which has then no maximum and no mean."""
-        for size, (left, right), k, s, d in zip(sizes, amounts, kernel, stride, dilation, strict=True):
+        for size, (left, right), k, s, d in zip(sizes, widths, kernel, stride, dilation, strict=True):
             if size >= d:  # no window can step over the map
                 continue
             for first in range(-left, size + right - d * (k - 1), s):
@@ -135,21 +132,21 @@ class Pool(nn.Module):
                     )
 
     def extra_repr(self) -> str:
-        padding = f"padding={self.padding}, padding_mode={self.padding_content}"
+        padding = f"padding={self.padding}, padding_mode={self.padding_mode}"
         return f"{self.kind}, kernel_size={self.kernel_size}, stride={self.stride}, {padding}" + (
             ", ceil_mode=True" if self.ceil_mode else ""
         )
 
 
-def _missing(size: int, left: int, right: int, reach: int, stride: int) -> int:
+def _missing(size: int, left: int, right: int, effective: int, stride: int) -> int:
     """Returns the pixels that torch's ceil_mode adds on the right: its last window begins inside the map."""
-    windows = -(-(size + left + right - reach) // stride) + 1
+    windows = -(-(size + left + right - effective) // stride) + 1
     if (windows - 1) * stride >= size + left:
         windows -= 1
-    return max(0, (windows - 1) * stride + reach - (size + left + right))
+    return max(0, (windows - 1) * stride + effective - (size + left + right))
 
 
-def _window_mean(images: Tensor, kernel: list[int], stride: list[int], dilation: list[int]) -> Tensor:
+def _window_mean(images: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> Tensor:
     """Returns the mean over each window, padding included."""
     if all(d == 1 for d in dilation):
         return (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[images.dim() - 3](images, kernel, stride)

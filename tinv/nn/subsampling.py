@@ -1,7 +1,8 @@
-"""How a map is subsampled: by strides, not at all (dense), after a blur, or where its content says (adaptive)."""
+"""How a map is subsampled: by strides, after a blur, or at the phase that its content says (adaptive)."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from math import comb
 from typing import Literal
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError
-from tinv.nn.padding import Content, check_kernel_fits, each_axis, pad
+from tinv.nn.pad_widths import to_ntuple
+from tinv.nn.padding import check_kernel_fits, pad, standard_padding
 
 
 class Subsampler(nn.Module):
@@ -19,20 +22,27 @@ class Subsampler(nn.Module):
 
     Attributes:
         stride: pixels, one number for all axes or one for each.
-        padding_content: of its border.
+        padding_mode: of its border.
         exact: kinds of shift of its input, by multiples of the stride, that shift its output by whole positions and
             change nothing else; empty where that is not known. The verdict of a network counts on it.
     """
 
     stride: int | Sequence[int]
-    padding_content: Content = "zeros"
+    padding_mode: str = "zeros"
     exact: frozenset[Literal["circular", "zero_canvas"]] = frozenset()
 
-    def window(self, axes: int) -> list[int]:
-        """Returns the pixels that one position of the output sees along each of `axes` spatial axes."""
-        return each_axis(self.stride, axes)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for old, new in (("padding_content", "padding_mode"), ("padding_amounts", "pad_widths")):
+            if old in vars(cls):
+                warnings.warn(f"{cls.__name__}.{old} is now {new}", DeprecationWarning, stacklevel=2)
+                setattr(cls, new, vars(cls)[old])
 
-    def padding_amounts(self, axes: int) -> list[tuple[int, int]]:
+    def window(self, axes: int) -> tuple[int, ...]:
+        """Returns the pixels that one position of the output sees along each of `axes` spatial axes."""
+        return to_ntuple(self.stride, axes)
+
+    def pad_widths(self, axes: int) -> list[tuple[int, int]]:
         """Returns the pixels (left, right) that are added to each of `axes` spatial axes."""
         return [(0, 0)] * axes
 
@@ -49,7 +59,7 @@ class BlurPool(Subsampler):
     Args:
         size: of the filter, 1 to 7, one number for all axes or one for each; 1 is plain sampling.
         stride: pixels, one number for all axes or one for each.
-        content: of the padding pixels; `background` in converted networks.
+        padding_mode: what the padding holds, a `PaddingMode`; `background` in converted networks.
         full: whether size - 1 pixels are added a side, not (size - 1) / 2.
 
     Shape:
@@ -59,11 +69,12 @@ class BlurPool(Subsampler):
         TinvError: if the size is not 1 to 7.
     """
 
+    @renamed(content="padding_mode")
     def __init__(
         self,
         size: int | Sequence[int],
         stride: int | Sequence[int] = 2,
-        content: Content = "zeros",
+        padding_mode: str = "zeros",
         full: bool = False,
     ) -> None:
         super().__init__()
@@ -71,55 +82,55 @@ class BlurPool(Subsampler):
         if not all(1 <= s <= 7 for s in sizes):
             raise TinvError(f"blur filter size must be 1 to 7, not {size}")
         self.size, self.stride, self.full = size, stride, full
-        self.padding_content = "zeros" if content == "zero" else content
+        _, self.padding_mode = standard_padding("same", padding_mode, "BlurPool")
         # constants, not part of the state dict: published weights must still load. One filter for inputs of any number
         # of axes, or the one filter there is
         for axes in (1, 2, 3) if isinstance(size, int) else (len(sizes),):
             # without the two axes of channels: `module.to(memory_format=...)` takes what has four or five axes
             kernel = torch.ones((), dtype=torch.float64)
-            for s in each_axis(size, axes):
+            for s in to_ntuple(size, axes):
                 row = torch.tensor([comb(s - 1, i) for i in range(s)], dtype=torch.float64) / 2 ** (s - 1)
                 kernel = kernel.unsqueeze(-1) * row
             self.register_buffer(f"filter_{axes}d", kernel.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         axes = images.dim() - 2
-        size, stride = each_axis(self.size, axes), each_axis(self.stride, axes)
+        size, stride = to_ntuple(self.size, axes), to_ntuple(self.stride, axes)
         if all(s == 1 for s in size):
             return images[(slice(None), slice(None), *(slice(None, None, s) for s in stride))]
-        amounts = self.padding_amounts(axes)
+        widths = self.pad_widths(axes)
         # symmetric zeros are left to the convolution itself, which needs no copy of the map
-        inside = self.padding_content == "zeros" and all(left == right for left, right in amounts)
+        inside = self.padding_mode == "zeros" and all(left == right for left, right in widths)
         if not inside:
             # of the padding after the map only what the last window reads
-            amounts = [
+            widths = [
                 (left, max(0, right - (n + left + right - s) % by))
-                for (left, right), n, by, s in zip(amounts, images.shape[2:], stride, size, strict=True)
+                for (left, right), n, by, s in zip(widths, images.shape[2:], stride, size, strict=True)
             ]
-            images = pad(images, amounts, self.padding_content, background)
+            images = pad(images, widths, self.padding_mode, background)
             check_kernel_fits("blur", size, images.shape[2:])
         channels = images.shape[1]
         # one channel first: an expanded plane alone would pass for channels_last
         kernel = getattr(self, f"filter_{axes}d").to(images.dtype)[None, None].expand(channels, 1, *size)
-        padding = [left for left, _ in amounts] if inside else 0
+        padding = [left for left, _ in widths] if inside else 0
         conv = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
         return conv(images, kernel, stride=stride, padding=padding, groups=channels)
 
-    def window(self, axes: int) -> list[int]:
+    def window(self, axes: int) -> tuple[int, ...]:
         """Returns the size of the filter along each axis."""
-        return each_axis(self.size, axes)
+        return to_ntuple(self.size, axes)
 
-    def padding_amounts(self, axes: int) -> list[tuple[int, int]]:
+    def pad_widths(self, axes: int) -> list[tuple[int, int]]:
         """Returns the pixels (left, right) that are added to each of `axes` spatial axes."""
-        sizes = each_axis(self.size, axes)
+        sizes = to_ntuple(self.size, axes)
         return [(s - 1, s - 1) if self.full else ((s - 1) // 2, s // 2) for s in sizes]
 
     def extra_repr(self) -> str:
         full = ", full" if self.full else ""
-        return f"size={self.size}, stride={self.stride}, {self.padding_content}{full}"
+        return f"size={self.size}, stride={self.stride}, {self.padding_mode}{full}"
 
 
-class AdaptivePolyphase(Subsampler):
+class AdaptivePolyphaseSampling(Subsampler):
     """Keeps, of all ways to take every s-th pixel, the one of largest norm (Chaman & Dokmanic, CVPR 2021).
 
     A map of stride s has s polyphase components an axis: those that begin at pixel 0, 1, .., s-1. Which of them is the
@@ -130,7 +141,7 @@ class AdaptivePolyphase(Subsampler):
     Args:
         stride: pixels, one number for all axes or one for each.
         blur: size (1 to 7) of a binomial filter before the choice, one number or one for each axis; 1 for none.
-        content: of the border that the filter sees, and of the pixels added where the stride does not divide the size.
+        padding_mode: what the border of the filter holds, and the pixels added where a stride does not divide a size.
         full: whether the filter's padding is full, see BlurPool.
 
     Shape:
@@ -138,16 +149,17 @@ class AdaptivePolyphase(Subsampler):
         spatial + blur - 1 with a full blur.
     """
 
+    @renamed(content="padding_mode")
     def __init__(
         self,
         stride: int | Sequence[int] = 2,
         blur: int | Sequence[int] = 1,
-        content: Content = "zeros",
+        padding_mode: str = "zeros",
         full: bool = False,
     ) -> None:
         super().__init__()
-        self.stride, self.padding_content = stride, ("zeros" if content == "zero" else content)
-        self.blur = BlurPool(blur, 1, content, full)
+        self.blur = BlurPool(blur, 1, padding_mode, full)
+        self.stride, self.padding_mode = stride, self.blur.padding_mode
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         components = self.components(images, background)
@@ -157,22 +169,22 @@ class AdaptivePolyphase(Subsampler):
         """Returns the components of the blurred map: (N, P, C, *ceil(spatial' / stride)), P the product of strides."""
         images = self.blur(images, background)
         axes = images.dim() - 2
-        stride = each_axis(self.stride, axes)
+        stride = to_ntuple(self.stride, axes)
         missing = [(0, -size % s) for size, s in zip(images.shape[2:], stride, strict=True)]
-        images = pad(images, missing, self.padding_content, background)
+        images = pad(images, missing, self.padding_mode, background)
         split = [part for size, s in zip(images.shape[2:], stride, strict=True) for part in (size // s, s)]
         images = images.reshape(*images.shape[:2], *split)
         # (N, C, h, s, w, s) -> (N, s, s, C, h, w)
-        phases, places = range(3, 3 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
-        return images.permute(0, *phases, 1, *places).flatten(1, axes)
+        phases, positions = range(3, 3 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
+        return images.permute(0, *phases, 1, *positions).flatten(1, axes)
 
-    def window(self, axes: int) -> list[int]:
+    def window(self, axes: int) -> tuple[int, ...]:
         """Returns the size of the filter along each axis."""
         return self.blur.window(axes)
 
-    def padding_amounts(self, axes: int) -> list[tuple[int, int]]:
+    def pad_widths(self, axes: int) -> list[tuple[int, int]]:
         """Returns the pixels (left, right) that the filter adds to each axis."""
-        return self.blur.padding_amounts(axes)
+        return self.blur.pad_widths(axes)
 
     @staticmethod
     def choose(components: Tensor) -> Tensor:
@@ -191,39 +203,33 @@ class AdaptivePolyphase(Subsampler):
         return f"stride={self.stride}"
 
 
-class SharedPolyphase(Subsampler):
-    """Base of the layers of several branches that follow one choice.
+class SharedPhaseSampling(AdaptivePolyphaseSampling):
+    """Takes the component (N, C, *spatial') that another branch has chosen; all branches of a block follow one choice.
 
     Args:
-        sampler: makes the components, and the choice.
-        group: names the choice; all that follow it have the same.
+        sampler: the layer whose place it takes.
+        phase_group: names the choice; all that follow it have the same.
     """
 
-    def __init__(self, sampler: AdaptivePolyphase, group: str) -> None:
-        super().__init__()
-        self.sampler, self.group = sampler, group
-        self.stride, self.padding_content = sampler.stride, sampler.padding_content
+    def __init__(self, sampler: AdaptivePolyphaseSampling, phase_group: str) -> None:
+        super().__init__(sampler.stride, sampler.blur.size, sampler.padding_mode, sampler.blur.full)
+        self.phase_group = phase_group
 
-    def window(self, axes: int) -> list[int]:
-        """Returns the size of the filter along each axis."""
-        return self.sampler.window(axes)
-
-    def padding_amounts(self, axes: int) -> list[tuple[int, int]]:
-        """Returns the pixels (left, right) that the filter adds to each axis."""
-        return self.sampler.padding_amounts(axes)
+    def forward(  # type: ignore[override]
+        self, images: Tensor, choice: Tensor, background: Tensor | None = None
+    ) -> Tensor:
+        return self.select(self.components(images, background), choice)
 
 
-class LeadingPolyphase(SharedPolyphase):
-    """Returns the chosen component and the choice (N,), for the branches of a block that follow it."""
+class PhaseSelector(SharedPhaseSampling):
+    """Returns the chosen component (N, C, *spatial') and the choice (N,), for the branches that follow it."""
 
-    def forward(self, images: Tensor, background: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        components = self.sampler.components(images, background)
-        choice = self.sampler.choose(components)
-        return self.sampler.select(components, choice), choice
+    def forward(  # type: ignore[override]
+        self, images: Tensor, background: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        components = self.components(images, background)
+        choice = self.choose(components)
+        return self.select(components, choice), choice
 
 
-class FollowingPolyphase(SharedPolyphase):
-    """Takes the component that another branch has chosen."""
-
-    def forward(self, images: Tensor, choice: Tensor, background: Tensor | None = None) -> Tensor:
-        return self.sampler.select(self.sampler.components(images, background), choice)
+__getattr__ = moved(__name__, {"AdaptivePolyphase": f"{__name__}:AdaptivePolyphaseSampling"})

@@ -1,4 +1,4 @@
-"""What single layers answer to an image of zeros: one constant a channel, which background padding fills borders with.
+"""Responses of single layers to an image of zeros: one constant per channel, which background padding puts at borders.
 
 The constants have one pixel an axis that the policy treats; time, where it is left alone, keeps its size. Norms use the
 statistics that the data uses, in training those of the batch.
@@ -6,7 +6,7 @@ statistics that the data uses, in training those of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -16,44 +16,40 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 
-def blank_image(images: Tensor, axes: tuple[int, ...]) -> Tensor:
+def zero_image(images: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Returns zeros (1, C, ...) with one pixel on the spatial axes named and the images' size on the others."""
     sizes = [1 if axis in axes else size for axis, size in enumerate(images.shape[2:])]
     return images.new_zeros(1, images.shape[1], *sizes)
 
 
-def _over_window(blank: Tensor, reach: Iterable[int | None]) -> Tensor:
-    sizes = [size if r is None else r for size, r in zip(blank.shape[2:], reach, strict=True)]
-    return blank.expand(*blank.shape[:2], *sizes)
+def _over_window(response: Tensor, size: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    sizes = [s if axis in axes else have for axis, (s, have) in enumerate(zip(size, response.shape[2:], strict=True))]
+    return response.expand(*response.shape[:2], *sizes)
 
 
-def blank_convolution(layer: nn.Module, blank: Tensor, reach: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
-    """Returns a convolution's answer to a blank map, on `axes` to one window of it; there the layer must not pad."""
-    grown = _over_window(blank, [r if axis in axes else None for axis, r in enumerate(reach)])
-    answer: Tensor = layer.forward(grown)
+def conv_response(layer: nn.Module, response: Tensor, size: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    """Returns a convolution's response to a constant map, on `axes` to one window of it; there it must not pad."""
+    answer: Tensor = layer.forward(_over_window(response, size, axes))
     return answer
 
 
-def blank_pool(
-    pool: Callable[[Tensor], Tensor], blank: Tensor, reach: tuple[int, ...], axes: tuple[int, ...]
+def pool_response(
+    pool: Callable[[Tensor], Tensor], response: Tensor, size: tuple[int, ...], axes: tuple[int, ...]
 ) -> Tensor:
-    """Returns a pool's answer to a blank map: the same constant, pooled over the axes that are not in `axes`."""
-    if len(axes) == blank.dim() - 2:
-        return blank
-    grown = _over_window(blank, [r if axis in axes else None for axis, r in enumerate(reach)])
-    answer = pool(grown)
-    return answer[
-        (slice(None), slice(None), *(slice(0, 1) if axis in axes else slice(None) for axis in range(len(reach))))
-    ]
+    """Returns a pool's response to a constant map: the same constant, pooled over the axes that are not in `axes`."""
+    if len(axes) == response.dim() - 2:
+        return response
+    answer = pool(_over_window(response, size, axes))
+    return answer[(..., *(slice(0, 1) if axis in axes else slice(None) for axis in range(len(size))))]
 
 
-def norm_and_blank(layer: nn.Module, images: Tensor, blank: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns a norm's answers to `images` (N, C, ...) and to a blank pixel, with the statistics it uses on `images`.
+def norm_and_response(layer: nn.Module, images: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns a norm's outputs for `images` (N, C, ...) and for a constant, with the statistics of `images`.
 
     Batch norms of torch and timm compute the batch's moments once for both.
     """
     if not _shares_moments(layer, images):
-        return layer(images), blank_norm(layer, blank, images)
+        return layer(images), norm_response(layer, response, images)
     assert isinstance(layer, _BatchNorm)
     running, momentum = (layer.running_mean, layer.running_var), layer.momentum
     if not layer.track_running_stats:
@@ -63,10 +59,10 @@ def norm_and_blank(layer: nn.Module, images: Tensor, blank: Tensor) -> tuple[Ten
         if momentum is None:
             # the average over all batches so far
             momentum = 1.0 / float(layer.num_batches_tracked)
-    data, blank = _BatchNormWithBlank.apply(
-        images, blank, layer.weight, layer.bias, *running, momentum or 0.0, layer.eps
+    data, response = _BatchNormWithResponse.apply(
+        images, response, layer.weight, layer.bias, *running, momentum or 0.0, layer.eps
     )
-    return _carried(layer, data, drops=True), _carried(layer, blank)
+    return _carried(layer, data, drops=True), _carried(layer, response)
 
 
 def _shares_moments(layer: nn.Module, images: Tensor) -> bool:
@@ -77,7 +73,7 @@ def _shares_moments(layer: nn.Module, images: Tensor) -> bool:
     return known and layer.training and several and not (hooked or images.is_meta or torch.compiler.is_compiling())
 
 
-class _BatchNormWithBlank(torch.autograd.Function):
+class _BatchNormWithResponse(torch.autograd.Function):
     """Batch norm of a map and of a constant c beside it, by the moments of the map alone.
 
     With mean m, inverse deviation s, weight w and bias b, the constant becomes w s (c - m) + b. Its gradient reaches
@@ -88,7 +84,7 @@ class _BatchNormWithBlank(torch.autograd.Function):
     def forward(
         ctx: Any,
         images: Tensor,
-        blank: Tensor,
+        response: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
         running_mean: Tensor | None,
@@ -99,26 +95,26 @@ class _BatchNormWithBlank(torch.autograd.Function):
         data, mean, deviation = torch.native_batch_norm(
             images, weight, bias, running_mean, running_variance, True, momentum, eps
         )
-        ctx.save_for_backward(images, blank, weight, mean, deviation)
+        ctx.save_for_backward(images, response, weight, mean, deviation)
         ctx.eps = eps
-        shape = (1, -1, *(1 for _ in blank.shape[2:]))
+        shape = (1, -1, *(1 for _ in response.shape[2:]))
         scale = deviation if weight is None else deviation * weight
-        answer = (blank - mean.view(shape)) * scale.view(shape)
+        answer = (response - mean.view(shape)) * scale.view(shape)
         return data, answer if bias is None else answer + bias.view(shape)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, data_gradient: Tensor, blank_gradient: Tensor) -> tuple[Tensor | None, ...]:
-        images, blank, weight, mean, deviation = ctx.saved_tensors
-        needs_images, needs_blank, needs_weight, needs_bias = ctx.needs_input_grad[:4]
+    def backward(ctx: Any, data_gradient: Tensor, response_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        images, response, weight, mean, deviation = ctx.saved_tensors
+        needs_images, needs_response, needs_weight, needs_bias = ctx.needs_input_grad[:4]
         for_images, for_weight, for_bias = torch.ops.aten.native_batch_norm_backward(
             data_gradient.to(images.dtype), images, weight, None, None, mean, deviation, True, ctx.eps,
             [needs_images, needs_weight, needs_bias],
         )  # fmt: skip
-        shape = (1, -1, *(1 for _ in blank.shape[2:]))
-        dims = [0, *range(2, blank.dim())]
-        sums = blank_gradient.sum(dims)
-        products = (blank_gradient * (blank - mean.view(shape))).sum(dims) * deviation
+        shape = (1, -1, *(1 for _ in response.shape[2:]))
+        dims = [0, *range(2, response.dim())]
+        sums = response_gradient.sum(dims)
+        products = (response_gradient * (response - mean.view(shape))).sum(dims) * deviation
         if needs_weight:
             for_weight = for_weight + products
         if needs_bias:
@@ -130,28 +126,28 @@ class _BatchNormWithBlank(torch.autograd.Function):
             level = -scale * sums / count - slope * mean
             each = (1, -1, *(1 for _ in images.shape[2:]))
             for_images.addcmul_(images, slope.to(images.dtype).view(each)).add_(level.to(images.dtype).view(each))
-        for_blank = (blank_gradient * scale.view(shape)).to(blank.dtype) if needs_blank else None
-        return for_images, for_blank, for_weight, for_bias, None, None, None, None
+        for_response = (response_gradient * scale.view(shape)).to(response.dtype) if needs_response else None
+        return for_images, for_response, for_weight, for_bias, None, None, None, None
 
 
-def blank_norm(layer: nn.Module, blank: Tensor, images: Tensor) -> Tensor:
-    """Returns what a norm makes of a blank pixel, with the statistics it uses on `images`."""
+def norm_response(layer: nn.Module, response: Tensor, images: Tensor) -> Tensor:
+    """Returns what a norm makes of a constant, with the statistics it uses on `images`."""
     dims = [0, *range(2, images.dim())]
     if isinstance(layer, _BatchNorm):
         if not (layer.training or layer.running_mean is None):
-            return layer.forward(blank)
+            return layer.forward(response)
         variance, mean = _moments(layer, images, dims)
-        return _carried(layer, _affine(blank, mean, variance, layer.eps, layer.weight, layer.bias))
+        return _carried(layer, _affine(response, mean, variance, layer.eps, layer.weight, layer.bias))
     if isinstance(layer, nn.GroupNorm):
         grouped = images.view(images.shape[0], layer.num_groups, -1, *images.shape[2:])
         variance, mean = torch.var_mean(grouped, dim=list(range(2, grouped.dim())), correction=0, keepdim=True)
         spread = [t.expand(-1, -1, grouped.shape[2], *t.shape[3:]).flatten(1, 2) for t in (variance, mean)]
-        return _carried(layer, _affine(blank, spread[1], spread[0], layer.eps, layer.weight, layer.bias))
+        return _carried(layer, _affine(response, spread[1], spread[0], layer.eps, layer.weight, layer.bias))
     if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
         variance, mean = torch.var_mean(images, dim=dims[1:], correction=0, keepdim=True)
-        return _affine(blank, mean, variance, layer.eps, layer.weight, layer.bias)
+        return _affine(response, mean, variance, layer.eps, layer.weight, layer.bias)
     # over the channels of one pixel
-    return cast(Tensor, layer(blank))
+    return cast(Tensor, layer(response))
 
 
 def _carried(norm: nn.Module, images: Tensor, drops: bool = False) -> Tensor:
@@ -179,23 +175,23 @@ def _moments(layer: _BatchNorm, images: Tensor, dims: list[int]) -> tuple[Tensor
 
 
 def _affine(
-    blank: Tensor, mean: Tensor, variance: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None
+    response: Tensor, mean: Tensor, variance: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None
 ) -> Tensor:
-    answer = (blank - mean) * torch.rsqrt(variance + eps)
-    shape = (1, -1, *(1 for _ in blank.shape[2:]))
+    answer = (response - mean) * torch.rsqrt(variance + eps)
+    shape = (1, -1, *(1 for _ in response.shape[2:]))
     if weight is not None:
         answer = answer * weight.view(shape)
     return answer if bias is None else answer + bias.view(shape)
 
 
-def blank_pointwise(layer: Callable[[Tensor], Tensor], blank: Tensor) -> Tensor:
-    """Returns what a layer that acts on each pixel alone makes of a blank one; nothing is dropped."""
+def pointwise_response(layer: Callable[[Tensor], Tensor], response: Tensor) -> Tensor:
+    """Returns what a layer that acts on each pixel alone makes of a constant; nothing is dropped."""
     if isinstance(layer, _DropoutNd) or type(layer).__name__ in ("StochasticDepth", "DropPath"):
-        return blank
-    return layer(blank.clone() if getattr(layer, "inplace", False) else blank)
+        return response
+    return layer(response.clone() if getattr(layer, "inplace", False) else response)
 
 
-def blank_concatenation(blanks: Sequence[Tensor], dim: int) -> Tensor:
+def concatenated_response(responses: Sequence[Tensor], dim: int) -> Tensor:
     """Returns the constants of concatenated maps; those of one sample count for all."""
-    samples = max(blank.shape[0] for blank in blanks)
-    return torch.cat([blank.expand(samples, *blank.shape[1:]) for blank in blanks], dim)
+    samples = max(response.shape[0] for response in responses)
+    return torch.cat([response.expand(samples, *response.shape[1:]) for response in responses], dim)

@@ -8,35 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-Padding = Literal[
-    "keep",
-    "valid",
-    "same_zero",
-    "same_circular",
-    "same_reflect",
-    "same_replicate",
-    "same_background",
-    "full_zero",
-    "full_circular",
-    "full_background",
+_Same = Literal["same_zero", "same_circular", "same_reflect", "same_replicate", "same_background"]
+Padding = Literal["keep", "valid", _Same, "full_zero", "full_circular", "full_background"]
+_Subsampling = Literal[
+    "keep", "dilated", "blur1", "blur2", "blur3", "blur4", "blur5", "blur6", "blur7", "aps", "aps_blur3", "aps_blur5"
 ]
-Subsampling = Literal[
-    "keep",
-    "dense",
-    "blur1",
-    "blur2",
-    "blur3",
-    "blur4",
-    "blur5",
-    "blur6",
-    "blur7",
-    "aps",
-    "aps_blur3",
-    "aps_blur5",
-]
+Subsampling = Literal[_Subsampling, "dense"]
+"""A name of `tinv list subsampling`, or `dense`, the old name of `dilated`."""
 
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
-SUBSAMPLINGS: tuple[Subsampling, ...] = get_args(Subsampling)
+SUBSAMPLINGS: tuple[_Subsampling, ...] = get_args(_Subsampling)
 
 
 @dataclass(frozen=True)
@@ -65,15 +46,18 @@ PADDING_CARDS: dict[Padding, Card] = {
     "valid": Card("no padding: border pixels meet fewer filter positions", KAYHAN, "never", "less than same"),
     "same_zero": Card("d(k-1)/2 zeros a side, the default of every library", KAYHAN, "never", "none"),
     "same_circular": Card(
-        "d(k-1)/2 a side, wrapped around", KAYHAN, "circular shifts by multiples of the total stride", "a copy a layer"
+        "d(k-1)/2 a side, wrapped around",
+        KAYHAN,
+        "circular shifts by multiples of the total stride",
+        "one copy per layer",
     ),
-    "same_reflect": Card("d(k-1)/2 a side, mirrored without the edge pixel", "-", "never", "a copy a layer"),
-    "same_replicate": Card("d(k-1)/2 a side, the edge pixel repeated", "-", "never", "a copy a layer"),
+    "same_reflect": Card("d(k-1)/2 a side, mirrored without the edge pixel", "-", "never", "one copy per layer"),
+    "same_replicate": Card("d(k-1)/2 a side, the edge pixel repeated", "-", "never", "one copy per layer"),
     "same_background": Card(
-        "d(k-1)/2 a side of the layer's own response to a blank image",
+        "d(k-1)/2 a side of the response of the layers before to a zero image",
         "tinv",
         "never; blank borders leave no edge",
-        "a copy a layer",
+        "one copy per layer",
     ),
     "full_zero": Card(
         "d(k-1) zeros a side: every filter value meets every pixel",
@@ -85,16 +69,16 @@ PADDING_CARDS: dict[Padding, Card] = {
         "d(k-1) a side, wrapped around: pixels at the seam count twice", "-", "never", "as full_zero"
     ),
     "full_background": Card(
-        "d(k-1) a side of the layer's own response to a blank image",
+        "d(k-1) a side of the response of the layers before to a zero image",
         "tinv",
         "shifts of content on a zero canvas by multiples of the total stride",
-        "as full_zero and a copy a layer; in training the batch statistics once more",
+        "as full_zero and one copy per layer; in training the batch statistics once more",
     ),
 }
 
 SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
     "keep": Card("leaves strides as they are", "-", "multiples of the total stride at best", "none"),
-    "dense": Card(
+    "dilated": Card(
         "stride 1, and dilation in all later layers so that weights see the same distances",
         "-",
         "every shift, as far as the padding allows",

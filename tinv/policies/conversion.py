@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from tinv.deprecation import moved
 from tinv.errors import unknown
 from tinv.policies.activation import ActivationPolicy, activation_policy
 from tinv.policies.padding import PaddingPolicy, padding_policy
@@ -94,3 +95,6 @@ class ConversionPolicy:
         names = [f.name for f in fields(self)]
         said = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(default, name)}
         return ", ".join(f"{name}={value}" for name, value in said.items()) or "padding=keep, subsampling=keep"
+
+
+__getattr__ = moved(__name__, {"Settings": f"{__name__}:ConversionPolicy"})

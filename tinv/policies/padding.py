@@ -7,12 +7,11 @@ from typing import Any, Literal, cast, get_args
 
 from tinv.deprecation import moved
 from tinv.errors import TinvError, unknown
+from tinv.nn.pad_widths import PaddingMode, window_widths
 from tinv.policies.base import Policy, made_of
 from tinv.policies.cards import PADDING_CARDS, PADDINGS, Card, Padding
 
 Amount = Literal["keep", "valid", "same", "full"]
-PaddingMode = Literal["zeros", "circular", "reflect", "replicate", "background"]
-"""What the border holds, in torch's words; `background` is the response of the layers before to an image of zeros."""
 
 
 class PaddingPolicy(Policy):
@@ -71,14 +70,9 @@ class PaddingPolicy(Policy):
         Raises:
             TinvError: For `keep`, which stands for whatever the layer had.
         """
-        totals = [d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True)]
-        if self.amount == "valid":
-            return ((0, 0),) * len(totals)
-        if self.amount == "same":
-            return tuple((total // 2, total - total // 2) for total in totals)
-        if self.amount == "full":
-            return tuple((total, total) for total in totals)
-        raise TinvError(f"padding 'keep' has no widths of its own; name one of {', '.join(PADDINGS[1:])}")
+        if self.amount == "keep":
+            raise TinvError(f"padding 'keep' has no widths of its own; name one of {', '.join(PADDINGS[1:])}")
+        return window_widths(self.amount, kernel_size, dilation)
 
 
 def padding_policy(given: str | PaddingPolicy | Mapping[str, Any]) -> PaddingPolicy:

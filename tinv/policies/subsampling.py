@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -84,7 +85,7 @@ class KeepStrides(_Named):
 class Dilated(_Named):
     """Takes strides out and dilates all later layers, so that their weights see the same distances."""
 
-    name = "dense"
+    name = "dilated"
     dilates = True
 
     def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> None:
@@ -93,8 +94,8 @@ class Dilated(_Named):
     def in_place_of_blur(
         self, size: Sequence[int], stride: tuple[int, ...], channels: int, padding: PaddingPolicy
     ) -> None:
-        """Raises TinvError: a blur without its stride makes no sense."""
-        raise TinvError("it blurs already; subsampling=dense needs the network without blur")
+        """Raises TinvError: a blur without its stride has no purpose."""
+        raise TinvError("it blurs already; subsampling=dilated needs the network without blur")
 
 
 class Blur(_Named):
@@ -121,7 +122,7 @@ class Blur(_Named):
         return BlurPool(_sizes(self.size, stride), stride, padding.mode, padding.amount == "full")
 
 
-class AdaptivePolyphaseSampling(_Named):
+class APS(_Named):
     """Of all ways to take every s-th pixel the one of largest norm (Chaman & Dokmanic, CVPR 2021).
 
     All branches of one resolution follow one choice.
@@ -141,20 +142,20 @@ class AdaptivePolyphaseSampling(_Named):
         return "aps" if self.blur == 1 else f"aps_blur{self.blur}"
 
     def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
-        """Returns an `AdaptivePolyphase`."""
-        from tinv.nn.subsampling import AdaptivePolyphase
+        """Returns an `AdaptivePolyphaseSampling`."""
+        from tinv.nn.subsampling import AdaptivePolyphaseSampling
 
         full = padding.amount == "full"
-        return AdaptivePolyphase(stride, _sizes(self.blur, stride), padding.mode, full)
+        return AdaptivePolyphaseSampling(stride, _sizes(self.blur, stride), padding.mode, full)
 
     def in_place_of_blur(
         self, size: Sequence[int], stride: tuple[int, ...], channels: int, padding: PaddingPolicy
     ) -> nn.Module:
-        """Returns an `AdaptivePolyphase` with the larger of the two filters."""
-        from tinv.nn.subsampling import AdaptivePolyphase
+        """Returns an `AdaptivePolyphaseSampling` with the larger of the two filters."""
+        from tinv.nn.subsampling import AdaptivePolyphaseSampling
 
         full = padding.amount == "full"
-        return AdaptivePolyphase(list(stride), max(size[0], self.blur), padding.mode, full)
+        return AdaptivePolyphaseSampling(list(stride), max(size[0], self.blur), padding.mode, full)
 
 
 def _sizes(size: int, stride: Sequence[int]) -> list[int]:
@@ -167,7 +168,7 @@ _BUILT_IN: dict[str, SubsamplingPolicy] = {
         KeepStrides(),
         Dilated(),
         *(Blur(cast(Any, size)) for size in range(1, 8)),
-        *(AdaptivePolyphaseSampling(cast(Any, blur)) for blur in (1, 3, 5)),
+        *(APS(cast(Any, blur)) for blur in (1, 3, 5)),
     )
 }
 
@@ -188,10 +189,14 @@ def subsampling_policy(given: str | SubsamplingPolicy | Mapping[str, Any]) -> Su
         >>> subsampling_policy({"class_path": "tinv.policies.subsampling.Blur", "init_args": {"size": 5}}).name
         'blur5'
     """
+    if given == "dense":
+        warnings.warn("subsampling=dense is now subsampling=dilated", DeprecationWarning, stacklevel=2)
+        given = "dilated"
     if isinstance(given, str) and given in _BUILT_IN:
         return _BUILT_IN[given]
     return made_of(given, SubsamplingPolicy, "subsampling", SUBSAMPLINGS)  # type: ignore[type-abstract]
 
 
 _OLD = dict.fromkeys(("subsampler", "check_subsampling"), "tinv.policies.deprecated")
+_OLD["AdaptivePolyphaseSampling"] = f"{__name__}:APS"
 __getattr__ = moved(__name__, {**_OLD, "*": "tinv.nn.subsampling"})

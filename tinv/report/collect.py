@@ -306,6 +306,7 @@ def order(value: Any) -> tuple[int, Any]:
         return (-1, 0)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (0, value)
+    value = "dilated" if value == "dense" else value  # as in results of an older version
     for policies in (PADDINGS, SUBSAMPLINGS):
         if value in policies:
             return (1, policies.index(value))

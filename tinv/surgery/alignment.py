@@ -1,6 +1,6 @@
 """Brings branches that meet again to the same pixels after a policy has moved them apart.
 
-A policy moves the cells of a branch by what it adds to, or takes from, the padding of the layers in it. Where
+A policy moves the positions of a branch by what it adds to, or takes from, the padding of the layers in it. Where
 branches meet (add, multiply, concatenate, ...) each must have been moved alike. The one that was moved less is
 padded, or under `valid` cropped, by the difference: not where they meet but where they parted, before any stride
 between, so that phases match too. Branches that were apart before the policy stay as far apart.
@@ -8,42 +8,33 @@ between, so that phases match too. Branches that were apart before the policy st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
 from torch import fx
 
 from tinv.errors import LayerError
-from tinv.graph.geometry import Walk
-from tinv.graph.places import Place
-from tinv.graph.tracing import layer_of
-from tinv.nn.padding import Content, fit, pad
+from tinv.graph.grid import AxisGrid
+from tinv.graph.network_graph import layer_name
+from tinv.nn.padding import pad, pad_or_crop_like
+from tinv.surgery.edit import GraphEdit, GraphJob
 
 Edge = tuple[fx.Node, fx.Node]
 """A map and the node that reads it."""
 
 
-@dataclass
-class Aligner:
+class Aligner(GraphJob):
     """Aligns the branches of one graph, merge by merge, in the order of the graph.
 
-    Attributes:
-        walk: over the graph; complete up to the merge at hand.
-        origin: returns the places of a node, by axis, before the policy.
-        content: of what is added.
-        crops: whether branches are cropped to the one moved most, not padded.
-        note: called with a layer and a sentence for what cannot be aligned.
-        inserted: called with each new node, and the node whose place it had before the policy.
+    Args:
+        edit: the graph that is being changed; its geometry is complete up to the merge at hand.
     """
 
-    walk: Walk
-    origin: Callable[[fx.Node], dict[int, Place]]
-    content: Content
-    crops: bool
-    note: Callable[[str, str], None]
-    inserted: Callable[[fx.Node, fx.Node], None]
+    def __init__(self, edit: GraphEdit) -> None:
+        super().__init__(edit)
+        # whether branches are cropped to the one moved most, not padded
+        self.crops = edit.policy.padding.amount == "valid"
 
     def align(self, merge: fx.Node, inputs: Iterable[fx.Node]) -> bool:
         """Aligns what meets at a node; returns whether anything had to be moved.
@@ -51,12 +42,12 @@ class Aligner:
         Raises:
             LayerError: if branches were subsampled by different adaptive choices.
         """
-        maps = list(dict.fromkeys(node for node in inputs if self.walk.spatial(node)))
-        # for each branch and axis: pixels of the image to move by, and cells to have where they meet
+        maps = list(dict.fromkeys(node for node in inputs if self.geometry.has_positions(node)))
+        # for each branch and axis: pixels of the image to move by, and positions to have where they meet
         moves: dict[fx.Node, dict[int, tuple[Fraction, int]]] = {node: {} for node in maps}
-        for axis in range(self.walk.axes):
+        for axis in range(self.geometry.axes):
             self._axis(merge, axis, maps, moves)
-        still = next((node for node in maps if not moves[node] and self.walk.is_map(node)), None)
+        still = next((node for node in maps if not moves[node] and self.geometry.is_feature_map(node)), None)
         for node in maps:
             if moves[node]:
                 self._move(merge, node, still, [n for n in maps if n is not node], moves[node])
@@ -65,27 +56,27 @@ class Aligner:
     def _axis(
         self, merge: fx.Node, axis: int, maps: list[fx.Node], moves: dict[fx.Node, dict[int, tuple[Fraction, int]]]
     ) -> None:
-        places: dict[fx.Node, Place] = {}
+        grid: dict[fx.Node, AxisGrid] = {}
         shift: dict[fx.Node, Fraction] = {}
         for node in maps:
-            place, before = self.walk.on_axes(node).get(axis), self.origin(node).get(axis)
-            if place is not None and before is not None:
+            axis_grid, before = self.geometry.grid_by_axis(node).get(axis), self.edit.grid_before(node).get(axis)
+            if axis_grid is not None and before is not None:
                 # by how many pixels the policy has moved this branch: negative means more padding on its left
-                places[node], shift[node] = place, place.offset - before.offset
-        if len(places) < 2 or len({place.stride for place in places.values()}) > 1:
+                grid[node], shift[node] = axis_grid, axis_grid.offset - before.offset
+        if len(grid) < 2 or len({axis_grid.stride for axis_grid in grid.values()}) > 1:
             # maps that run against each other, or at different strides, have no common position
             return
-        if len({place.choices for place in places.values()}) > 1:
+        if len({axis_grid.choices for axis_grid in grid.values()}) > 1:
             raise LayerError(
-                f"layer {layer_of(merge)}: the branches that meet here were subsampled by different adaptive choices; "
-                "aps cannot take this network"
+                f"layer {layer_name(merge)}: the branches that meet here were subsampled by different adaptive "
+                "choices; aps cannot take this network"
             )
         furthest = max if self.crops else min
         target = furthest(shift.values())
-        ends = {node: place.size + (shift[node] - target) / place.stride for node, place in places.items()}
+        ends = {node: axis_grid.size + (shift[node] - target) / axis_grid.stride for node, axis_grid in grid.items()}
         size = int(min(ends.values()) if self.crops else max(ends.values()))
-        for node, place in places.items():
-            if shift[node] != target or place.size != size:
+        for node, axis_grid in grid.items():
+            if shift[node] != target or axis_grid.size != size:
                 moves[node][axis] = (shift[node] - target, size)
 
     def _move(
@@ -100,37 +91,41 @@ class Aligner:
         edges = self._edges(merge, arg, others)
         pads = self._insert(merge, edges)
         end = pads.get(arg, arg) if (arg, merge) in edges else arg
-        stride = {axis: place.stride for axis, place in self.walk.on_axes(arg).items()}
-        subsampled = any(self.walk.on_axes(s)[axis].stride != stride[axis] for s in pads for axis in moves)
+        stride = {axis: axis_grid.stride for axis, axis_grid in self.geometry.grid_by_axis(arg).items()}
+        subsampled = any(self.geometry.grid_by_axis(s)[axis].stride != stride[axis] for s in pads for axis in moves)
         right: dict[int, Fraction] = {}
         for axis, (pixels, size) in moves.items():
-            left_over = [pixels - int(pixels / st) * st for s in pads for st in [self.walk.on_axes(s)[axis].stride]]
+            left_over = [
+                pixels - int(pixels / st) * st for s in pads for st in [self.geometry.grid_by_axis(s)[axis].stride]
+            ]
             if any(left_over):
                 apart = float(max(left_over, key=abs))
-                self.note(layer_of(merge), f"branches are {apart:g} pixels apart, which padding cannot fix")
+                self.report.skip(layer_name(merge), f"branches are {apart:g} pixels apart, which padding cannot fix")
             right[axis] = (
-                (size - self.walk.on_axes(arg)[axis].size) * stride[axis] - pixels if not subsampled else pixels
+                (size - self.geometry.grid_by_axis(arg)[axis].size) * stride[axis] - pixels
+                if not subsampled
+                else pixels
             )
         for _ in range(4):
             for source, node in pads.items():
-                here = self.walk.on_axes(source)
-                amounts = [(0, 0)] * self.walk.axes
+                here = self.geometry.grid_by_axis(source)
+                widths = [(0, 0)] * self.geometry.axes
                 for axis, (pixels, _) in moves.items():
-                    amounts[axis] = (int(pixels / here[axis].stride), int(right[axis] / here[axis].stride))
-                node.args = (source, amounts, self.content)
+                    widths[axis] = (int(pixels / here[axis].stride), int(right[axis] / here[axis].stride))
+                node.args = (source, widths, self.edit.padding_mode)
             self._again(pads.values(), merge)
-            missing = {axis: size - self.walk.on_axes(end)[axis].size for axis, (_, size) in moves.items()}
+            missing = {axis: size - self.geometry.grid_by_axis(end)[axis].size for axis, (_, size) in moves.items()}
             if not any(missing.values()):
                 break
-            for axis, cells in missing.items():
-                right[axis] += cells * stride[axis]
-        if (subsampled or any(missing.values())) and still is not None and self.walk.is_map(end):
-            # with a stride between, images of other sizes may come out a cell longer or shorter
-            with self.walk.graph.inserting_before(merge):
-                fitted = self.walk.graph.call_function(fit, (end, still, self.content))
-            self._adopt(fitted, merge, arg)
+            for axis, positions in missing.items():
+                right[axis] += positions * stride[axis]
+        if (subsampled or any(missing.values())) and still is not None and self.geometry.is_feature_map(end):
+            # with a stride between, images of other sizes may come out a position longer or shorter
+            with self.graph.inserting_before(merge):
+                fitted = self.graph.call_function(pad_or_crop_like, (end, still, self.edit.padding_mode))
+            self.edit.register_inserted(fitted, arg, f"{layer_name(merge)} (padding)")
             merge.replace_input_with(end, fitted)
-            self.walk.step(fitted)
+            self.geometry.step(fitted)
 
     def _edges(self, merge: fx.Node, arg: fx.Node, others: list[fx.Node]) -> list[Edge]:
         """Returns the edges by which a branch leaves the others."""
@@ -139,34 +134,34 @@ class Aligner:
             return [(arg, merge)]
         branch = _ancestors([arg]) - trunk
         edges: list[Edge] = []
-        for node in (n for n in self.walk.graph.nodes if n in branch):
+        for node in (n for n in self.graph.nodes if n in branch):
             for source in node.all_input_nodes:
-                if source in trunk and self.walk.spatial(source):
+                if source in trunk and self.geometry.has_positions(source):
                     edges.append((source, node))
-                elif source in trunk and self.walk.is_map(node) and isinstance(self.walk.places.get(source), list):
+                elif (
+                    source in trunk
+                    and self.geometry.is_feature_map(node)
+                    and isinstance(self.geometry.grids.get(source), list)
+                ):
                     # a part of a split: moved behind the split
                     edges += [(node, user) for user in node.users if user in branch or user is merge]
-        usable = edges and all(self.walk.is_map(source) for source, _ in edges)
+        usable = edges and all(self.geometry.is_feature_map(source) for source, _ in edges)
         return edges if usable else [(arg, merge)]
 
     def _insert(self, merge: fx.Node, edges: list[Edge]) -> dict[fx.Node, fx.Node]:
         """Puts a node on each edge, one for all that begin at the same map, as late as possible; returns it by map."""
         pads: dict[fx.Node, fx.Node] = {}
         for source, user in sorted(edges, key=lambda edge: edge[1]):
-            if not self.walk.is_map(source):
+            if not self.geometry.is_feature_map(source):
                 raise LayerError(
-                    f"layer {layer_of(merge)}: a branch whose axes are in an unusual order cannot be aligned"
+                    f"layer {layer_name(merge)}: a branch whose axes are in an unusual order cannot be aligned"
                 )
             if source not in pads:
-                with self.walk.graph.inserting_before(user):
-                    pads[source] = self.walk.graph.call_function(pad, (source, [], self.content))
-                self._adopt(pads[source], merge, source)
+                with self.graph.inserting_before(user):
+                    pads[source] = self.graph.call_function(pad, (source, [], self.edit.padding_mode))
+                self.edit.register_inserted(pads[source], source, f"{layer_name(merge)} (padding)")
             user.replace_input_with(source, pads[source])
         return pads
-
-    def _adopt(self, node: fx.Node, merge: fx.Node, source: fx.Node) -> None:
-        node.meta["layer"] = f"{layer_of(merge)} (padding)"
-        self.inserted(node, source)
 
     def _again(self, pads: Iterable[fx.Node], merge: fx.Node) -> None:
         """Runs again what depends on new padding, up to a merge."""
@@ -175,7 +170,7 @@ class Aligner:
         while node is not merge:
             if node in changed or any(source in changed for source in node.all_input_nodes):
                 changed.add(node)
-                self.walk.step(node)
+                self.geometry.step(node)
             node = node.next
 
 

@@ -10,19 +10,21 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter
 
 from tinv.errors import LayerError, TinvError
 from tinv.graph.account import Conversion
 from tinv.graph.converted import ConvertedNetwork
-from tinv.graph.geometry import Walk
-from tinv.graph.tracing import with_weights_of
+from tinv.graph.geometry import GeometryInterpreter
+from tinv.graph.tracing import materialize
 from tinv.nn.padding import PaddedConv
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.conversion import Axes, BlurPadding, ConversionPolicy, PoolPolicy, Stem
 from tinv.policies.padding import PaddingPolicy
 from tinv.policies.subsampling import SubsamplingPolicy
-from tinv.surgery.builder import Builder, PartialError
+from tinv.surgery.edit import PartialError
+from tinv.surgery.rewriter import rewrite
 
 __all__ = [
     "Axes",
@@ -40,8 +42,8 @@ __all__ = [
 def convert_if_needed(model: nn.Module, example_input: Tensor, policy: ConversionPolicy) -> nn.Module:
     """Returns `convert(model, policy=policy)`, or the model itself if all policies are `keep`.
 
-    A policy that changes nothing, such as `same_zero` on a network that has it, is not warned of: it is the plain cell
-    of a comparison.
+    A policy that changes nothing, such as `same_zero` on a network that has it, is not warned of: it is the baseline of
+    a comparison.
     """
     if policy.keeps_all:
         return model
@@ -117,15 +119,16 @@ def convert(
         same.conversion = Conversion(policy)  # type: ignore[assignment]
         return same
     try:
-        builder = Builder(model, policy, example_input.detach().to("meta"))
+        edit = rewrite(model, policy, example_input.detach().to("meta"))
     except PartialError:
         raise
     except LayerError as error:
         if policy.padding.amount != "valid":
             raise
-        raise TinvError(f"{error}{_least_size(model, policy, example_input)}") from error
-    layers = with_weights_of(builder.twin, model)
-    network = ConvertedNetwork(layers, builder.graphs, builder.conversion, _argument(model))
+        raise TinvError(f"{error}{_minimum_input_size(model, policy, example_input)}") from error
+    layers = materialize(edit.meta_copy, model)
+    argument = next(iter(inspect.signature(model.forward).parameters), "images")
+    network = ConvertedNetwork(layers, edit.graphs, edit.conversion, argument)
     network.original_class = type(model).__name__
     weight = next(model.parameters(), None)
     if weight is not None:
@@ -133,14 +136,8 @@ def convert(
     network.train(model.training)
     for name, module in model.named_modules():
         network.get_submodule(name).training = module.training
-    _warn(builder.conversion, type(model).__name__)
+    _warn(edit.conversion, type(model).__name__)
     return network
-
-
-def _argument(model: nn.Module) -> str:
-    """Returns the name by which a network takes its images."""
-    names = list(inspect.signature(model.forward).parameters)
-    return names[0] if names else "images"
 
 
 def _check_model(model: nn.Module, example: Tensor) -> None:
@@ -151,13 +148,8 @@ def _check_model(model: nn.Module, example: Tensor) -> None:
             f"{type(model).__name__} holds tinv's own convolutions, whose padding is set when they are built; build it "
             "of torch.nn.Conv2d and convert it"
         )
-    wrappers = {
-        "DistributedDataParallel": "module",
-        "DataParallel": "module",
-        "FullyShardedDataParallel": "module",
-        "OptimizedModule": "_orig_mod",
-    }
-    inner = wrappers.get(type(model).__name__)
+    parallel = dict.fromkeys(("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"), "module")
+    inner = {**parallel, "OptimizedModule": "_orig_mod"}.get(type(model).__name__)
     if inner is not None:
         raise TinvError(
             f"the network is wrapped in {type(model).__name__}; convert model.{inner} and wrap the result anew"
@@ -166,13 +158,11 @@ def _check_model(model: nn.Module, example: Tensor) -> None:
         raise TinvError("a TorchScript module cannot be converted; convert the network before scripting it")
     for name, module in model.named_modules():
         _check_module(name or "the network", module)
-    convs = {
-        name: module for name, module in model.named_modules() if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    }
     # the first layer's rank, but 1-D layers inside of 2-D networks act on channels
-    rank = next((len(conv.kernel_size) + 2 for conv in convs.values()), example.dim())
+    convs = ((n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)))
+    name, conv = next(convs, ("the network", model))
+    rank = len(conv.kernel_size) + 2 if isinstance(conv, _ConvNd) else example.dim()
     if example.dim() != rank or not 3 <= example.dim() <= 5:
-        name, conv = next(iter(convs.items()), ("the network", model))
         raise TinvError(
             f"example_input has shape {tuple(example.shape)}, {example.dim()} axes; layer {name} "
             f"({type(conv).__name__}) takes {rank}: (N, C, *spatial)"
@@ -204,9 +194,9 @@ def _warn(conversion: Conversion, name: str) -> None:
         warnings.warn(f"subsampling={policy.subsampling} changed nothing in {name}", stacklevel=3)
 
 
-def _least_size(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> str:
+def _minimum_input_size(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> str:
     """Returns the end of an error message: the smallest images that work under `valid`, if any do."""
-    builder = None
+    edit = None
     sizes = list(example.shape[2:])
     spatial = policy.treated_axes(len(sizes))
 
@@ -219,19 +209,19 @@ def _least_size(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> 
         )
 
     scale = 1.0
-    while builder is None and max(sizes) * scale < 8192:
+    while edit is None and max(sizes) * scale < 8192:
         scale *= 1.5
         try:
-            builder = Builder(model, policy, at(scale))
+            edit = rewrite(model, policy, at(scale))
         except LayerError:
             continue
-    if builder is None:
+    if edit is None:
         return ""
     low, high = scale / 1.5, scale
     while max(sizes) * (high - low) >= 1:
         middle = (low + high) / 2
         try:
-            Walk(builder.graphs[False], builder.twin, at(middle)).run()
+            GeometryInterpreter(edit.graphs[False], edit.meta_copy, at(middle)).run()
             high = middle
         except LayerError:
             low = middle

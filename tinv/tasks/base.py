@@ -144,7 +144,7 @@ class BaseTask(LightningModule):
         conversion = getattr(network, "conversion", None)
         if conversion is not None:
             # a policy may cost many times the network's usual work: known before the first step
-            rank_zero_info(f"{self.backbone_options['name']} under {conversion.policy}: {conversion.price}")
+            rank_zero_info(f"{self.backbone_options['name']} under {conversion.policy}: {conversion.cost_summary}")
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer of all parameters that are trained."""

@@ -1,7 +1,7 @@
-"""Where the cells of a map sit over the image, axis by axis, and what becomes of an axis that is split or merged.
+"""Where the positions of a map sit over the image, axis by axis, and what becomes of an axis that is split or merged.
 
-Cell i of an axis looks at pixel `offset + stride * i` and sees the pixels `low + stride * i` to `high + stride * i`. A
-window of kernel k, dilation d, left padding p and stride s maps
+Position i of an axis is centered on pixel `offset + stride * i` of the image; its receptive field is the pixels
+`low + stride * i` to `high + stride * i`. A window of kernel k, dilation d, left padding p and stride s maps
 
     offset -> offset + stride * (d (k-1) / 2 - p)
     low -> low - stride * p
@@ -20,16 +20,16 @@ from fractions import Fraction
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the cells of one axis of a map sit over the image, in pixels of the image.
+class AxisGrid:
+    """Where the positions of one axis of a map sit over the image, in pixels of the image.
 
     Attributes:
         axis: of the image, 0 for the first spatial one.
-        offset: pixel that cell 0 looks at; cell i looks at offset + stride * i.
-        stride: from one cell to the next.
-        size: cells.
-        low: first pixel that cell 0 sees.
-        high: last pixel that cell 0 sees.
+        offset: pixel that position 0 looks at; position i looks at offset + stride * i.
+        stride: from one position to the next.
+        size: positions.
+        low: first pixel that position 0 sees.
+        high: last pixel that position 0 sees.
         choices: names of the adaptive layers that chose among the possible offsets, which the above takes as 0.
     """
 
@@ -43,32 +43,33 @@ class Place:
 
     @property
     def receptive_field(self) -> Fraction:
-        """Pixels that one cell sees."""
+        """Pixels that one position sees."""
         return self.high - self.low + 1
 
-    def cells_at_border(self, image_size: int) -> int:
-        """Returns how many cells see beyond the border of an image of that many pixels."""
+    def positions_at_border(self, image_size: int) -> int:
+        """Returns how many positions see beyond the border of an image of that many pixels."""
         if self.stride < 0:
-            return self.flipped().cells_at_border(image_size)
+            return self.flipped().positions_at_border(image_size)
         before = min(self.size, max(0, math.ceil(-self.low / self.stride)))
         inside = math.floor((image_size - 1 - self.high) / self.stride) + 1
         return self.size - max(0, min(self.size, inside) - before)
 
-    def through(self, reach: int, left: int, stride: int, size: int) -> Place:
-        """Returns the place after a window of `reach` + 1 pixels with `left` pixels of padding, all in cells."""
-        ends = (self.stride * -left, self.stride * (reach - left))
+    def after_window(self, effective_kernel_size: int, left: int, stride: int, size: int) -> AxisGrid:
+        """Returns the grid after a window with `left` pixels of padding, all in positions."""
+        further = effective_kernel_size - 1
+        ends = (self.stride * -left, self.stride * (further - left))
         return replace(
             self,
-            offset=self.offset + self.stride * (Fraction(reach, 2) - left),
+            offset=self.offset + self.stride * (Fraction(further, 2) - left),
             stride=self.stride * stride,
             size=size,
             low=self.low + min(ends),
             high=self.high + max(ends),
         )
 
-    def moved(self, cells: int, size: int, step: int = 1) -> Place:
-        """Returns the place of a map that begins `cells` further on and takes every `step`-th cell."""
-        by = self.stride * cells
+    def translated(self, positions: int, size: int, step: int = 1) -> AxisGrid:
+        """Returns the grid of a map that begins `positions` further on and takes every `step`-th position."""
+        by = self.stride * positions
         return replace(
             self,
             offset=self.offset + by,
@@ -78,51 +79,51 @@ class Place:
             stride=self.stride * step,
         )
 
-    def flipped(self) -> Place:
-        """Returns the place of the map read from its other end."""
-        return replace(self.moved(self.size - 1, self.size), stride=-self.stride)
+    def flipped(self) -> AxisGrid:
+        """Returns the grid of the map read from its other end."""
+        return replace(self.translated(self.size - 1, self.size), stride=-self.stride)
 
-    def coarser(self, cells: int) -> Place:
-        """Returns the place of groups of so many neighbours, whose number must be whole."""
-        return self.through(cells - 1, 0, cells, self.size // cells)
+    def coarser(self, positions: int) -> AxisGrid:
+        """Returns the grid of groups of so many neighbours, whose number must be whole."""
+        return self.after_window(positions, 0, positions, self.size // positions)
 
-    def finer(self, cells: int) -> Place:
-        """Returns the place of a map in which each cell has become so many."""
-        stride = self.stride / cells
-        back = stride * (cells - 1)
-        # which of its cells an index belongs to depends on the remainder: what is seen is what any of them may see
+    def finer(self, positions: int) -> AxisGrid:
+        """Returns the grid of a map in which each position has become so many."""
+        stride = self.stride / positions
+        back = stride * (positions - 1)
+        # which of its positions an index belongs to depends on the remainder: what is seen is what any of them may see
         return replace(
             self,
             offset=self.offset - back / 2,
             stride=stride,
-            size=self.size * cells,
+            size=self.size * positions,
             low=self.low - max(back, Fraction(0)),
             high=self.high - min(back, Fraction(0)),
         )
 
-    def resized(self, size: int, corners: bool) -> Place:
-        """Returns the place of a map resized to another number of cells, between its corners' outsides or centres."""
+    def resized(self, size: int, corners: bool) -> AxisGrid:
+        """Returns the grid of a map resized to `size` positions, whose corners or corners' outsides stay."""
         if corners:
             step = self.stride * Fraction(self.size - 1, max(size - 1, 1))
             return replace(self, stride=step or self.stride, size=size)
         step = self.stride * Fraction(self.size, size)
         # its neighbours on both sides are seen too
-        reach = abs(self.stride)
+        step_size = abs(self.stride)
         return replace(
             self,
             offset=self.offset + (step - self.stride) / 2,
             stride=step,
             size=size,
-            low=self.low - reach,
-            high=self.high + reach,
+            low=self.low - step_size,
+            high=self.high + step_size,
         )
 
 
 @dataclass(frozen=True)
 class Folded:
-    """An axis of a tensor that holds several: places, and numbers of entries that are no positions, slowest first."""
+    """An axis of a tensor that holds several: axis grids, and numbers of entries without positions, slowest first."""
 
-    parts: tuple[Place | int, ...]
+    parts: tuple[AxisGrid | int, ...]
 
 
 @dataclass(frozen=True)
@@ -135,55 +136,68 @@ class Uniform:
     """An axis of a tensor along which one value is repeated, as after `expand`."""
 
 
-Entry = Place | Folded | Lost | Uniform | None
-Places = tuple[Entry, ...]
+Entry = AxisGrid | Folded | Lost | Uniform | None
+Grid = tuple[Entry, ...]
 """One entry for each axis of a tensor, None for those that are no positions: batch, channels, pooled axes."""
 
 
 def holds_positions(entry: Entry) -> bool:
     """Returns whether an axis of a tensor holds positions of the image, known or not."""
-    return isinstance(entry, (Place, Folded, Lost))
+    return isinstance(entry, (AxisGrid, Folded, Lost))
 
 
-def places_in(entry: Entry) -> Iterator[Place]:
-    """Yields the places that an axis of a tensor holds."""
-    if isinstance(entry, Place):
+def axis_grids(entry: Entry) -> Iterator[AxisGrid]:
+    """Yields the grids that an axis of a tensor holds."""
+    if isinstance(entry, AxisGrid):
         yield entry
     elif isinstance(entry, Folded):
-        yield from (part for part in entry.parts if isinstance(part, Place))
+        yield from (part for part in entry.parts if isinstance(part, AxisGrid))
 
 
-def size_of(part: Place | int) -> int:
+def signature(entry: Entry, with_choices: bool = False) -> tuple[object, ...]:
+    """Returns what two axes must agree in to move together: image axis, stride and size, in their order."""
+    parts = entry.parts if isinstance(entry, Folded) else (entry,)
+    return tuple(
+        (p.axis, p.stride, p.size, p.choices if with_choices else ()) if isinstance(p, AxisGrid) else p for p in parts
+    )
+
+
+def choices(entry: Entry) -> tuple[str, ...]:
+    """Returns the adaptive layers that chose the positions of an axis."""
+    return tuple(name for axis_grid in axis_grids(entry) for name in axis_grid.choices)
+
+
+def size_of(part: AxisGrid | int) -> int:
     """Returns the number of entries of a part of an axis."""
     return part if isinstance(part, int) else part.size
 
 
-def reshaped(places: Places, old: Sequence[int], new: Sequence[int]) -> Places:
-    """Returns the places of a tensor of shape `old` read as one of shape `new`, row by row.
+def reshaped(grid: Grid, old: Sequence[int], new: Sequence[int]) -> Grid:
+    """Returns the grid of a tensor of shape `old` read as one of shape `new`, row by row.
 
     An axis that is split into a x b becomes one of a groups of b neighbours, and one of b entries without positions;
-    merged with the axis behind it, which holds no positions, a place becomes finer.
+    merged with the axis behind it, which holds no positions, a axis_grid becomes finer.
     """
-    if any(isinstance(entry, Lost) for entry in places):
-        return _aligned(places, old, new)
-    parts: list[Place | int] = []
-    for entry, size in zip(places, old, strict=True):
+    if any(isinstance(entry, Lost) for entry in grid):
+        return _aligned(grid, old, new)
+    parts: list[AxisGrid | int] = []
+    for entry, size in zip(grid, old, strict=True):
         if isinstance(entry, Folded):
             parts += entry.parts
         else:
-            parts.append(entry if isinstance(entry, Place) else size)
+            parts.append(entry if isinstance(entry, AxisGrid) else size)
     found: list[Entry] = []
     for size in new:
         taken = _take(parts, size)
         if taken is None:
-            return _aligned(places, old, new)
+            return _aligned(grid, old, new)
         found.append(_entry(taken))
     return tuple(found)
 
 
-def _take(parts: list[Place | int], size: int) -> list[Place | int] | None:
+def _take(parts: list[AxisGrid | int], size: int) -> list[AxisGrid | int] | None:
     """Takes parts of so many entries from the front of a list, splitting the last if need be; None if that fails."""
-    taken: list[Place | int] = []
+    taken: list[AxisGrid | int] = []
     if size == 1 and parts and size_of(parts[0]) == 1:
         return [parts.pop(0)]
     while size > 1:
@@ -205,9 +219,9 @@ def _take(parts: list[Place | int], size: int) -> list[Place | int] | None:
     return taken
 
 
-def _entry(parts: list[Place | int]) -> Entry:
+def _entry(parts: list[AxisGrid | int]) -> Entry:
     """Returns the entry of an axis that holds these parts."""
-    kept: list[Place | int] = []
+    kept: list[AxisGrid | int] = []
     for part in parts:
         last = kept[-1] if kept else None
         if isinstance(part, int) and last is not None:
@@ -216,14 +230,14 @@ def _entry(parts: list[Place | int]) -> Entry:
             kept.append(part)
         else:
             kept[-1] = part
-    if not any(isinstance(part, Place) for part in kept):
+    if not any(isinstance(part, AxisGrid) for part in kept):
         return None
-    return kept[0] if len(kept) == 1 and isinstance(kept[0], Place) else Folded(tuple(kept))
+    return kept[0] if len(kept) == 1 and isinstance(kept[0], AxisGrid) else Folded(tuple(kept))
 
 
-def _aligned(places: Places, old: Sequence[int], new: Sequence[int]) -> Places:
+def _aligned(grid: Grid, old: Sequence[int], new: Sequence[int]) -> Grid:
     """Returns what is left where axes cannot be followed one by one: those whose neighbours' sizes agree stay."""
-    out: list[Entry] = [Lost() if any(map(holds_positions, places)) else None] * len(new)
+    out: list[Entry] = [Lost() if any(map(holds_positions, grid)) else None] * len(new)
     i = j = 0
     # axes fall into groups of equal products; one that is alone in its group on both sides stays what it is
     while i < len(old) and j < len(new):
@@ -236,8 +250,8 @@ def _aligned(places: Places, old: Sequence[int], new: Sequence[int]) -> Places:
             else:
                 return tuple(out)
         if first == i + 1 and second == j + 1:
-            out[j] = places[i]
-        elif not any(map(holds_positions, places[i:first])):
+            out[j] = grid[i]
+        elif not any(map(holds_positions, grid[i:first])):
             out[j:second] = [None] * (second - j)
         i, j = first, second
     return tuple(out)

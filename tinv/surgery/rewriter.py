@@ -1,84 +1,112 @@
-"""Changes one graph: puts a padding and a subsampling policy on its layers, in the order in which they run."""
+"""Puts the policies on the layers of a network, in the order in which they run: the loop over the jobs of one layer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from torch import Tensor, fx, nn
 
+from tinv.errors import LayerError
 from tinv.graph import functions
-from tinv.graph.geometry import Walk
+from tinv.graph.geometry import GeometryInterpreter, RunError
+from tinv.graph.network_graph import is_in_place, layer_name
 from tinv.graph.operations import Operation
-from tinv.graph.places import Place
-from tinv.graph.tracing import is_geometric, is_in_place, layer_of
+from tinv.graph.tracing import is_geometric
 from tinv.graph.windows import sizes_text
-from tinv.nn.padding import Content, fit, flat, pad
+from tinv.nn.padding import pad, pad_or_crop_like
 from tinv.nn.pooling import Pool
-from tinv.nn.subsampling import AdaptivePolyphase, Subsampler
+from tinv.nn.subsampling import AdaptivePolyphaseSampling, Subsampler
+from tinv.policies.conversion import ConversionPolicy
 from tinv.surgery.alignment import Aligner
 from tinv.surgery.background import add_background
-from tinv.surgery.explicit_padding import fold_pads
+from tinv.surgery.edit import GraphEdit, GraphJob, NetworkEdit
+from tinv.surgery.explicit_padding import absorb_explicit_padding
 from tinv.surgery.strides import Strides
 from tinv.surgery.windows import Windows
 
-if TYPE_CHECKING:
-    from tinv.surgery.builder import Builder
+
+def rewrite(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> NetworkEdit:
+    """Puts policies on a copy of a network that has shapes but no values.
+
+    Args:
+        model: the network; it is left as it is.
+        policy: all policies together.
+        example: images (N, C, *spatial) on the meta device.
+
+    Returns:
+        The changed copy, whose `conversion` says what was done.
+
+    Raises:
+        LayerError: naming a layer that cannot be traced, cannot run on its map, or cannot take a policy.
+    """
+    network = NetworkEdit(model, policy)
+    # every graph is seen before any layer is changed
+    run = [
+        GeometryInterpreter(graph, network.meta_copy, example, count=True).run() for graph in network.distinct_graphs
+    ]
+    evaluation, conversion = network.graphs[False], network.conversion
+    conversion.size = tuple(example.shape[2:])
+    conversion.before = next(geometry.cost for geometry in run if geometry.graph is evaluation)
+    for original in run:
+        _rewrite_graph(network, original, example)
+    network.raise_refused()
+    for graph in network.distinct_graphs:
+        graph.lint()
+    conversion.after = GeometryInterpreter(evaluation, network.meta_copy, example, count=True).run().cost
+    return network
 
 
-class GraphBuilder:
-    """Changes one graph, node by node; its geometry is always known up to the current node."""
+def _rewrite_graph(network: NetworkEdit, original: GeometryInterpreter, example: Tensor) -> None:
+    try:
+        GraphRewriter(GraphEdit(network, original, example)).run()
+    except LayerError as error:
+        padding = network.policy.padding
+        if network.policy.partial:
+            raise
+        # what cannot be converted at all says more than what follows from it
+        network.raise_refused()
+        if not isinstance(error, RunError) or padding.amount != "full":
+            raise
+        raise LayerError(
+            f"{error}; padding={padding} changes the size of maps, which a layer with a fixed number of positions "
+            "cannot take"
+        ) from error
 
-    def __init__(self, builder: Builder, original: Walk, example: Tensor) -> None:
-        self.builder, self.policy, self.twin = builder, builder.policy, builder.twin
-        self.original, self.graph = original, original.graph
-        self.walk = Walk(self.graph, self.twin, example)
-        self.axes = self.policy.treated_axes(self.walk.axes)
-        self.content: Content = self.policy.padding.mode
-        self.full = self.policy.padding.amount == "full"
-        self.pads = self.policy.padding.amount != "keep"
-        self.origins: dict[fx.Node, dict[int, Place]] = {}
-        self.strides, self.windows = Strides(self), Windows(self)
-        # padding of a step of its own, by the layer that it was left to
-        self.folded: dict[fx.Node, list[tuple[int, int]]] = {}
+
+class GraphRewriter(GraphJob):
+    """Changes one graph, node by node.
+
+    Args:
+        edit: the graph that is being changed.
+    """
+
+    def __init__(self, edit: GraphEdit) -> None:
+        super().__init__(edit)
+        self.strides = Strides(edit)
+        self.windows, self.aligner = Windows(edit, self.strides), Aligner(edit)
         self.concatenations: dict[tuple[Any, ...], fx.Node] = {}
         self.done: set[fx.Node] = set()
-        self.aligner = Aligner(
-            self.walk, self.origin, self.content, self.policy.padding.amount == "valid", builder.leave, self.adopt
-        )
 
-    def origin(self, node: fx.Node) -> dict[int, Place]:
-        """Returns where a node's map was before the policy."""
-        if node not in self.origins:
-            self.origins[node] = self.original.on_axes(node)
-        return self.origins[node]
-
-    def walk_original_again(self, node: fx.Node) -> None:
-        """Runs a changed node of the unconverted graph again."""
-        self.original.step(node)
-
-    def adopt(self, node: fx.Node, source: fx.Node) -> None:
-        """Takes note of a new node, whose map has the original place of another's."""
-        self.origins[node] = self.origin(source)
-
-    def build(self) -> None:
-        if self.pads:
-            fold_pads(self)
-        node = next(iter(self.graph.nodes))
+    def run(self) -> None:
+        """Changes all nodes."""
+        edit = self.edit
+        if edit.pads:
+            absorb_explicit_padding(edit)
+        node = next(iter(edit.graph.nodes))
         while node.op != "root":
             following = self.visit(node)
             node = following or node.next
-        if self.content == "background":
-            needs = [n for n in self.graph.nodes if self.fills_border(n)]
-            add_background(self.walk, self.axes, needs)
-        self.twin.eval()
+        if edit.padding_mode == "background":
+            add_background(self.geometry, edit.axes, [n for n in edit.graph.nodes if self.fills_border(n)])
+        edit.network.meta_copy.eval()
 
     def visit(self, node: fx.Node) -> fx.Node | None:
         """Changes and runs a node; returns the node to visit next, if it is not the one behind it."""
         op = self.original.operations.get(node)
         if op is None or node in self.done:
             # one of ours, or changed already before what was put in front of it
-            self.walk.step(node)
-            if isinstance(self.walk.operations[node].module, AdaptivePolyphase):
+            self.geometry.step(node)
+            if type(self.geometry.operations[node].module) is AdaptivePolyphaseSampling:
                 return self.strides.share_choice(node)
             return None
         if op.kind in ("conv", "max", "average", "blur") and op.inputs:
@@ -90,7 +118,7 @@ class GraphBuilder:
             if op.kind == "concatenate":
                 self.running_concatenation(node)
             if self.aligner.align(node, node.all_input_nodes):
-                self.builder.changed(layer_of(node), "branches aligned", "branches aligned")
+                self.report.change(layer_name(node), "branches aligned", "branches aligned")
         elif (
             op.kind == "item" and len(op.args) > 1 and not isinstance(self.original.values[op.inputs[0]], (tuple, list))
         ):
@@ -101,20 +129,20 @@ class GraphBuilder:
             self.keep_factor(node, op)
         else:
             self.refuse_unknown(node, op)
-        self.walk.step(node)
+        self.geometry.step(node)
         return None
 
     def refuse_unknown(self, node: fx.Node, op: Operation) -> None:
         """Refuses windows that tinv cannot change."""
-        if not any(map(self.original.spatial, op.inputs)):
+        if not any(map(self.original.has_positions, op.inputs)):
             return
-        pads, strides = self.pads, self.policy.subsampling.treats_strides
+        pads, strides = self.edit.pads, self.policy.subsampling.treats_strides
         if op.kind == "transposed" and pads:
-            self.builder.refuse(layer_of(node), f"{op.name}, whose blocks overlap, cannot take {self.policy}")
+            self.report.refuse(layer_name(node), f"{op.name}, whose blocks overlap, cannot take {self.policy}")
         elif op.kind == "patches" and (pads or strides) and not self.is_single_pixel(op):
-            self.builder.refuse(layer_of(node), "it takes patches of the map")
+            self.report.refuse(layer_name(node), "it takes patches of the map")
         elif op.kind == "opaque" and self.has_window(op) and (pads or strides):
-            self.builder.refuse(layer_of(node), f"{op.name} cannot take {self.policy}")
+            self.report.refuse(layer_name(node), f"{op.name} cannot take {self.policy}")
 
     @staticmethod
     def is_single_pixel(op: Operation) -> bool:
@@ -145,28 +173,7 @@ class GraphBuilder:
                 kept[key] = op.argument(position, key)
         node.args, node.kwargs = (source,), {**kept, "scale_factor": factor}
         by = sizes_text([int(f) for f in factor])
-        self.builder.changed(layer_of(node), f"resized by {by}, not to a size", "windows changed")
-
-    def call_layer(self, node: fx.Node, layer: nn.Module, name: str) -> None:
-        """Makes a node call a new layer."""
-        node.op, node.target = "call_module", self.add_layer(name, layer)
-        node.args, node.kwargs = (node.all_input_nodes[0],), {}
-
-    def put_layer(self, path: str, layer: nn.Module) -> None:
-        """Puts a layer in the place of another."""
-        set_module(self.twin, path, layer)
-
-    def add_layer(self, name: str, layer: nn.Module) -> str:
-        layers = cast(nn.ModuleDict, self.twin.policy_layers)
-        key = base = name.replace(".", "_")
-        number = 1
-        while key in layers:
-            number += 1
-            key = f"{base}_{number}"
-        layers[key] = layer
-        return f"policy_layers.{key}"
-
-    # merges
+        self.report.change(layer_name(node), f"resized by {by}, not to a size", "kernels re-padded")
 
     def running_concatenation(self, node: fx.Node) -> None:
         """Builds a concatenation on an earlier one that holds its beginning.
@@ -181,26 +188,16 @@ class GraphBuilder:
         if self.policy.padding.resizes:
             for length in range(len(parts) - 1, 0, -1):
                 earlier = self.concatenations.get((parts[:length], rest))
-                if earlier is not None and not any(is_in_place(user, self.twin) for user in earlier.users):
+                if earlier is not None and not any(is_in_place(user, self.network.meta_copy) for user in earlier.users):
                     node.args = ([earlier, *parts[length:]], *node.args[1:])
                     break
         self.concatenations[(parts, rest)] = node
 
-    # borders
-
     def fills_border(self, node: fx.Node) -> bool:
         """Returns whether a node fills a border with the background."""
-        if node.op == "call_function" and node.target in (pad, fit):
+        if node.op == "call_function" and node.target in (pad, pad_or_crop_like):
             return "background" in node.args
-        module = self.walk.operations[node].module if node in self.walk.operations else None
-        if isinstance(module, Pool):
-            window = self.walk.operations[node].window
-            assert window is not None
-            return module.padding_content == "background" and (module.ceil_mode or any(flat(window.amounts or ())))
-        return isinstance(module, Subsampler) and module.padding_content == "background"
-
-
-def set_module(network: nn.Module, path: str, module: nn.Module) -> None:
-    """Puts a layer in the place of another."""
-    parent, _, name = path.rpartition(".")
-    setattr(network.get_submodule(parent), name, module)
+        op = self.geometry.operations.get(node)
+        if op is None or not isinstance(op.module, (Pool, Subsampler)) or op.module.padding_mode != "background":
+            return False
+        return isinstance(op.module, Subsampler) or op.module.ceil_mode or bool(op.window and op.window.is_padded)

@@ -2,8 +2,8 @@
 
 Two kinds of shift are followed through the graph, axis by axis. *Circular*: the image is rolled. *Zero canvas*: content
 moves on an image of zeros and stays inside. For each, a map keeps a unit: shifts by multiples of that many pixels move
-the map by whole cells and change nothing else. A stride multiplies the unit; padding that does not continue the map
-as the shift would, or cells that are missing at the border, break it. What is said holds in evaluation mode.
+the map by whole positions and change nothing else. A stride multiplies the unit; padding that does not continue the map
+as the shift would, or positions that are missing at the border, break it. What is said holds in evaluation mode.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, get_args
 
+from tinv.deprecation import moved
+
 Shift = Literal["circular", "zero_canvas"]
 SHIFTS: tuple[Shift, ...] = get_args(Shift)
 
 
 @dataclass(frozen=True)
-class Standing:
+class InvariantShifts:
     """What is left of one kind of shift, on one axis.
 
     Attributes:
@@ -40,30 +42,29 @@ class Standing:
             return f"none{because}"
         return "every shift" if self.unit == 1 else f"multiples of {self.unit} pixels{because}"
 
-    def broken(self, layer: str, reason: str, order: int) -> Standing:
-        """Returns the standing after a layer that breaks it, if nothing has before."""
-        return self if self.unit is None else Standing(None, layer, reason, order)
+    def broken(self, layer: str, reason: str, order: int) -> InvariantShifts:
+        """Returns what is left after a layer that breaks it, if nothing has before."""
+        return self if self.unit is None else InvariantShifts(None, layer, reason, order)
 
-    def times(self, unit: int, layer: str, reason: str, order: int) -> Standing:
-        """Returns the standing after a layer that lets only multiples of `unit` pixels through."""
+    def times(self, unit: int, layer: str, reason: str, order: int) -> InvariantShifts:
+        """Returns what is left after a layer that lets only multiples of `unit` pixels through."""
         if self.unit is None or self.unit % unit == 0:
             return self
         new = math.lcm(self.unit, unit)
-        return replace(self, unit=new) if self.unit > 1 else Standing(new, layer, reason, order)
+        return replace(self, unit=new) if self.unit > 1 else InvariantShifts(new, layer, reason, order)
 
     @staticmethod
-    def both(standings: Iterable[Standing]) -> Standing:
+    def both(found: Iterable[InvariantShifts]) -> InvariantShifts:
         """Returns what is left after maps have met."""
-        found = sorted(standings, key=lambda standing: standing.order if standing.layer else math.inf)
-        for standing in found:
-            if standing.unit is None:
-                return standing
-        unit = math.lcm(*(standing.unit or 1 for standing in found)) if found else 1
-        return replace(found[0], unit=unit) if found else Standing()
+        found = sorted(found, key=lambda shifts: shifts.order if shifts.layer else math.inf)
+        for shifts in found:
+            if shifts.unit is None:
+                return shifts
+        return replace(found[0], unit=math.lcm(*(shifts.unit or 1 for shifts in found))) if found else InvariantShifts()
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ExactInvariance:
     """What a network's output follows exactly, by kind of shift and axis of the image (first spatial one first).
 
     An output without positions is invariant. One that has positions left is at best equivariant: it moves with the
@@ -76,8 +77,8 @@ class Verdict:
         output_stride: pixels for each position of the output; None for an axis of which it has no positions.
     """
 
-    circular: tuple[Standing, ...]
-    zero_canvas: tuple[Standing, ...]
+    circular: tuple[InvariantShifts, ...]
+    zero_canvas: tuple[InvariantShifts, ...]
     unknown: tuple[str, ...] = ()
     output_stride: tuple[Fraction | None, ...] = ()
 
@@ -90,13 +91,13 @@ class Verdict:
         """Returns the verdict in words, a line for each kind of shift, and for each axis where they differ."""
         names = {1: ["length"], 2: ["height", "width"], 3: ["time", "height", "width"]}[len(self.circular)]
         said = []
-        for kind, standings in (("circular shifts", self.circular), ("shifts on a zero canvas", self.zero_canvas)):
-            groups: dict[Standing, list[str]] = {}
-            for name, standing in zip(names, standings, strict=True):
-                groups.setdefault(standing, []).append(name)
-            for standing, axes in groups.items():
+        for kind, by_axis in (("circular shifts", self.circular), ("shifts on a zero canvas", self.zero_canvas)):
+            groups: dict[InvariantShifts, list[str]] = {}
+            for name, shifts in zip(names, by_axis, strict=True):
+                groups.setdefault(shifts, []).append(name)
+            for shifts, axes in groups.items():
                 where = f" along {' and '.join(axes)}" if len(groups) > 1 else ""
-                said.append(f"{kind}{where}: {standing}")
+                said.append(f"{kind}{where}: {shifts}")
         strides: dict[Fraction, list[str]] = {}
         for name, stride in zip(names, self.output_stride, strict=False):
             if stride:
@@ -108,3 +109,6 @@ class Verdict:
 
     def __str__(self) -> str:
         return f"exactly {self.name} to\n" + "\n".join(f"  {line}" for line in self.lines())
+
+
+__getattr__ = moved(__name__, {"Verdict": f"{__name__}:ExactInvariance"})

@@ -1,0 +1,79 @@
+"""A network's torch.fx graph, with what is known of single nodes beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+
+class NetworkGraph(fx.Graph):
+    """What a network computes, node by node.
+
+    Args:
+        traced: the graph that is copied, with the names of its nodes.
+
+    Attributes:
+        layer_names: name of the layer that a node belongs to, for nodes that a conversion has inserted.
+        background: nodes that compute the background, beside those of the network itself.
+        constants: tensors that the forward pass makes, by the node that reads each.
+    """
+
+    def __init__(self, traced: fx.Graph) -> None:
+        super().__init__()
+        self.layer_names: dict[fx.Node, str] = {}
+        self.background: set[fx.Node] = set()
+        self.constants: dict[fx.Node, Tensor] = {}
+        self.output(self.graph_copy(traced, {}))
+
+
+def layer_name(node: fx.Node) -> str:
+    """Returns the path of the module that a node belongs to, and the operation's name if it is not a module itself.
+
+    A layer that a conversion has inserted is named after the layer it was added to.
+    """
+    inserted = getattr(node.graph, "layer_names", {}).get(node)
+    if inserted is not None:
+        return str(inserted)
+    if node.op == "call_module":
+        return str(node.target)
+    stack = node.meta.get("nn_module_stack") or {}
+    path = (list(stack) or [""])[-1].removeprefix("network").removeprefix(".")
+    what = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    return f"{path}.{what}" if path else str(what)
+
+
+def attribute(network: nn.Module, node: fx.Node) -> Any:
+    """Returns what a node of kind get_attr reads: a parameter, a buffer, or a tensor made in the forward pass."""
+    constants = getattr(node.graph, "constants", {})
+    if node in constants:
+        return constants[node]
+    value: Any = network
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    return value
+
+
+def is_in_place(node: fx.Node, network: nn.Module) -> bool:
+    """Returns whether a node overwrites its first argument."""
+    if node.op == "call_module":
+        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    if node.op != "call_function":
+        return False
+    name = getattr(node.target, "__name__", "")
+    in_operator = getattr(node.target, "__module__", "") == "_operator" and name in (
+        "iadd", "isub", "imul", "itruediv", "ipow",
+    )  # fmt: skip
+    return in_operator or name.endswith("_") or bool(node.kwargs.get("inplace"))
+
+
+def run_node(node: fx.Node, network: nn.Module, args: Any, kwargs: Any, hooks: bool = True) -> Any:
+    """Returns what a call gives for some arguments; the hooks of a layer run with it unless `hooks` is False."""
+    if node.op == "call_module":
+        layer = network.get_submodule(str(node.target))
+        return (layer if hooks else layer.forward)(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    return node.target(*args, **kwargs)  # type: ignore[operator]

@@ -1,0 +1,55 @@
+"""How many pixels a layer with a window adds at the border of its input, and how many it covers; without torch.
+
+Amounts follow Kayhan & van Gemert (CVPR 2020), "Convolution types".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from tinv.errors import unknown
+
+Amount = Literal["valid", "same", "full"]
+PaddingMode = Literal["zeros", "circular", "reflect", "replicate", "background"]
+"""What the border holds, in torch's words; `background` is the response of the layers before to an image of zeros."""
+PadWidths = Sequence[tuple[int, int]]
+"""Pixels to add (left, right), a pair for every spatial axis, first axis first."""
+
+
+def to_ntuple(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """Returns one number for each of `axes` axes."""
+    return (value,) * axes if isinstance(value, int) else tuple(value)
+
+
+def effective_kernel_size(kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """Returns the pixels that a window covers on each axis: d(k-1) + 1 for kernel size k and dilation d."""
+    return tuple(d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True))
+
+
+def window_widths(
+    padding: Amount | str | int | Sequence[int] | PadWidths, kernel_size: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Returns the pixels (left, right) that a layer adds on each axis.
+
+    Args:
+        padding: `valid` (none), `same` (d(k-1) in all, an odd one more on the right), `full` (d(k-1) a side), or
+            pixels: one number for all axes, one for each, or a pair for each.
+        kernel_size: k of each axis.
+        dilation: d of each axis.
+
+    Raises:
+        TinvError: for another word.
+    """
+    totals = [size - 1 for size in effective_kernel_size(kernel_size, dilation)]
+    if padding == "valid":
+        return ((0, 0),) * len(totals)
+    if padding == "same":
+        return tuple((total // 2, total - total // 2) for total in totals)
+    if padding == "full":
+        return tuple((total, total) for total in totals)
+    if isinstance(padding, str):
+        raise unknown("padding", padding, get_args(Amount))
+    if isinstance(padding, int):
+        return ((padding, padding),) * len(totals)
+    return tuple((p, p) if isinstance(p, int) else (p[0], p[1]) for p in padding)
