@@ -170,7 +170,6 @@ def test_layers_take_arguments_by_their_old_names():
 
 
 def test_the_old_name_of_a_policy_is_taken_with_a_warning():
-    from tinv.policies.arguments import policy_argument
 
     import tinv
     from tinv.policies.cards import SUBSAMPLINGS, Subsampling
@@ -180,7 +179,7 @@ def test_the_old_name_of_a_policy_is_taken_with_a_warning():
         assert subsampling_policy("dense") == subsampling_policy("dilated")
     with pytest.warns(DeprecationWarning, match="dense"):
         assert str(tinv.ConversionPolicy(subsampling="dense")) == "subsampling=dilated"
-    assert policy_argument("subsampling", get_args(Subsampling), "dense") == "dense"
+    assert "dense" in get_args(Subsampling)  # what configurations and commands accept
     assert "dense" not in SUBSAMPLINGS
 
 
