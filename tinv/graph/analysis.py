@@ -89,10 +89,8 @@ def _first(value: Any) -> Any:
 
 
 def _shown(geometry: GeometryInterpreter, node: fx.Node) -> bool:
-    is_call = node.op in ("call_module", "call_function", "call_method")
-    return (
-        is_call and node not in geometry.graph.background and geometry.operations[node].kind not in ("size", "constant")
-    )
+    is_call = node.op in ("call_module", "call_function", "call_method") and node not in geometry.graph.background
+    return is_call and geometry.operations[node].kind not in ("size", "constant")
 
 
 def _layer(geometry: GeometryInterpreter, node: fx.Node) -> Layer:
@@ -118,9 +116,8 @@ def _layer(geometry: GeometryInterpreter, node: fx.Node) -> Layer:
 
 
 def _is_own_padding(node: fx.Node) -> bool:
-    return function_name(node) == "pad" and all(
-        layer_name(node) == f"{layer_name(user)} (padding)" for user in node.users
-    )
+    name = layer_name(node)
+    return function_name(node) == "pad" and all(name == f"{layer_name(user)} (padding)" for user in node.users)
 
 
 __getattr__ = moved(__name__, {"analyse": f"{__name__}:analyze"})

@@ -118,9 +118,7 @@ class GeometryInterpreter:
         grid = self.grids.get(node)
         if not isinstance(grid, tuple) or len(grid) != self.axes + 2 or any(map(holds_positions, grid[:2])):
             return False
-        return all(
-            isinstance(axis_grid, AxisGrid) and axis_grid.axis == axis for axis, axis_grid in enumerate(grid[2:])
-        )
+        return all(isinstance(entry, AxisGrid) and entry.axis == axis for axis, entry in enumerate(grid[2:]))
 
     def evaluate(self, node: fx.Node) -> Any:
         """Returns the value of a node, whose inputs have been run."""

@@ -70,14 +70,8 @@ class AxisGrid:
     def translated(self, positions: int, size: int, step: int = 1) -> AxisGrid:
         """Returns the grid of a map that begins `positions` further on and takes every `step`-th position."""
         by = self.stride * positions
-        return replace(
-            self,
-            offset=self.offset + by,
-            low=self.low + by,
-            high=self.high + by,
-            size=size,
-            stride=self.stride * step,
-        )
+        offset, low, high = self.offset + by, self.low + by, self.high + by
+        return AxisGrid(self.axis, offset, self.stride * step, size, low, high, self.choices)
 
     def flipped(self) -> AxisGrid:
         """Returns the grid of the map read from its other end."""
@@ -157,9 +151,9 @@ def axis_grids(entry: Entry) -> Iterator[AxisGrid]:
 def signature(entry: Entry, with_choices: bool = False) -> tuple[object, ...]:
     """Returns what two axes must agree in to move together: image axis, stride and size, in their order."""
     parts = entry.parts if isinstance(entry, Folded) else (entry,)
-    return tuple(
-        (p.axis, p.stride, p.size, p.choices if with_choices else ()) if isinstance(p, AxisGrid) else p for p in parts
-    )
+    chosen = [p.choices if with_choices and isinstance(p, AxisGrid) else () for p in parts]
+    pairs = zip(parts, chosen, strict=True)
+    return tuple((p.axis, p.stride, p.size, c) if isinstance(p, AxisGrid) else p for p, c in pairs)
 
 
 def choices(entry: Entry) -> tuple[str, ...]:

@@ -47,9 +47,8 @@ def _resize(step: Step) -> Grid:
         if before % after == 0 and mode.startswith("nearest"):
             by = before // after
             return entry.translated(by // 2 if mode == "nearest-exact" else 0, after, by)
-        return (
-            entry.coarser(before // after) if before % after == 0 and mode == "area" else entry.resized(after, corners)
-        )
+        whole = before % after == 0 and mode == "area"
+        return entry.coarser(before // after) if whole else entry.resized(after, corners)
 
     return _resized(step, rule)
 

@@ -10,15 +10,7 @@ import torch
 from torch import nn
 
 from tinv.graph.contractions import contracted
-from tinv.graph.grid import (
-    AxisGrid,
-    Entry,
-    Folded,
-    Grid,
-    Lost,
-    Uniform,
-    holds_positions,
-)
+from tinv.graph.grid import AxisGrid, Entry, Folded, Grid, Lost, Uniform, holds_positions
 from tinv.graph.operations import reduced_axes
 from tinv.graph.rearrangements import REARRANGEMENTS
 from tinv.graph.step import Step, unknown
@@ -30,9 +22,8 @@ def grid_after(step: Step) -> Grid:
     if len(grid) != len(step.shape):
         grid = unknown(step)
     # an axis whose size is not what the rule says was treated in a way we do not know
-    return tuple(
-        Lost() if isinstance(p, AxisGrid) and p.size != s else p for p, s in zip(grid, step.shape, strict=True)
-    )
+    sizes = zip(grid, step.shape, strict=True)
+    return tuple(Lost() if isinstance(p, AxisGrid) and p.size != size else p for p, size in sizes)
 
 
 def _window(step: Step) -> Grid:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from torch import nn
 
 from tinv.graph.contractions import contracted
@@ -9,6 +11,7 @@ from tinv.graph.grid import AxisGrid, Grid, axis_grids, holds_positions
 from tinv.graph.operations import TRANSFORMERS
 from tinv.graph.state import Case, State
 from tinv.graph.values import Values, norm_axes
+from tinv.nn.pad_widths import PaddingMode
 
 _PRODUCTS = {"mul", "multiply", "imul", "rmul"}
 _QUOTIENTS = {"div", "divide", "truediv", "true_divide", "itruediv"}
@@ -121,13 +124,7 @@ def _zero_product(case: Case, axis: int) -> bool:
 def _keeps_zero(case: Case, values: Values) -> bool:
     op = case.op
     if op.kind == "pad":
-        return op.pads is not None and op.pads.padding_mode in (
-            "zeros",
-            "reflect",
-            "replicate",
-            "circular",
-            "background",
-        )
+        return op.pads is not None and op.pads.padding_mode in get_args(PaddingMode)
     if op.kind in ("conv", "transposed") or (op.kind == "shuffle" and "Conv" in op.name):
         return _no_bias(case, values)
     if op.kind in _MOVES:

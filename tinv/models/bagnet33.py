@@ -13,11 +13,7 @@ Head = Literal["gap", "gmp"]
 
 
 def bagnet33(
-    *,
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    policy: ConversionPolicy | None = None,
-    head: Head = "gmp",
+    *, num_classes: int = 1000, in_channels: int = 3, policy: ConversionPolicy | None = None, head: Head = "gmp"
 ) -> BagNet:
     """BagNet-33 (Brendel & Bethge, ICLR 2019), whose last positions see 33 x 33 pixels each.
 
@@ -76,10 +72,13 @@ class BagNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.relu(self.bn1(self.conv2(self.conv1(images))))
-        for number in (1, 2, 3, 4):
-            maps = self.get_submodule(f"layer{number}")(maps)
+        for stage in self._stages():
+            maps = stage(maps)
         logits: Tensor = self.fc(self.pool(maps).flatten(1))
         return logits
+
+    def _stages(self) -> list[nn.Module]:
+        return [self.get_submodule(f"layer{number}") for number in (1, 2, 3, 4)]
 
 
 class Block(nn.Module):

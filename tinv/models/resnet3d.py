@@ -10,19 +10,11 @@ from torchvision.models.video.resnet import BasicBlock, Bottleneck, Conv3DSimple
 from tinv.errors import unknown
 
 TemporalStem = Literal["dense", "strided"]
-BLOCKS = {
-    18: (BasicBlock, [2, 2, 2, 2]),
-    34: (BasicBlock, [3, 4, 6, 3]),
-    50: (Bottleneck, [3, 4, 6, 3]),
-}
+BLOCKS = {18: (BasicBlock, [2, 2, 2, 2]), 34: (BasicBlock, [3, 4, 6, 3]), 50: (Bottleneck, [3, 4, 6, 3])}
 
 
 def resnet3d(
-    *,
-    num_classes: int = 101,
-    in_channels: int = 3,
-    depth: int = 18,
-    temporal_stem: TemporalStem = "dense",
+    *, num_classes: int = 101, in_channels: int = 3, depth: int = 18, temporal_stem: TemporalStem = "dense"
 ) -> nn.Module:
     """3D ResNet of any depth for clips (Hara, Kataoka & Satoh, CVPR 2018).
 

@@ -59,9 +59,8 @@ class Pool(nn.Module):
     ) -> None:
         super().__init__()
         self.kind, self.kernel_size, self.stride, self.dilation = kind, kernel_size, stride, dilation
-        self.padding, self.padding_mode = standard_padding(
-            "valid" if padding == "keep" else padding, padding_mode, "Pool"
-        )
+        given = "valid" if padding == "keep" else padding
+        self.padding, self.padding_mode = standard_padding(given, padding_mode, "Pool")
         self.ceil_mode = ceil_mode
         self.count_include_pad = self.padding == "full" if count_include_pad is None else count_include_pad
 
@@ -108,9 +107,8 @@ class Pool(nn.Module):
         mean = _window_mean(F.pad(images, to_f_pad_order(widths)), kernel, stride, dilation)
         if self.count_include_pad:
             return mean
-        return mean / _window_mean(
-            F.pad(torch.ones_like(images[:1, :1]), to_f_pad_order(widths)), kernel, stride, dilation
-        )
+        ones = F.pad(torch.ones_like(images[:1, :1]), to_f_pad_order(widths))
+        return mean / _window_mean(ones, kernel, stride, dilation)
 
     def _check_windows(
         self,

@@ -22,6 +22,8 @@ from tinv.surgery.edit import GraphEdit, GraphJob
 
 Edge = tuple[fx.Node, fx.Node]
 """A map and the node that reads it."""
+Moves = dict[int, tuple[Fraction, int]]
+"""For each axis of a branch: pixels of the image to move it by, and the positions to have where branches meet."""
 
 
 class Aligner(GraphJob):
@@ -43,8 +45,7 @@ class Aligner(GraphJob):
             LayerError: if branches were subsampled by different adaptive choices.
         """
         maps = list(dict.fromkeys(node for node in inputs if self.geometry.has_positions(node)))
-        # for each branch and axis: pixels of the image to move by, and positions to have where they meet
-        moves: dict[fx.Node, dict[int, tuple[Fraction, int]]] = {node: {} for node in maps}
+        moves: dict[fx.Node, Moves] = {node: {} for node in maps}
         for axis in range(self.geometry.axes):
             self._axis(merge, axis, maps, moves)
         still = next((node for node in maps if not moves[node] and self.geometry.is_feature_map(node)), None)
@@ -53,9 +54,7 @@ class Aligner(GraphJob):
                 self._move(merge, node, still, [n for n in maps if n is not node], moves[node])
         return any(moves.values())
 
-    def _axis(
-        self, merge: fx.Node, axis: int, maps: list[fx.Node], moves: dict[fx.Node, dict[int, tuple[Fraction, int]]]
-    ) -> None:
+    def _axis(self, merge: fx.Node, axis: int, maps: list[fx.Node], moves: dict[fx.Node, Moves]) -> None:
         grid: dict[fx.Node, AxisGrid] = {}
         shift: dict[fx.Node, Fraction] = {}
         for node in maps:
@@ -79,14 +78,7 @@ class Aligner(GraphJob):
             if shift[node] != target or axis_grid.size != size:
                 moves[node][axis] = (shift[node] - target, size)
 
-    def _move(
-        self,
-        merge: fx.Node,
-        arg: fx.Node,
-        still: fx.Node | None,
-        others: list[fx.Node],
-        moves: dict[int, tuple[Fraction, int]],
-    ) -> None:
+    def _move(self, merge: fx.Node, arg: fx.Node, still: fx.Node | None, others: list[fx.Node], moves: Moves) -> None:
         """Moves one branch, and gives it its size where it merges; `still` is a branch that is not moved."""
         edges = self._edges(merge, arg, others)
         pads = self._insert(merge, edges)
@@ -95,17 +87,13 @@ class Aligner(GraphJob):
         subsampled = any(self.geometry.grid_by_axis(s)[axis].stride != stride[axis] for s in pads for axis in moves)
         right: dict[int, Fraction] = {}
         for axis, (pixels, size) in moves.items():
-            left_over = [
-                pixels - int(pixels / st) * st for s in pads for st in [self.geometry.grid_by_axis(s)[axis].stride]
-            ]
+            strides = [self.geometry.grid_by_axis(source)[axis].stride for source in pads]
+            left_over = [pixels - int(pixels / step) * step for step in strides]
             if any(left_over):
                 apart = float(max(left_over, key=abs))
                 self.report.skip(layer_name(merge), f"branches are {apart:g} pixels apart, which padding cannot fix")
-            right[axis] = (
-                (size - self.geometry.grid_by_axis(arg)[axis].size) * stride[axis] - pixels
-                if not subsampled
-                else pixels
-            )
+            have = self.geometry.grid_by_axis(arg)[axis].size
+            right[axis] = pixels if subsampled else (size - have) * stride[axis] - pixels
         for _ in range(4):
             for source, node in pads.items():
                 here = self.geometry.grid_by_axis(source)

@@ -151,9 +151,8 @@ def _check_model(model: nn.Module, example: Tensor) -> None:
     parallel = dict.fromkeys(("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"), "module")
     inner = {**parallel, "OptimizedModule": "_orig_mod"}.get(type(model).__name__)
     if inner is not None:
-        raise TinvError(
-            f"the network is wrapped in {type(model).__name__}; convert model.{inner} and wrap the result anew"
-        )
+        name = type(model).__name__
+        raise TinvError(f"the network is wrapped in {name}; convert model.{inner} and wrap the result anew")
     if isinstance(model, torch.jit.ScriptModule):
         raise TinvError("a TorchScript module cannot be converted; convert the network before scripting it")
     for name, module in model.named_modules():

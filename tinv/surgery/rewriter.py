@@ -41,18 +41,17 @@ def rewrite(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> Netw
     """
     network = NetworkEdit(model, policy)
     # every graph is seen before any layer is changed
-    run = [
-        GeometryInterpreter(graph, network.meta_copy, example, count=True).run() for graph in network.distinct_graphs
-    ]
+    meta_copy, graphs = network.meta_copy, network.distinct_graphs
+    run = [GeometryInterpreter(graph, meta_copy, example, count=True).run() for graph in graphs]
     evaluation, conversion = network.graphs[False], network.conversion
     conversion.size = tuple(example.shape[2:])
     conversion.before = next(geometry.cost for geometry in run if geometry.graph is evaluation)
     for original in run:
         _rewrite_graph(network, original, example)
     network.raise_refused()
-    for graph in network.distinct_graphs:
+    for graph in graphs:
         graph.lint()
-    conversion.after = GeometryInterpreter(evaluation, network.meta_copy, example, count=True).run().cost
+    conversion.after = GeometryInterpreter(evaluation, meta_copy, example, count=True).run().cost
     return network
 
 

@@ -14,12 +14,7 @@ from tinv.graph.network_graph import layer_name
 from tinv.graph.operations import Operation
 from tinv.graph.rearrangements import expanded_index
 from tinv.graph.windows import Window, sizes_text
-from tinv.nn.subsampling import (
-    AdaptivePolyphaseSampling,
-    BlurPool,
-    PhaseSelector,
-    SharedPhaseSampling,
-)
+from tinv.nn.subsampling import AdaptivePolyphaseSampling, BlurPool, PhaseSelector, SharedPhaseSampling
 from tinv.policies.padding import PaddingPolicy
 from tinv.surgery.edit import GraphEdit, GraphJob
 
