@@ -22,7 +22,7 @@ def test_an_empty_set_is_refused_before_training(name, what, capsys):
 
 
 def test_no_validation_is_allowed():
-    assert main(["fit", *TINY, "--run_dir=run", "--data.init_args.val_size=0", "--trainer.callbacks=null"]) == 0
+    assert main(["fit", *TINY, "--run_dir=run", "--data.init_args.num_val=0", "--trainer.callbacks=null"]) == 0
 
 
 @pytest.mark.slow
@@ -38,11 +38,11 @@ def test_a_set_smaller_than_the_processes_is_refused_in_one_line(name, what):
 
 
 def test_an_empty_set_is_refused_by_the_command_that_uses_it(capsys):
-    assert main(["test", *TINY, "--untrained", "--data.init_args.test_size=0"]) == 2
+    assert main(["test", *TINY, "--untrained", "--data.init_args.num_test=0"]) == 2
     assert "no test image is left" in capsys.readouterr().err
-    assert main(["validate", *TINY, "--untrained", "--data.init_args.val_size=0"]) == 2
+    assert main(["validate", *TINY, "--untrained", "--data.init_args.num_val=0"]) == 2
     assert "no validation image is left" in capsys.readouterr().err
-    assert main(["test", *TINY, "--untrained", "--data.init_args.train_size=0"]) == 0
+    assert main(["test", *TINY, "--untrained", "--data.init_args.num_train=0"]) == 0
 
 
 class Clips:

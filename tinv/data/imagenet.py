@@ -7,15 +7,18 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
 
+from tinv.data.base import Stage
+from tinv.data.batching import Batch, normalize
 from tinv.data.file_batches import ImageDataset
-from tinv.data.file_data import FileData
-from tinv.data.image_cache import ImageCache, Prepare
-from tinv.data.image_files import (
+from tinv.data.folders import image_folder
+from tinv.data.formats.image_cache import Prepare
+from tinv.data.formats.image_preparation import Augmentation, RandomResizedCrop, Resize, ResizeCenterCrop, Transforms
+from tinv.data.formats.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     ImageFiles,
@@ -24,49 +27,52 @@ from tinv.data.image_files import (
     find_images,
     image_files,
 )
-from tinv.data.image_preparation import Augmentation, Middle, RandomResizedCrop, Transforms, WholeImage
-from tinv.data.in_memory import Batch, data_root, normalise
-from tinv.errors import TinvError, nearest, unknown
+from tinv.data.from_files import FileData
+from tinv.deprecation import renamed
+from tinv.errors import TinvError, check_choice, nearest
 from tinv.utils.io import read_lines
 
-Augment = Literal["random_resized_crop", "none"]
+ImageAugment = Literal["random_resized_crop", "none"]
 
 CLASS_LISTS = {"imagenet_a_200": "imagenet_a_synsets.txt"}
 """Named subsets of ImageNet's classes, and the files of timm that list them (Hendrycks et al., CVPR 2021)."""
 
 
 class ImageNet(FileData):
-    """Photographs in class folders, ROOT/train/CLASS/* and ROOT/val/CLASS/*, as ImageNet's; all, or a part of them.
+    """Images in class folders, ROOT/train/CLASS/* and ROOT/val/CLASS/*, as ImageNet's; all, or a part of them.
 
     The network sees `size` pixels a side. Validation images are resized and cut in the middle. Test images are the same
-    ones with more around the middle if `test_size` says so: crops of them are what the shift tests look at.
+    ones with more around the middle if `test_resolution` says so: shift tests look at crops of them.
 
     Args:
-        root: folder that holds `train` and `val` (searched for in the folder of data sets too).
-        train_folder: name of the folder to train on.
-        val_folder: name of the folder to validate and test on.
-        classes: the class folders to take: a file with one name a line, or `imagenet_a_200`; None takes all.
-        images_per_class: training images of each class, drawn by `data_seed`; a larger draw holds a smaller one.
-        train_list: a file that names the training images, one a line, relative to the folder of training images.
-        data_seed: of that draw; part of the data, not of the run's seed.
-        size: side of what the network sees, in pixels.
-        resize: shorter side of a validation image before its middle is cut out; None is 8/7 of `size` (256 for 224).
-        test_size: side of the test images, resized to it and cut in the middle; None tests on the validation images.
-        augment: `random_resized_crop`, flipped half of the time, as in the published recipes; `none` trains on images
-            cut as those of validation.
+        root: Folder that holds `train` and `val` (searched for in the folder of data sets too).
+        train_folder: Name of the folder to train on.
+        val_folder: Name of the folder to validate and test on.
+        classes: Class folders to take: a file with one name a line, or `imagenet_a_200`; None takes all.
+        images_per_class: Training images of each class, drawn by `data_seed`; a larger draw holds a smaller one.
+        train_list: File that names the training images, one a line, relative to the folder of training images.
+        data_seed: Seed of that draw; part of the data, not of the run's seed.
+        size: Side of what the network sees, in pixels.
+        resize: Shorter side of a validation image before its middle is cut out, in pixels; None is 8/7 of `size` (256
+            for 224).
+        test_resolution: Side of the test images in pixels, resized to it and cut in the middle; None tests on the
+            validation images.
+        augment: Random changes to training images: `random_resized_crop`, flipped half of the time, as in the published
+            recipes; `none` trains on images cut as those of validation.
         train_transforms: torchvision v2 transforms in the place of `augment`, from any size to one, bytes to bytes.
-        cache: shorter side in pixels at which decoded training images are kept on disk for later epochs and runs
-            (validation and test images are kept as they are used); None reads the files each time.
-        cache_dir: folder of caches; None is `~/.cache/tinv`.
-        on_error: `skip` leaves out files that cannot be read, and counts them in results.json.
-        batch_size: images a step (and a process).
-        num_workers: processes that read images.
-        seed: of the order and the augmentation; None takes the run's seed (`seed_everything`).
+        cache_resolution: Shorter side in pixels at which decoded training images are kept on disk for later epochs and
+            runs (validation and test images are kept as they are used); None reads the files each time.
+        cache_dir: Folder of caches; None is `~/.cache/tinv`.
+        on_error: What a damaged file does: `raise` an error, or `skip` it and count it in results.json.
+        batch_size: Images a step (and a process).
+        num_workers: Number of processes that read images.
+        seed: Seed of the order and the augmentation; None takes the run's seed (`seed_everything`).
     """
 
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
 
+    @renamed(test_size="test_resolution", cache="cache_resolution")
     def __init__(
         self,
         root: str = "imagenet",
@@ -78,70 +84,61 @@ class ImageNet(FileData):
         data_seed: int = 0,
         size: int = 224,
         resize: int | None = None,
-        test_size: int | None = None,
-        augment: Augment = "random_resized_crop",
+        test_resolution: int | None = None,
+        augment: ImageAugment = "random_resized_crop",
         train_transforms: list[nn.Module] | None = None,
-        cache: int | None = None,
+        cache_resolution: int | None = None,
         cache_dir: str | None = None,
         on_error: OnError = "raise",
         batch_size: int = 256,
         num_workers: int = 8,
         seed: int | None = None,
     ) -> None:
-        super().__init__(on_error, batch_size, num_workers, seed, cache_dir)
-        if augment not in get_args(Augment):
-            raise unknown("augment", augment, get_args(Augment))
+        super().__init__(batch_size, num_workers, seed, cache_dir, cache_resolution, on_error)
+        check_choice("augment", augment, ImageAugment)
         if images_per_class is not None and train_list is not None:
             raise TinvError("images_per_class and train_list both say which images to train on; give one of them")
+        if size < 1:
+            raise TinvError(f"size={size} must be at least 1")
         resize = round(size * 8 / 7) if resize is None else resize
-        least = {"size": 1, "resize": size, "test_size": size, "cache": size}
-        given = {"size": size, "resize": resize}
-        given |= {key: value for key, value in (("test_size", test_size), ("cache", cache)) if value is not None}
-        for key, value in given.items():
-            if value < least[key]:
-                what = " pixels, the size that the network sees" if key in ("resize", "test_size", "cache") else ""
-                raise TinvError(f"{key}={value} must be at least {least[key]}{what}")
+        others = {"resize": resize, "test_resolution": test_resolution, "cache_resolution": cache_resolution}
+        for key, value in others.items():
+            if value is not None and value < size:
+                raise TinvError(f"{key}={value} must be at least {size} pixels, the size that the network sees")
         if images_per_class is not None and images_per_class < 1:
             raise TinvError(f"images_per_class={images_per_class} must be at least 1")
         self.root, self.folders = root, {"train": train_folder, "val": val_folder}
         self.class_list, self.images_per_class, self.train_list = classes, images_per_class, train_list
-        self.data_seed, self.size, self.resize, self.test_size = data_seed, size, resize, test_size
+        self.data_seed, self.size, self.resize, self.test_resolution = data_seed, size, resize, test_resolution
         self.augment, self.train_transforms = augment, train_transforms
-        self.cache_side = cache
         self.found: dict[str, ImageFiles] = {}
 
     def prepare_data(self) -> None:
         """Makes the caches, in one process."""
-        if self.cache_side is not None:
-            for name in ("train", "val", "test"):
-                cache = self.dataset(name).cache
-                assert cache is not None
-                cache.build(self.num_workers)
+        stages: tuple[Stage, ...] = ("train", "val", "test")
+        for stage in stages if self.cache_resolution is not None else ():
+            cache = self.dataset(stage).cache
+            assert cache is not None
+            cache.build(self.num_workers)
 
     def setup(self, stage: str | None = None) -> None:
         """Finds the images, once.
 
         Raises:
-            TinvError: for folders, classes and images that are not there, too few images of a class, and classes that
+            TinvError: For folders, classes and images that are not there, too few images of a class, and classes that
                 training and validation do not share.
         """
         if self.found:
             return
-        root = Path(self.root).expanduser()
-        root = root if root.is_dir() else Path(data_root(None)) / self.root
-        if not root.is_dir():
-            raise TinvError(
-                f"no folder {self.root}: looked in the working folder and in TINV_DATA ({data_root(None)!r}); name the "
-                "one that holds train and val with --data.init_args.root=DIR"
-            )
-        wanted = None
+        root = image_folder(self.root)
+        selected = None
         if self.class_list is not None:
-            wanted = read_class_list(self.class_list, class_folders(root / self.folders["val"]))
-        val = find_images(root / self.folders["val"], wanted)
+            selected = read_class_list(self.class_list, class_folders(root / self.folders["val"]))
+        val = find_images(root / self.folders["val"], selected)
         if self.train_list is not None:
-            train = read_image_list(Path(self.train_list), root / self.folders["train"], wanted)
+            train = read_image_list(Path(self.train_list), root / self.folders["train"], selected)
         else:
-            train = find_images(root / self.folders["train"], wanted)
+            train = find_images(root / self.folders["train"], selected)
         if not train.classes or not val.classes:
             flat = train if not train.classes else val
             raise TinvError(f"{flat.folder} holds images but no class folders; there is nothing to learn")
@@ -162,28 +159,28 @@ class ImageNet(FileData):
         return (3, self.size, self.size)
 
     @property
-    def margin(self) -> int:
-        """0: photographs fill what the network sees."""
+    def canvas_margin(self) -> int:
+        """0: images fill what the network sees."""
         return 0
 
     @property
-    def room(self) -> int:
+    def crop_margin(self) -> int:
         """Pixels an axis that test images have beyond what the network sees."""
-        return 0 if self.test_size is None else self.test_size - self.size
+        return 0 if self.test_resolution is None else self.test_resolution - self.size
 
     @property
-    def augments(self) -> bool:
+    def is_augmented(self) -> bool:
         """Whether training images change from epoch to epoch."""
         return self.train_transforms is not None or self.augment != "none"
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """Which images these are, for results.json: counts, checksums of their lists, files that were skipped."""
         found: dict[str, Any] = {"classes": self.num_classes}
         for name in ("train", "val"):
             files = self._files(name)
             found |= {f"{name}_images": len(files), f"{name}_sha256": files.sha256()}
-        return {**found, "skipped": len(self.skipped), "skipped_files": sorted(self.skipped)[:100]}
+        return {**found, **super().provenance}
 
     def save_artifacts(self, folder: Path) -> list[Path]:
         """Writes `train_list.txt`, which `train_list` takes, where a part of the images was drawn."""
@@ -197,25 +194,24 @@ class ImageNet(FileData):
         self.setup()
         return self.found["val" if name == "test" else name]
 
-    def dataset(self, name: str) -> ImageDataset:
+    def dataset(self, stage: Stage) -> ImageDataset:
         """Returns what reads the images of a set."""
         augmentation: Augmentation | None = None
-        prepare: Prepare = Middle(self.resize, self.size, self.size)
-        if name == "test" and self.test_size is not None:
-            prepare = Middle(self.test_size, self.test_size, self.test_size)
-        if name == "train" and self.augments:
-            prepare = WholeImage(self.cache_side)
+        prepare: Prepare = ResizeCenterCrop(self.resize, self.size, self.size)
+        if stage == "test" and (side := self.test_resolution) is not None:
+            prepare = ResizeCenterCrop(side, side, side)
+        if stage == "train" and self.is_augmented:
+            prepare = Resize(self.cache_resolution)
             if self.train_transforms is None:
                 augmentation = RandomResizedCrop(self.size, self.seed)
             else:
                 augmentation = Transforms(self.train_transforms, self.seed)
-        files = self._files(name)
-        cache = None if self.cache_side is None else ImageCache(self.cache_dir, files, prepare)
-        return ImageDataset(files, prepare, augmentation, cache)
+        files = self._files(stage)
+        return ImageDataset(files, prepare, augmentation, self.cache(files, prepare))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the network's input of a batch of bytes, on the device it is on: (N, 3, H, W) float32."""
-        return batch._replace(image=normalise(batch.image, self.mean, self.std).permute(0, 3, 1, 2))
+        return batch._replace(image=normalize(batch.image, self.mean, self.std).permute(0, 3, 1, 2))
 
 
 def read_class_list(name: str, folders: Sequence[str] = ()) -> list[str]:
@@ -228,7 +224,7 @@ def read_class_list(name: str, folders: Sequence[str] = ()) -> list[str]:
         folders: Names of the class folders there are.
 
     Raises:
-        TinvError: if there is neither.
+        TinvError: If there is neither.
     """
     if name in CLASS_LISTS:
         lines = package_files("timm.data._info").joinpath(CLASS_LISTS[name]).read_text(encoding="utf-8").split("\n")
@@ -256,12 +252,12 @@ def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> Imag
     """Returns the images that a file names, one a line, as CLASS/FILE relative to `folder`.
 
     Args:
-        path: of the list.
-        folder: of the class folders.
-        classes: that may be named, in order of class numbers; None for those that are.
+        path: Path of the list.
+        folder: Folder of the class folders.
+        classes: Classes that may be named, in order of class numbers; None for those that are.
 
     Raises:
-        TinvError: if the list is not there, is empty, or names images or classes that are not. An image that is named
+        TinvError: If the list is not there, is empty, or names images or classes that are not. An image that is named
             twice counts once.
     """
     if not path.exists():
@@ -274,7 +270,7 @@ def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> Imag
         raise TinvError(f"{path} names images that are not in {folder}: {', '.join(absent[:3])}{more}")
     of = [name.partition("/")[0] for name in names]
     classes = sorted(set(of)) if classes is None else classes
-    number = {name: place for place, name in enumerate(classes)}
+    number = {name: target for target, name in enumerate(classes)}
     if strange := sorted(set(of) - set(number)):
         raise TinvError(f"{path} names images of {', '.join(strange[:3])}, which is not among the classes chosen")
     if empty := [name for name in classes if name not in set(of)]:
@@ -284,12 +280,12 @@ def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> Imag
 
 
 def draw_per_class(files: ImageFiles, count: int, seed: int) -> ImageFiles:
-    """Draws as many images of each class; what is drawn for a smaller count is part of it.
+    """Draws `count` images of each class; what is drawn for a smaller count is part of it.
 
     A class's images are the same whichever other classes there are.
 
     Raises:
-        TinvError: if a class has fewer.
+        TinvError: If a class has fewer.
     """
     kept = []
     for number, name in enumerate(files.classes):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tinv.data.cache_folder import ABOUT, is_made, make_once
-from tinv.data.image_files import ImageFiles
+from tinv.data.formats.cache_folder import MANIFEST, build_cache_dir, is_built
+from tinv.data.formats.images import ImageFiles
 from tinv.errors import TinvError
 from tinv.utils.progress import progress
 
@@ -40,22 +40,22 @@ class ImageCache:
     another size is another cache, and a cache is only there once it is whole.
 
     Args:
-        folder: of all caches.
-        files: to keep.
-        prepare: what is done to each.
+        folder: Folder of all caches.
+        files: Image files to keep.
+        prepare: What is done to each image.
     """
 
     def __init__(self, folder: Path, files: ImageFiles, prepare: Prepare) -> None:
         self.files, self.prepare = files, prepare
         key = hashlib.sha256(f"{prepare.name}\n{files.fingerprint()}".encode())
-        self.place = folder / key.hexdigest()[:24]
+        self.cache_dir = folder / key.hexdigest()[:24]
         self._pixels: Tensor | None = None
         self._where: np.ndarray | None = None
 
     @property
-    def is_there(self) -> bool:
+    def is_built(self) -> bool:
         """Whether it has been made."""
-        return is_made(self.place)
+        return is_built(self.cache_dir)
 
     def build(self, workers: int = 0) -> None:
         """Reads and prepares every image; does nothing if the cache is there.
@@ -63,19 +63,19 @@ class ImageCache:
         Damaged files are remembered as such. What an interrupted build leaves is never taken for a cache.
 
         Args:
-            workers: processes that read.
+            workers: Number of processes that read.
 
         Raises:
-            TinvError: if it cannot be written.
+            TinvError: If it cannot be written.
         """
-        make_once(self.place, "an image cache", lambda folder: self._write(folder, workers))
+        build_cache_dir(self.cache_dir, "an image cache", lambda folder: self._write(folder, workers))
 
     def _write(self, folder: Path, workers: int) -> None:
         with (folder / "pixels.bin").open("wb") as pixels:
             where, damaged = self._write_pixels(pixels, workers)
         np.save(folder / "where.npy", where)
         about = {"prepare": self.prepare.name, "folder": str(self.files.folder), "images": len(where)}
-        (folder / ABOUT).write_text(json.dumps({**about, "damaged": damaged}, indent=2) + "\n")
+        (folder / MANIFEST).write_text(json.dumps({**about, "damaged": damaged}, indent=2) + "\n")
 
     def _write_pixels(self, pixels: BinaryIO, workers: int) -> tuple[np.ndarray, dict[str, str]]:
         where = np.empty((len(self.files), 3), dtype=np.int64)  # offset, height, width
@@ -94,16 +94,16 @@ class ImageCache:
         """Returns an image (3, H, W) uint8, channels last in memory; not to be written to.
 
         Raises:
-            TinvError: if the file was damaged.
+            TinvError: If the file was damaged.
         """
         if self._where is None or self._pixels is None:
             # mapped by each process for itself, which costs nothing; not shared, so that no one can change the file
-            self._where = np.load(self.place / "where.npy")
-            file = self.place / "pixels.bin"
+            self._where = np.load(self.cache_dir / "where.npy")
+            file = self.cache_dir / "pixels.bin"
             self._pixels = torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
         begin, height, width = (int(value) for value in self._where[number])
         if begin == DAMAGED:
-            reasons = json.loads((self.place / ABOUT).read_text())["damaged"]
+            reasons = json.loads((self.cache_dir / MANIFEST).read_text())["damaged"]
             raise TinvError(reasons[os.fsdecode(self.files.names[number])])
         return self._pixels[begin : begin + height * width * 3].view(height, width, 3).permute(2, 0, 1)
 
