@@ -247,7 +247,7 @@ def test_faults_of_the_split_are_one_line(folder, fault, message):
         ({"split": 4}, "split must be 1, 2 or 3, not 4"),
         ({"num_frames": 0}, "num_frames must be 1 or more, not 0"),
         ({"absent": "ignore"}, "unknown absent 'ignore'; choose from raise, skip"),
-        ({"cache_resolution": 20}, "cache_resolution=20 keeps frames smaller than size=24; make it 24 or more"),
+        ({"cache_resolution": 20}, "cache_resolution=20 must be at least 24 pixels"),
         ({"split": 2}, r"no split file .*trainlist02\.txt"),
     ],
 )

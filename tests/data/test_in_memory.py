@@ -4,16 +4,8 @@ import pytest
 import torch
 
 from tinv.data import Digits
-from tinv.data.in_memory import (
-    Batch,
-    BatchLoader,
-    DistributedBatchSampler,
-    ImageSet,
-    InMemoryData,
-    Splits,
-    balanced_order,
-    split_balanced,
-)
+from tinv.data.batching import Batch, BatchLoader, DistributedBatchSampler
+from tinv.data.in_memory import ImageSet, InMemoryData, Splits, balanced_order, split_balanced
 from tinv.errors import TinvError
 
 
@@ -112,7 +104,10 @@ def test_ranks_share_the_images_without_repeats(ranks, monkeypatch):
         seen, lengths = [], []
         for rank in range(ranks):
             monkeypatch.setattr("tinv.data.batching.rank_and_ranks", lambda rank=rank: (rank, ranks))
-            loader = BatchLoader(images, DistributedBatchSampler(25, 4, lambda: torch.arange(25), even))
+            loader = BatchLoader(
+                lambda index: Batch(*images.take(index), index),
+                DistributedBatchSampler(25, 4, lambda: torch.arange(25), even),
+            )
             parts = list(loader)
             assert len(parts) == len(loader)
             lengths.append(len(parts))

@@ -16,8 +16,8 @@ from tinv.data.batching import Batch
 from tinv.data.clip_batches import AllFrames, ClipDataset, Clips, non_overlapping_clips, one_clip_per_video
 from tinv.data.folders import data_root, find_folder
 from tinv.data.formats.image_cache import ImageCache
-from tinv.data.formats.images import OnError, class_folders, image_files
-from tinv.data.formats.videos import VideoFiles, VideoIndex, index_videos
+from tinv.data.formats.images import ImageFiles, OnError, class_folders, image_files
+from tinv.data.formats.videos import VideoIndex, index_videos
 from tinv.data.from_files import FileData
 from tinv.deprecation import renamed
 from tinv.errors import TinvError, check_at_least, check_choice
@@ -44,19 +44,14 @@ class ActionClips(FileData):
         augment: Random changes to training clips: `multi_scale_crop` cuts them at random places in random sizes and
             mirrors half of them (Hara et al., 2018), `none` cuts their middle.
         absent: What a video does that the split names and that is not there: `raise` an error, or `skip` it.
-        on_error: What a damaged video does: `raise` an error, or `skip` it.
-        cache_resolution: Shorter side in pixels at which all frames are kept on disk, for all epochs and runs; None
-            decodes each clip anew.
         batch_size: Clips a step (and a process).
-        num_workers: Number of processes that decode.
-        seed: Seed of order and cutting; None takes the run's seed (`seed_everything`).
-        cache_dir: Folder of the index and of the cache; None takes `~/.cache/tinv`.
+        **kwargs: See FileData.
     """
 
     num_classes: int
     name: str
 
-    @renamed(frames="num_frames", cache="cache_resolution")
+    @renamed(frames="num_frames")
     def __init__(
         self,
         root: str | None = None,
@@ -65,26 +60,18 @@ class ActionClips(FileData):
         size: int = 112,
         augment: ClipAugment | bool = "multi_scale_crop",
         absent: OnError = "raise",
-        on_error: OnError = "raise",
-        cache_resolution: int | None = None,
         batch_size: int = 32,
-        num_workers: int = 0,
-        seed: int | None = None,
-        cache_dir: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed, cache_dir, cache_resolution, on_error)
+        super().__init__(size, batch_size, **kwargs)
         if split not in (1, 2, 3):
             raise TinvError(f"split must be 1, 2 or 3, not {split}")
-        check_at_least(1, num_frames=num_frames, size=size)
+        check_at_least(1, num_frames=num_frames)
         if isinstance(augment, bool):
             given, augment = augment, "multi_scale_crop" if augment else "none"
             warnings.warn(f"augment={given} is now augment={augment}", DeprecationWarning, stacklevel=2)
         check_choice("augment", augment, ClipAugment)
         check_choice("absent", absent, OnError)
-        if cache_resolution is not None and cache_resolution < size:
-            raise TinvError(
-                f"cache_resolution={cache_resolution} keeps frames smaller than size={size}; make it {size} or more"
-            )
         self.root, self.split, self.num_frames, self.size, self.augment = (
             data_root(root),
             split,
@@ -93,7 +80,7 @@ class ActionClips(FileData):
             augment,
         )
         self.absent: OnError = absent
-        self.found: dict[str, tuple[VideoFiles, VideoIndex, list[int]]] = {}
+        self.found: dict[str, tuple[ImageFiles, VideoIndex, list[int]]] = {}
         self.counts: dict[str, int] = {}
 
     @abstractmethod
@@ -145,8 +132,7 @@ class ActionClips(FileData):
                 )
             if not there:
                 raise TinvError(f"{folder} holds none of the {len(listed)} videos of the {name} list")
-            plain = image_files(folder, [video for video, _ in there], [target for _, target in there], classes)
-            files = VideoFiles(plain.folder, plain.names, plain.targets, plain.classes)
+            files = image_files(folder, [video for video, _ in there], [target for _, target in there], classes)
             index = index_videos(files, self.cache_dir, self.num_workers)
             if index.damaged and self.on_error == "raise":
                 raise TinvError(
@@ -161,7 +147,7 @@ class ActionClips(FileData):
                 cache.build(self.num_workers)
             self.counts |= {f"{name}_videos": len(good), f"{name}_absent": gone}
 
-    def _frame_cache(self, files: VideoFiles) -> ImageCache | None:
+    def _frame_cache(self, files: ImageFiles) -> ImageCache | None:
         return self.cache(files, AllFrames(self.cache_resolution or 0))
 
     def _clips(self, stage: Stage) -> Clips:

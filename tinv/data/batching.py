@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from torch.utils.data import Sampler
+
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -26,7 +29,7 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
 
 
-class DistributedBatchSampler:
+class DistributedBatchSampler(Sampler[Tensor]):
     """Yields the sample indices of each batch; under DDP each rank gets its own share, without repeated samples.
 
     Args:
@@ -61,6 +64,24 @@ class DistributedBatchSampler:
         rank, ranks = rank_and_ranks()
         # rank r takes every ranks-th sample, so the ranks' batches together are one batch of a single process
         yield from torch.split(self.order()[rank::ranks][: self._share()], self._sizes())
+
+
+class BatchLoader(Generic[T]):
+    """Yields the batches of a set in memory.
+
+    Args:
+        take: Function that returns the samples with the given indices.
+        batches: The sample indices of each batch.
+    """
+
+    def __init__(self, take: Callable[[Tensor], T], batches: Sampler[Tensor]) -> None:
+        self.take, self.batches = take, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]  # samplers of batches have a length
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.take, self.batches)
 
 
 def rank_and_ranks() -> tuple[int, int]:

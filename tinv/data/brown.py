@@ -81,5 +81,5 @@ def _fetch(name: str, root: Path) -> None:
 
 __getattr__ = moved(
     __name__,
-    dict.fromkeys(("PatchPairs", "PairLoader", "resize_patches"), "tinv.data.patch_data"),
+    dict.fromkeys(("PatchPairs", "resize_patches"), "tinv.data.patch_data"),
 )

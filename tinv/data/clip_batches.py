@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from tinv.data.file_batches import BatchDataset
 from tinv.data.formats.image_cache import ImageCache
-from tinv.data.formats.videos import VideoFiles, VideoIndex, read_frames, scan
+from tinv.data.formats.images import ImageFiles
+from tinv.data.formats.videos import VideoIndex, read_frames, scan
 from tinv.translation import uniform
 
 SCALES = tuple(0.5 ** (step / 4) for step in range(5))
@@ -93,7 +94,7 @@ class ClipDataset(BatchDataset):
 
     def __init__(
         self,
-        files: VideoFiles,
+        files: ImageFiles,
         index: VideoIndex,
         clips: Clips,
         length: int,

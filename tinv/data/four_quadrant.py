@@ -55,6 +55,7 @@ class FourQuadrant(InMemoryData):
     num_classes = 2
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
+    canvas_margin = 0  # images touch the border
 
     @renamed(images="num_images", canvas="canvas_size")
     def __init__(
@@ -80,11 +81,6 @@ class FourQuadrant(InMemoryData):
         self.root, self.num_images, self.split_rule, self.side = root, num_images, splits, side
         self.on_error: OnError = on_error
         self.skipped: set[str] = set()
-
-    @property
-    def canvas_margin(self) -> int:
-        """0: images touch the border."""
-        return 0
 
     def load(self) -> Splits:
         """Reads the images."""

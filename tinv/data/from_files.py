@@ -14,7 +14,8 @@ from tinv.data.file_batches import BatchDataset, FileLoader
 from tinv.data.formats.cache_folder import default_folder
 from tinv.data.formats.image_cache import ImageCache, Prepare
 from tinv.data.formats.images import ImageFiles, OnError
-from tinv.errors import TinvError, check_choice
+from tinv.deprecation import renamed
+from tinv.errors import TinvError, check_at_least, check_choice
 
 
 class FileData(InvarianceDataModule):
@@ -24,19 +25,23 @@ class FileData(InvarianceDataModule):
     that needs no workers returns its own loaders from `loader`.
 
     Args:
+        size: Side of what the network sees, in pixels.
         batch_size: Items a step (and a process).
         num_workers: Number of processes that read; 0 reads in this one.
         seed: Seed of order and augmentation; None takes the run's seed (`seed_everything`).
         cache_dir: Folder of caches; None takes `~/.cache/tinv`.
-        cache_resolution: Shorter side in pixels at which decoded files are kept on disk; None keeps none.
-        on_error: What a damaged file does: `raise` an error, or `skip` it.
+        cache_resolution: Shorter side in pixels at which decoded images or frames are kept on disk, for all epochs and
+            runs; None reads the files each time.
+        on_error: What a damaged file does: `raise` an error, or `skip` it and count it in results.json.
 
     Raises:
         TinvError: For a value out of range.
     """
 
+    @renamed(cache="cache_resolution")
     def __init__(
         self,
+        size: int,
         batch_size: int,
         num_workers: int = 0,
         seed: int | None = None,
@@ -46,10 +51,15 @@ class FileData(InvarianceDataModule):
     ) -> None:
         super().__init__(batch_size, seed)
         check_choice("on_error", on_error, OnError)
+        check_at_least(1, size=size)
+        if cache_resolution is not None and cache_resolution < size:
+            raise TinvError(
+                f"cache_resolution={cache_resolution} must be at least {size} pixels, the size that the network sees"
+            )
         if num_workers < 0:
             raise TinvError(f"num_workers={num_workers} must be at least 0")
         self.on_error: OnError = on_error
-        self.num_workers, self.cache_resolution = num_workers, cache_resolution
+        self.size, self.num_workers, self.cache_resolution = size, num_workers, cache_resolution
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_folder()
         self.skipped: set[str] = set()
         self.loaders: dict[Stage, FileLoader] = {}

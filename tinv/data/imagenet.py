@@ -7,42 +7,22 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from torch import nn
 
-from tinv.data.base import Stage
-from tinv.data.batching import Batch, normalize
-from tinv.data.file_batches import ImageDataset
 from tinv.data.folders import image_folder
-from tinv.data.formats.image_cache import Prepare
-from tinv.data.formats.image_preparation import Augmentation, RandomResizedCrop, Resize, ResizeCenterCrop, Transforms
-from tinv.data.formats.images import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ImageFiles,
-    OnError,
-    class_folders,
-    find_images,
-    image_files,
-)
-from tinv.data.from_files import FileData
-from tinv.deprecation import renamed
-from tinv.errors import TinvError, check_choice, nearest
+from tinv.data.formats.images import ImageFiles, class_folders, find_images, first_few, image_files
+from tinv.data.image_file_data import ImageFileData
+from tinv.errors import TinvError, nearest
 from tinv.utils.io import read_lines
-
-ImageAugment = Literal["random_resized_crop", "none"]
 
 CLASS_LISTS = {"imagenet_a_200": "imagenet_a_synsets.txt"}
 """Named subsets of ImageNet's classes, and the files of timm that list them (Hendrycks et al., CVPR 2021)."""
 
 
-class ImageNet(FileData):
+class ImageNet(ImageFileData):
     """Images in class folders, ROOT/train/CLASS/* and ROOT/val/CLASS/*, as ImageNet's; all, or a part of them.
-
-    The network sees `size` pixels a side. Validation images are resized and cut in the middle. Test images are the same
-    ones with more around the middle if `test_resolution` says so: shift tests look at crops of them.
 
     Args:
         root: Folder that holds `train` and `val` (searched for in the folder of data sets too).
@@ -52,27 +32,9 @@ class ImageNet(FileData):
         images_per_class: Training images of each class, drawn by `data_seed`; a larger draw holds a smaller one.
         train_list: File that names the training images, one a line, relative to the folder of training images.
         data_seed: Seed of that draw; part of the data, not of the run's seed.
-        size: Side of what the network sees, in pixels.
-        resize: Shorter side of a validation image before its middle is cut out, in pixels; None is 8/7 of `size` (256
-            for 224).
-        test_resolution: Side of the test images in pixels, resized to it and cut in the middle; None tests on the
-            validation images.
-        augment: Random changes to training images: `random_resized_crop`, flipped half of the time, as in the published
-            recipes; `none` trains on images cut as those of validation.
-        train_transforms: torchvision v2 transforms in the place of `augment`, from any size to one, bytes to bytes.
-        cache_resolution: Shorter side in pixels at which decoded training images are kept on disk for later epochs and
-            runs (validation and test images are kept as they are used); None reads the files each time.
-        cache_dir: Folder of caches; None is `~/.cache/tinv`.
-        on_error: What a damaged file does: `raise` an error, or `skip` it and count it in results.json.
-        batch_size: Images a step (and a process).
-        num_workers: Number of processes that read images.
-        seed: Seed of the order and the augmentation; None takes the run's seed (`seed_everything`).
+        **kwargs: See ImageFileData.
     """
 
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
-
-    @renamed(test_size="test_resolution", cache="cache_resolution")
     def __init__(
         self,
         root: str = "imagenet",
@@ -82,105 +44,28 @@ class ImageNet(FileData):
         images_per_class: int | None = None,
         train_list: str | None = None,
         data_seed: int = 0,
-        size: int = 224,
-        resize: int | None = None,
-        test_resolution: int | None = None,
-        augment: ImageAugment = "random_resized_crop",
-        train_transforms: list[nn.Module] | None = None,
-        cache_resolution: int | None = None,
-        cache_dir: str | None = None,
-        on_error: OnError = "raise",
-        batch_size: int = 256,
-        num_workers: int = 8,
-        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed, cache_dir, cache_resolution, on_error)
-        check_choice("augment", augment, ImageAugment)
+        super().__init__(**kwargs)
         if images_per_class is not None and train_list is not None:
             raise TinvError("images_per_class and train_list both say which images to train on; give one of them")
-        if size < 1:
-            raise TinvError(f"size={size} must be at least 1")
-        resize = round(size * 8 / 7) if resize is None else resize
-        others = {"resize": resize, "test_resolution": test_resolution, "cache_resolution": cache_resolution}
-        for key, value in others.items():
-            if value is not None and value < size:
-                raise TinvError(f"{key}={value} must be at least {size} pixels, the size that the network sees")
         if images_per_class is not None and images_per_class < 1:
             raise TinvError(f"images_per_class={images_per_class} must be at least 1")
-        self.root, self.folders = root, {"train": train_folder, "val": val_folder}
+        self.root, self.train_folder, self.val_folder, self.data_seed = root, train_folder, val_folder, data_seed
         self.class_list, self.images_per_class, self.train_list = classes, images_per_class, train_list
-        self.data_seed, self.size, self.resize, self.test_resolution = data_seed, size, resize, test_resolution
-        self.augment, self.train_transforms = augment, train_transforms
-        self.found: dict[str, ImageFiles] = {}
 
-    def prepare_data(self) -> None:
-        """Makes the caches, in one process."""
-        stages: tuple[Stage, ...] = ("train", "val", "test")
-        for stage in stages if self.cache_resolution is not None else ():
-            cache = self.dataset(stage).cache
-            assert cache is not None
-            cache.build(self.num_workers)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Finds the images, once.
-
-        Raises:
-            TinvError: For folders, classes and images that are not there, too few images of a class, and classes that
-                training and validation do not share.
-        """
-        if self.found:
-            return
+    def find_files(self) -> dict[str, ImageFiles]:
+        """Finds the images of all classes or of those chosen, and draws those to train on."""
         root = image_folder(self.root)
-        selected = None
-        if self.class_list is not None:
-            selected = read_class_list(self.class_list, class_folders(root / self.folders["val"]))
-        val = find_images(root / self.folders["val"], selected)
+        train_folder, val_folder = root / self.train_folder, root / self.val_folder
+        selected = None if self.class_list is None else read_class_list(self.class_list, class_folders(val_folder))
+        val = find_images(val_folder, selected)
         if self.train_list is not None:
-            train = read_image_list(Path(self.train_list), root / self.folders["train"], selected)
-        else:
-            train = find_images(root / self.folders["train"], selected)
-        if not train.classes or not val.classes:
-            flat = train if not train.classes else val
-            raise TinvError(f"{flat.folder} holds images but no class folders; there is nothing to learn")
-        if train.classes != val.classes:
-            raise TinvError(_class_difference(train, val))
-        if self.images_per_class is not None:
+            return {"train": read_image_list(Path(self.train_list), train_folder, selected), "val": val}
+        train = find_images(train_folder, selected)
+        if self.images_per_class is not None and train.classes:
             train = draw_per_class(train, self.images_per_class, self.data_seed)
-        self.found = {"train": train, "val": val}
-
-    @property
-    def num_classes(self) -> int:
-        """Classes there are, or that were chosen."""
-        return len(self._files("val").classes)
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of what the network sees."""
-        return (3, self.size, self.size)
-
-    @property
-    def canvas_margin(self) -> int:
-        """0: images fill what the network sees."""
-        return 0
-
-    @property
-    def crop_margin(self) -> int:
-        """Pixels an axis that test images have beyond what the network sees."""
-        return 0 if self.test_resolution is None else self.test_resolution - self.size
-
-    @property
-    def is_augmented(self) -> bool:
-        """Whether training images change from epoch to epoch."""
-        return self.train_transforms is not None or self.augment != "none"
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Which images these are, for results.json: counts, checksums of their lists, files that were skipped."""
-        found: dict[str, Any] = {"classes": self.num_classes}
-        for name in ("train", "val"):
-            files = self._files(name)
-            found |= {f"{name}_images": len(files), f"{name}_sha256": files.sha256()}
-        return {**found, **super().provenance}
+        return {"train": train, "val": val}
 
     def save_artifacts(self, folder: Path) -> list[Path]:
         """Writes `train_list.txt`, which `train_list` takes, where a part of the images was drawn."""
@@ -189,29 +74,6 @@ class ImageNet(FileData):
         path = folder / "train_list.txt"
         path.write_bytes(os.fsencode(self._files("train").listed()))
         return [path]
-
-    def _files(self, name: str) -> ImageFiles:
-        self.setup()
-        return self.found["val" if name == "test" else name]
-
-    def dataset(self, stage: Stage) -> ImageDataset:
-        """Returns what reads the images of a set."""
-        augmentation: Augmentation | None = None
-        prepare: Prepare = ResizeCenterCrop(self.resize, self.size, self.size)
-        if stage == "test" and (side := self.test_resolution) is not None:
-            prepare = ResizeCenterCrop(side, side, side)
-        if stage == "train" and self.is_augmented:
-            prepare = Resize(self.cache_resolution)
-            if self.train_transforms is None:
-                augmentation = RandomResizedCrop(self.size, self.seed)
-            else:
-                augmentation = Transforms(self.train_transforms, self.seed)
-        files = self._files(stage)
-        return ImageDataset(files, prepare, augmentation, self.cache(files, prepare))
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Makes the network's input of a batch of bytes, on the device it is on: (N, 3, H, W) float32."""
-        return batch._replace(image=normalize(batch.image, self.mean, self.std).permute(0, 3, 1, 2))
 
 
 def read_class_list(name: str, folders: Sequence[str] = ()) -> list[str]:
@@ -266,8 +128,7 @@ def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> Imag
     if not names:
         raise TinvError(f"the list {path} names no images")
     if absent := [name for name in names if not (folder / name).is_file()]:
-        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-        raise TinvError(f"{path} names images that are not in {folder}: {', '.join(absent[:3])}{more}")
+        raise TinvError(f"{path} names images that are not in {folder}: {first_few(absent)}")
     of = [name.partition("/")[0] for name in names]
     classes = sorted(set(of)) if classes is None else classes
     number = {name: target for target, name in enumerate(classes)}
@@ -295,12 +156,3 @@ def draw_per_class(files: ImageFiles, count: int, seed: int) -> ImageFiles:
         drawn = np.random.default_rng([seed, *os.fsencode(name)]).permutation(len(own))[:count]
         kept.append(np.sort(own[drawn]))
     return files.take(np.concatenate(kept))
-
-
-def _class_difference(train: ImageFiles, val: ImageFiles) -> str:
-    parts = []
-    for one, other in ((train, val), (val, train)):
-        if only := [name for name in one.classes if name not in set(other.classes)]:
-            more = f" and {len(only) - 3} more" if len(only) > 3 else ""
-            parts.append(f"only in {one.folder}: {', '.join(only[:3])}{more}")
-    return f"training and validation images have different classes; {'; '.join(parts)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tinv.data.base import InvarianceDataModule, Stage
-from tinv.data.batching import Batch, DistributedBatchSampler, normalize
+from tinv.data.batching import Batch, BatchLoader, normalize
 from tinv.data.folders import data_root, downloading
 from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError
@@ -36,26 +35,6 @@ class Splits(NamedTuple):
     train: ImageSet
     val: ImageSet
     test: dict[str, ImageSet]
-
-
-class BatchLoader:
-    """Yields whole batches of an image set.
-
-    Args:
-        images: Images and classes.
-        batches: The sample indices of each batch.
-    """
-
-    def __init__(self, images: ImageSet, batches: DistributedBatchSampler) -> None:
-        self.images, self.batches = images, batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for index in self.batches:
-            image, target = self.images.take(index)
-            yield Batch(image, target, index)
 
 
 class InMemoryData(InvarianceDataModule):
@@ -147,11 +126,12 @@ class InMemoryData(InvarianceDataModule):
         """Names of the test sets, in the order of `test_dataloader`."""
         return tuple(self._loaded.test)
 
-    def loader(self, stage: Stage, test_set: str = "test") -> BatchLoader:
+    def loader(self, stage: Stage, test_set: str = "test") -> BatchLoader[Batch]:
         """Returns the batches of a set."""
         train, val, test = self._loaded
         images = test[test_set] if stage == "test" else train if stage == "train" else val
-        return BatchLoader(images, self.sampler(len(images.target), stage))
+        batches = self.sampler(len(images.target), stage)
+        return BatchLoader(lambda index: Batch(*images.take(index), index), batches)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the network's input of a batch of bytes, on the device it is on."""

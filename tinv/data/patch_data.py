@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinv.data.base import Stage
-from tinv.data.batching import DistributedBatchSampler
+from tinv.data.batching import BatchLoader
 from tinv.data.formats.patches import PatchSet, read_pairs, read_patch_set
 from tinv.data.from_files import FileData
 from tinv.data.patch_pairs import UniquePointBatchSampler, all_pairs, draw_pairs
@@ -40,32 +40,6 @@ class PatchPairs(NamedTuple):
     second: Tensor
     target: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
-
-
-class PairLoader:
-    """Yields whole batches of pairs.
-
-    Args:
-        patches: Patches (N, 64, 64), uint8.
-        pairs: Numbers of two patches, and of the point that both show or -1, (P, 3).
-        batches: The numbers of the pairs of each batch.
-    """
-
-    def __init__(
-        self,
-        patches: Tensor,
-        pairs: NDArray[np.int64],
-        batches: DistributedBatchSampler | UniquePointBatchSampler,
-    ) -> None:
-        self.patches, self.pairs, self.batches = patches, torch.from_numpy(pairs), batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[PatchPairs]:
-        for index in self.batches:
-            first, second, point = self.pairs[index].unbind(1)
-            yield PatchPairs(self.patches[first], self.patches[second], point, index)
 
 
 class PatchData(FileData):
@@ -103,20 +77,20 @@ class PatchData(FileData):
         seed: int | None = None,
         cache_dir: str | None = None,
     ) -> None:
-        super().__init__(batch_size, seed=seed, cache_dir=cache_dir)
+        super().__init__(size, batch_size, seed=seed, cache_dir=cache_dir)
         if batch_size < 2:
             raise TinvError(f"batch_size must be 2 or more, not {batch_size}: negatives come from the batch")
         check_choice("augment", augment, PatchAugment)
         if not 0 <= val_share < 1:
             raise TinvError(f"val_share must be 0 or more and below 1, not {val_share}")
-        check_at_least(1, size=size, num_pairs=num_pairs, num_test_pairs=num_test_pairs)
+        check_at_least(1, num_pairs=num_pairs, num_test_pairs=num_test_pairs)
         if train in test:
             raise TinvError(f"train={train} is tested on too; choose other sets for data.init_args.test")
         if num_workers:
             raise TinvError("num_workers must be 0: patches are mapped into memory, and batches need no workers")
         self.train_set, self._test_sets = train, tuple(test)
         self.num_pairs, self.num_test_pairs, self.val_share = num_pairs, num_test_pairs, val_share
-        self.size, self.augment, self.shuffle = size, augment, shuffle
+        self.augment, self.shuffle = augment, shuffle
         self.training: tuple[PatchSet, NDArray[np.int64]] | None = None
         self.validation: NDArray[np.int64] | None = None
         self.testing: dict[str, tuple[PatchSet, NDArray[np.int64]]] = {}
@@ -195,19 +169,23 @@ class PatchData(FileData):
         self.setup("fit")
         return [] if self.validation is None else [self.loader("val")]
 
-    def loader(self, stage: Stage, test_set: str = "test") -> PairLoader:
+    def loader(self, stage: Stage, test_set: str = "test") -> BatchLoader[PatchPairs]:
         """Returns the batches of a set; those of training hold no point twice."""
         self.setup("test" if stage == "test" else "fit")
-        if stage == "test":
-            patches, pairs = self.testing[test_set]
-        else:
-            assert self.training is not None
-            patches, pairs = self.training
+        found = self.testing[test_set] if stage == "test" else self.training
+        assert found is not None
+        patches, pairs = found[0].patches, found[1]
+        if stage == "val" and self.validation is not None:
+            pairs = self.validation
+        numbers = torch.from_numpy(pairs)
+
+        def take(index: Tensor) -> PatchPairs:
+            first, second, point = numbers[index].unbind(1)
+            return PatchPairs(patches[first], patches[second], point, index)
+
         if stage == "train":
-            batches = UniquePointBatchSampler(pairs[:, 2], self.batch_size, self._epoch_numbers)
-            return PairLoader(patches.patches, pairs, batches)
-        pairs = self.validation if stage == "val" and self.validation is not None else pairs
-        return PairLoader(patches.patches, pairs, self.sampler(len(pairs), stage))
+            return BatchLoader(take, UniquePointBatchSampler(pairs[:, 2], self.batch_size, self._epoch_numbers))
+        return BatchLoader(take, self.sampler(len(pairs), stage))
 
     def _epoch_numbers(self) -> np.random.Generator:
         return np.random.default_rng((self.seed, 3, self.epoch if self.shuffle else 0))

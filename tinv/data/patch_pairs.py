@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Sampler
 
 from tinv.data.batching import rank_and_ranks
 from tinv.errors import TinvError
@@ -91,7 +92,7 @@ def batch_count(points: NDArray[np.int64], batch_size: int) -> int:
     return max(-(-len(points) // batch_size), int(np.unique(points, return_counts=True)[1].max()))
 
 
-class UniquePointBatchSampler:
+class UniquePointBatchSampler(Sampler[Tensor]):
     """Yields the pairs of each training batch, no point twice in one.
 
     Under DDP the ranks share each batch of `batch_size` times ranks pairs.

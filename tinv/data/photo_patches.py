@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinv.data.folders import image_folder
-from tinv.data.formats.cache_folder import MANIFEST, build_cache_dir
+from tinv.data.formats.cache_folder import build_cache_dir
 from tinv.data.formats.images import ImageFiles, find_images, read_pixels, resize_and_center, subsample_evenly
 from tinv.data.formats.patches import SIDE, write_patch_set
 from tinv.data.patch_data import PatchData
@@ -120,7 +119,7 @@ class PhotoPatches(PatchData):
             self._sets_dir = sets_dir
         return {name: self._sets_dir / name for name in SETS}
 
-    def _make(self, files: ImageFiles, temporary: Path) -> None:
+    def _make(self, files: ImageFiles, temporary: Path) -> dict[str, Any]:
         begin = 0
         for name, count in zip(SETS, self.counts, strict=True):
             numbers = range(begin, begin + count)
@@ -130,8 +129,7 @@ class PhotoPatches(PatchData):
                 found = pool.map(lambda number, find=find: find(files.path(number), number), numbers)
                 groups = list(progress(found, f"finding points for {name}", count))
             write_found(temporary / name, groups, self.num_test_pairs, (self.data_seed, begin))
-        about = {"images": self.counts, "copies": self.num_copies, "points": self.num_points, "seed": self.data_seed}
-        (temporary / MANIFEST).write_text(json.dumps(about, indent=2) + "\n")
+        return {"images": self.counts, "copies": self.num_copies, "points": self.num_points, "seed": self.data_seed}
 
 
 def write_found(

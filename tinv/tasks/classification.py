@@ -96,14 +96,14 @@ class Classification(BaseTask):
         setting = f"metric {metric.name}: {key}={getattr(metric, key, 'its shift')}"
         if data.canvas_margin is not None and metric.canvas_margin > data.canvas_margin:
             raise TinvError(
-                f"{setting} would push images off the canvas, which leaves {data.canvas_margin} pixels a side; use a smaller "
-                f"{key}, a larger data.init_args.canvas_size or mode: circular"
+                f"{setting} would push images off the canvas, which leaves {data.canvas_margin} pixels a side; use a "
+                f"smaller {key}, a larger data.init_args.canvas_size or mode: circular"
             )
         if metric.crop_margin > data.crop_margin:
             size = "" if shape is None else f" (data.init_args.test_resolution={max(shape[1:]) + metric.crop_margin})"
             raise TinvError(
                 f"{setting} needs test images {metric.crop_margin} pixels larger than what the network sees, the "
-                f"data's are {data.crop_margin} larger; use a smaller {key}, larger test images{size}, or mode: circular"
+                f"data's are {data.crop_margin} larger; use a smaller {key}, larger test images{size} or mode: circular"
             )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from tinv.data.formats import cache_folder
-from tinv.data.formats.cache_folder import MANIFEST, build_cache_dir, is_built
+from tinv.data.formats.cache_folder import MANIFEST, build_cache_dir, is_built, read_manifest
 from tinv.errors import TinvError
 
 
-def write(folder: Path) -> None:
+def write(folder: Path) -> dict[str, str]:
+    assert not (folder / MANIFEST).exists()  # which is written last
     (folder / "content").write_text("whole")
-    (folder / MANIFEST).write_text("{}")
+    return {"holds": "content"}
 
 
 def age(folder: Path) -> None:
@@ -56,6 +57,7 @@ def test_a_folder_that_is_new_is_left_alone():
     build_cache_dir(Path("made/a"), "the cache", write)
     assert Path("made/.building-x").exists()
     assert is_built(Path("made/a"))
+    assert read_manifest(Path("made/a")) == {"holds": "content"}
 
 
 def test_an_error_leaves_nothing():

@@ -156,7 +156,7 @@ def no_sheets(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (break_sheet, r"patches0001\.bmp is damaged or short"),
+        (break_sheet, r"patches0001\.bmp cannot be read as an image"),
         (no_image, r"patches0001\.bmp cannot be read as an image"),
         (no_file, r"patches0001\.bmp cannot be read as an image"),
         (gap, r"patches0001\.bmp is missing: sheets are numbered without gaps, 2 are there"),

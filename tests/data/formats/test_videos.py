@@ -10,8 +10,8 @@ from official_formats import write_video
 from PIL import Image
 
 from tinv.data.formats import videos as video_format
-from tinv.data.formats.images import image_files
-from tinv.data.formats.videos import VideoFiles, index_videos, read_frames, scan
+from tinv.data.formats.images import ImageFiles, image_files
+from tinv.data.formats.videos import index_videos, read_frames, scan
 from tinv.errors import TinvError
 
 av = pytest.importorskip("av", reason="needs PyAV")
@@ -23,9 +23,8 @@ def decoded(path: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(container.streams.video[0])])
 
 
-def videos(folder: Path, *names: str) -> VideoFiles:
-    plain = image_files(folder, names, [0] * len(names), ("only",))
-    return VideoFiles(plain.folder, plain.names, plain.targets, plain.classes)
+def videos(folder: Path, *names: str) -> ImageFiles:
+    return image_files(folder, names, [0] * len(names), ("only",))
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -32,13 +34,19 @@ def is_built(cache_dir: Path) -> bool:
     return (cache_dir / MANIFEST).is_file()
 
 
-def build_cache_dir(cache_dir: Path, what: str, write: Callable[[Path], None]) -> None:
+def read_manifest(cache_dir: Path) -> dict[str, Any]:
+    """Returns what a cache folder says that it holds."""
+    manifest: dict[str, Any] = json.loads((cache_dir / MANIFEST).read_text())
+    return manifest
+
+
+def build_cache_dir(cache_dir: Path, what: str, write: Callable[[Path], dict[str, Any]]) -> None:
     """Makes a folder unless it is there; what an interrupted run leaves of it is never taken for it.
 
     Args:
         cache_dir: Folder to make.
         what: Name of what it holds, for error messages.
-        write: Function that fills a temporary folder, `about.json` last.
+        write: Function that fills a temporary folder and returns what its manifest says.
 
     Raises:
         TinvError: If it cannot be written.
@@ -52,7 +60,8 @@ def build_cache_dir(cache_dir: Path, what: str, write: Callable[[Path], None]) -
         _remove_abandoned(cache_dir.parent)
         temporary = Path(tempfile.mkdtemp(prefix=BEGIN, dir=cache_dir.parent))
         held = _hold(temporary)
-        write(temporary)
+        manifest = write(temporary)
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         # of two runs that make the same folder the first one's is kept
         with contextlib.suppress(OSError):
             os.replace(temporary, cache_dir)

@@ -6,10 +6,10 @@ import contextlib
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as T
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import center_crop as torch_center_crop
 
 from tinv.errors import TinvError
 from tinv.utils.io import reading, regular
+from tinv.utils.progress import progress
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -31,6 +33,7 @@ NO_DATA = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "l
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 OnError = Literal["raise", "skip"]
+T = TypeVar("T")
 
 MOST_ENLARGED = 4
 """An image whose longer side would become more than so many times what is kept of it is cut before it is enlarged."""
@@ -120,8 +123,7 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
             return image_files(folder, flat, [-1] * len(flat), ())
         classes = there
     if absent := sorted(set(classes) - set(there)):
-        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-        raise TinvError(f"{folder} has no class folder {', '.join(absent[:3])}{more}")
+        raise TinvError(f"{folder} has no class folder {first_few(absent)}")
     names: list[str] = []
     targets: list[int] = []
     for number, name in enumerate(classes):
@@ -131,6 +133,11 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
         names += found
         targets += [number] * len(found)
     return image_files(folder, names, targets, classes)
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Returns the first three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -179,6 +186,33 @@ def subsample_evenly(files: ImageFiles, count: int) -> ImageFiles:
     """Returns at most `count` files, at even distances in the list."""
     total = len(files)
     return files if count >= total else files.take([number * total // count for number in range(count)])
+
+
+class _FileReader(Dataset[Any]):
+    def __init__(self, files: ImageFiles, read: Callable[[Path], Any]) -> None:
+        self.files, self.read = files, read
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self.read(self.files.path(number))
+        except TinvError as error:
+            return str(error)
+
+
+def read_all(files: ImageFiles, read: Callable[[Path], T], workers: int, what: str) -> Iterable[T | str]:
+    """Returns what every file comes to, in order, or the reason why it cannot be read; shows a progress bar.
+
+    Args:
+        files: Files to read.
+        read: Function that reads a file.
+        workers: Number of processes that read.
+        what: What is done, such as "caching", for the progress bar.
+    """
+    loader: DataLoader[Any] = DataLoader(_FileReader(files, read), batch_size=None, num_workers=workers)
+    return progress(loader, f"{what} {files.folder}", len(files))
 
 
 def read_pixels(path: Path, shorter_side: int | None = None) -> Tensor:
@@ -292,5 +326,5 @@ def _enlarged_middle(pixels: Tensor, axis: int, size: int, kept: int) -> Tensor:
 
 def center_crop(pixels: Tensor, height: int, width: int) -> Tensor:
     """Returns the middle (3, height, width) of an image, black where it is smaller."""
-    middle: Tensor = T.center_crop(pixels, [height, width])
+    middle: Tensor = torch_center_crop(pixels, [height, width])
     return middle

@@ -8,12 +8,12 @@ each: patch, point, unused, patch, point, unused.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tinv.data.formats.cache_folder import MANIFEST, build_cache_dir
+from tinv.data.formats.cache_folder import build_cache_dir
 from tinv.errors import TinvError
+from tinv.utils.io import reading
 from tinv.utils.progress import progress
 
 SIDE = 64
@@ -91,7 +92,7 @@ def _sheets(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) -> None:
+def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) -> dict[str, Any]:
     points = _integers(info, 1)[:, 0]
     rows, columns = _size(sheets[0])
     header = _header(sheets[0])
@@ -112,12 +113,12 @@ def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) ->
         for _ in progress(done, f"reading {folder}", len(sheets)):
             pass
     np.save(temporary / "points.npy", points)
-    (temporary / MANIFEST).write_text(json.dumps({"folder": str(folder), "patches": len(points)}, indent=2) + "\n")
+    return {"folder": str(folder), "patches": len(points)}
 
 
 def _size(sheet: Path) -> tuple[int, int]:
     """Returns the rows and columns of patches of a sheet."""
-    with _opened(sheet) as image:
+    with reading(sheet, "an image"), Image.open(sheet) as image:
         width, height = image.size
     if width % SIDE or height % SIDE or not width or not height:
         raise TinvError(f"{sheet} has {width}x{height} pixels, which are no sheet of {SIDE}x{SIDE} patches")
@@ -129,7 +130,7 @@ def _header(sheet: Path) -> bytes | None:
 
     None if Pillow says that the pixels lie in another way.
     """
-    with _opened(sheet) as image:
+    with reading(sheet, "an image"), Image.open(sheet) as image:
         tiles = getattr(image, "tile", [])
         tile = tiles[0] if len(tiles) == 1 else None
         if image.mode != "L" or tile is None or tile[0] != "raw" or tile[3] != ("L", image.width, -1):
@@ -159,20 +160,10 @@ def _cut(sheet: Path, rows: int, columns: int, header: bytes | None) -> NDArray[
 
 def _decoded(sheet: Path, height: int, width: int) -> NDArray[np.uint8]:
     """Returns the gray pixels (H, W) of a sheet in any form that Pillow reads."""
-    with _opened(sheet) as image:
+    with reading(sheet, "an image"), Image.open(sheet) as image:
         if image.size != (width, height):
             raise TinvError(f"{sheet} has {image.width}x{image.height} pixels, the first sheet {width}x{height}")
-        try:
-            return np.asarray(image if image.mode == "L" else image.convert("L"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise TinvError(f"{sheet} is damaged or short ({error}); get the file again") from error
-
-
-def _opened(sheet: Path) -> Image.Image:
-    try:
-        return Image.open(sheet)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise TinvError(f"{sheet} cannot be read as an image ({str(error).partition(' <')[0]})") from error
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
 def read_pairs(patches: PatchSet, pairs: int) -> NDArray[np.int64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,21 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
-from tinv.data.formats.cache_folder import MANIFEST, build_cache_dir
-from tinv.data.formats.images import SUFFIXES, ImageFiles, image_size, read_pixels
+from tinv.data.formats.cache_folder import build_cache_dir, read_manifest
+from tinv.data.formats.images import SUFFIXES, ImageFiles, image_size, read_all, read_pixels
 from tinv.errors import TinvError
 from tinv.utils.io import reading, regular
-from tinv.utils.progress import progress
 
 CUT_SHORT = 0.9
 """A video whose file holds less than this part of the frames that its header names is damaged."""
-
-
-@dataclass(frozen=True)
-class VideoFiles(ImageFiles):
-    """Videos of a folder: files, or folders of images in the order of their numbers. See ImageFiles."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class VideoIndex:
         return self.times[part], self.keys[part]
 
 
-def index_videos(files: VideoFiles, cache: Path, workers: int = 0) -> VideoIndex:
+def index_videos(files: ImageFiles, cache: Path, workers: int = 0) -> VideoIndex:
     """Counts the frames of every video by decoding it, once: the counts in headers and of packets are often wrong.
 
     Args:
@@ -71,14 +63,13 @@ def index_videos(files: VideoFiles, cache: Path, workers: int = 0) -> VideoIndex
     build_cache_dir(cache_dir, "an index of videos", lambda temporary: _write_index(files, temporary, workers))
     with np.load(cache_dir / "index.npz") as arrays:
         parts = {name: arrays[name] for name in ("frames", "begins", "times", "keys")}
-    about = json.loads((cache_dir / MANIFEST).read_text())
-    return VideoIndex(**parts, damaged={int(number): reason for number, reason in about["damaged"].items()})
+    damaged = read_manifest(cache_dir)["damaged"]
+    return VideoIndex(**parts, damaged={int(number): reason for number, reason in damaged.items()})
 
 
-def _write_index(files: VideoFiles, temporary: Path, workers: int) -> None:
-    loader: DataLoader[Any] = DataLoader(_Scanned(files), batch_size=None, num_workers=workers)
+def _write_index(files: ImageFiles, temporary: Path, workers: int) -> dict[str, Any]:
     times, keys, damaged = [], [], {}
-    for number, scanned in enumerate(progress(loader, f"indexing {files.folder}", len(files))):
+    for number, scanned in enumerate(read_all(files, scan, workers, "indexing")):
         if isinstance(scanned, str):
             damaged[number] = scanned
             scanned = (np.empty(0, np.int64), np.empty(0, np.bool_))
@@ -92,22 +83,7 @@ def _write_index(files: VideoFiles, temporary: Path, workers: int) -> None:
         times=np.concatenate(times),
         keys=np.concatenate(keys),
     )
-    about = {"folder": str(files.folder), "videos": len(files), "damaged": damaged}
-    (temporary / MANIFEST).write_text(json.dumps(about, indent=2) + "\n")
-
-
-class _Scanned(Dataset[Any]):
-    def __init__(self, files: VideoFiles) -> None:
-        self.files = files
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | str:
-        try:
-            return scan(self.files.path(number))
-        except TinvError as error:
-            return str(error)
+    return {"folder": str(files.folder), "videos": len(files), "damaged": damaged}
 
 
 def scan(path: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
