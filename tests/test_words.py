@@ -12,6 +12,14 @@ STANDARD = {
     r"\bclassified rightly\b": "classified correctly, accuracy on unshifted images",
     r"\b(take_views|centre_view)\b": "shifted_views, center_view",
     r"\blikeness\b": "similarity",
+    r"\bat_hand\b": "current_file",
+    r"\bmake_once\b": "build_cache_dir",
+    r"\b(WholeVideo|DealtBatches)\b": "AllFrames, UniquePointBatchSampler",
+    r"\b(one_each|one_after_the_other)\b": "one_clip_per_video, non_overlapping_clips",
+    r"\b(resize_and_centre|photographs_folder)\b": "resize_and_center, image_folder",
+    r"data\.init_args\.((train|val|test)_size|canvas|cache|n_pairs|test_pairs|photographs|images|frames)\b": (
+        "num_train, canvas_size, cache_resolution, num_pairs, num_images, num_frames"
+    ),
 }
 TEXTS = [*ROOT.glob("tinv/**/*.py"), *ROOT.glob("*.md"), *ROOT.glob("configs/**/*.yaml"), *ROOT.glob("sweeps/*.yaml")]
 

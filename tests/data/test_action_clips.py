@@ -10,7 +10,7 @@ import torch
 from official_formats import write_hmdb51, write_ucf101, write_video
 
 from tinv.data import HMDB51, UCF101
-from tinv.data.clip_batches import SCALES, crop, frames_of, shrink
+from tinv.data.clip_batches import SCALES, crop, frames_of, resize_frames
 from tinv.data.formats.videos import read_frames
 from tinv.errors import TinvError
 
@@ -73,7 +73,7 @@ def test_test_clips_cover_each_video_and_do_not_overlap(folder):
     at = 0
     for video, frames in enumerate(index.frames.tolist()):
         pixels = torch.from_numpy(read_frames(files.path(video), list(range(frames)), *index.of(video)))
-        whole = shrink(crop(pixels, 1.0, 4), 24)
+        whole = resize_frames(crop(pixels, 1.0, 4), 24, 24)
         for begin in range(0, frames, 8):
             numbers = [begin + k % min(8, frames - begin) for k in range(8)]  # the last one is looped
             assert torch.equal(images[at], whole[numbers])
@@ -103,7 +103,8 @@ def test_training_clips_are_consecutive_frames_cut_alike_and_new_each_epoch(fold
             cut[begin : begin + 8]
             for scale in SCALES
             for corner in range(5)
-            for cut in (shrink(crop(pixels, scale, corner), 24), shrink(crop(pixels, scale, corner), 24).flip(2))
+            for whole in (resize_frames(crop(pixels, scale, corner), 24, 24),)
+            for cut in (whole, whole.flip(2))
             for begin in range(len(pixels) - 7)
         ]
         assert any(torch.equal(clip, cut) for cut in cuts)

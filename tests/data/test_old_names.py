@@ -86,13 +86,10 @@ def test_attributes_of_data_modules_that_are(base):
 
 def test_names_in_modules():
     from tinv.data.formats.image_cache import ImageCache
-    from tinv.data.patch_data import PatchPairs
 
     assert MODULES["tinv.data.image_cache"] == "tinv.data.formats.image_cache"
     with pytest.warns(DeprecationWarning, match=r"image_cache.ImageCache is now tinv.data.formats.image_cache"):
         from tinv.data.image_cache import ImageCache as OldCache
-    with pytest.warns(DeprecationWarning, match=r"brown.PatchPairs is now tinv.data.patch_data.PatchPairs"):
-        from tinv.data.brown import PatchPairs as OldPairs
     with pytest.warns(DeprecationWarning, match=r"in_memory.missing is now tinv.data.folders.data_not_found"):
         from tinv.data.in_memory import missing  # noqa: F401
-    assert (OldCache, OldPairs) == (ImageCache, PatchPairs)
+    assert OldCache is ImageCache

@@ -19,9 +19,9 @@ class Batch(NamedTuple):
     """What a step of training or testing receives.
 
     Attributes:
-        image: (N, C, H, W) float as the network sees it; before the move to the device (N, H, W, C) uint8.
-        target: (N,) class numbers.
-        index: (N,) sample indices in the set, from which per-image shifts are drawn.
+        image: Images (N, C, H, W), float as the network sees it; before the move to the device (N, H, W, C) uint8.
+        target: Class numbers (N,).
+        index: Sample indices in the set, (N,), from which per-image shifts are drawn.
     """
 
     image: Tensor

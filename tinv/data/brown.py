@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tinv.data.folders import data_root, downloading, find_folder
 from tinv.data.formats.patches import PatchSet
 from tinv.data.patch_data import PatchData
-from tinv.deprecation import moved, renamed
+from tinv.deprecation import renamed
 from tinv.errors import unknown
 
 BROWN = ("liberty", "notredame", "yosemite")
@@ -77,9 +77,3 @@ def _fetch(name: str, root: Path) -> None:
     with downloading(name, root, f"unpack {address} to {root / name}"):
         download_and_extract_archive(address, str(root), str(unpacked), file, checksum, remove_finished=True)
         os.replace(unpacked, root / name)
-
-
-__getattr__ = moved(
-    __name__,
-    dict.fromkeys(("PatchPairs", "resize_patches"), "tinv.data.patch_data"),
-)

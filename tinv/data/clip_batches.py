@@ -72,7 +72,7 @@ class AllFrames:
         height, width = frames.shape[1:3]
         side = self.shorter_side
         small = (side, side * width // height) if height <= width else (side * height // width, side)
-        return _resize(frames, *small).flatten(0, 1).permute(2, 0, 1)
+        return resize_frames(frames, *small).flatten(0, 1).permute(2, 0, 1)
 
 
 class ClipDataset(BatchDataset):
@@ -132,7 +132,7 @@ class ClipDataset(BatchDataset):
         pixels = self._frames(video, np.unique(numbers))
         if self.is_augmented:
             pixels = crop(pixels, SCALES[int(draws[2] * len(SCALES))], int(draws[1] * 5))
-        pixels = shrink(pixels if self.is_augmented else crop(pixels, 1.0, 4), self.size)
+        pixels = resize_frames(pixels if self.is_augmented else crop(pixels, 1.0, 4), self.size, self.size)
         if self.is_augmented and draws[3] < 0.5:
             pixels = pixels.flip(2)
         return pixels[torch.from_numpy(numbers - begin)]
@@ -144,7 +144,7 @@ class ClipDataset(BatchDataset):
     def _of_whole(self, video: int) -> Tensor:
         if self._whole is None or self._whole[0] != video:
             pixels = self._frames(video, np.arange(self.index.frames[video]))
-            self._whole = video, shrink(crop(pixels, 1.0, 4), self.size)
+            self._whole = video, resize_frames(crop(pixels, 1.0, 4), self.size, self.size)
         return self._whole[1]
 
     def _frames(self, video: int, numbers: NDArray[np.int64]) -> Tensor:
@@ -164,12 +164,8 @@ def crop(frames: Tensor, scale: float, corner: int) -> Tensor:
     return frames[:, top : top + side, left : left + side]
 
 
-def shrink(frames: Tensor, size: int) -> Tensor:
-    """Returns frames (T, H, W, 3) uint8 as (T, size, size, 3): bilinear, averaging where they shrink."""
-    return _resize(frames, size, size)
-
-
-def _resize(frames: Tensor, height: int, width: int) -> Tensor:
+def resize_frames(frames: Tensor, height: int, width: int) -> Tensor:
+    """Returns frames (T, H, W, 3) uint8 as (T, height, width, 3): bilinear, averaging where they shrink."""
     if frames.shape[1:3] == (height, width):
         return frames
     planes = frames.permute(0, 3, 1, 2)

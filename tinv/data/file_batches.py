@@ -35,9 +35,9 @@ class FileBatch(NamedTuple):
     """A batch on its way from a worker.
 
     Attributes:
-        image: (N, H, W, 3) uint8.
-        target: (N,) class numbers.
-        index: (N,) sample indices in the list.
+        image: Images (N, H, W, 3), uint8.
+        target: Class numbers (N,).
+        index: Sample indices (N,).
         skipped: Numbers of the files that could not be read.
         problem: Reason why the first of them could not.
     """
@@ -52,7 +52,7 @@ class FileBatch(NamedTuple):
 class BatchDataset(Dataset[FileBatch]):
     """Base of what is read as whole batches, by this process or by workers.
 
-    A subclass says in `read` what a number of the list comes to, and in `draws` what random numbers it takes.
+    A subclass reads one sample in `read`, and says in `draws` what random numbers it takes.
 
     Args:
         files: Files to read.
@@ -67,19 +67,19 @@ class BatchDataset(Dataset[FileBatch]):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Returns how many numbers the list has."""
+        """Returns the number of samples."""
 
     def file(self, number: int) -> int:
-        """Returns the number of the file that a number of the list is read from."""
+        """Returns the number of the file that a sample is read from."""
         return number
 
     @abstractmethod
     def draws(self, index: Tensor, epoch: int) -> Sequence[Any] | NDArray[np.float64]:
-        """Returns the random numbers for each number of the list."""
+        """Returns the random numbers of each sample."""
 
     @abstractmethod
     def read(self, number: int, draws: Any) -> Tensor:
-        """Returns the bytes (..., 3) that a number of the list comes to."""
+        """Returns the bytes (..., 3) of a sample."""
 
     def __getitem__(self, asked: tuple[int, Tensor]) -> FileBatch:
         """Returns a batch, given the epoch and the numbers."""

@@ -1,4 +1,4 @@
-"""ImageNet, and any other data set of photographs in class folders: all of it, some classes, some images a class."""
+"""ImageNet, and any other data set of images in class folders: all of it, some classes, some images a class."""
 
 from __future__ import annotations
 

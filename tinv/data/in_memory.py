@@ -273,12 +273,4 @@ def check_targets(where: object, target: np.ndarray, num_classes: int) -> Tensor
     return torch.from_numpy(target.astype(np.int64))
 
 
-__getattr__ = moved(
-    __name__,
-    {
-        "BatchOrder": "tinv.data.batching:DistributedBatchSampler",
-        "missing": "tinv.data.folders:data_not_found",
-        "normalise": "tinv.data.batching:normalize",
-        "shuffled": "tinv.data.batching",
-    },
-)
+__getattr__ = moved(__name__, {"missing": "tinv.data.folders:data_not_found"})

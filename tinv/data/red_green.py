@@ -93,7 +93,7 @@ def paint(corners: np.ndarray, dissimilar: bool = False) -> ImageSet:
     """Paints the squares drawn by `draw_squares`: class 0 has red on the left, class 1 green.
 
     Args:
-        corners: (N, 2, 2) pixels.
+        corners: Pixels (x, y) of the top-left corners, (N, 2, 2).
         dissimilar: Whether to move class 0 down and class 1 up by 16 rows.
 
     Returns:

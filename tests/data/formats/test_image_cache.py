@@ -6,6 +6,7 @@ import pytest
 import torch
 from official_formats import write_image_folders
 
+from tinv.data.formats.cache_folder import is_built
 from tinv.data.formats.image_cache import ImageCache
 from tinv.data.formats.image_preparation import Resize, ResizeCenterCrop
 from tinv.data.formats.images import find_images
@@ -22,13 +23,13 @@ def files():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_cache_gives_back_what_was_prepared(files, prepare, workers):
     cache = ImageCache(Path("cache"), files, prepare)
-    assert not cache.is_built
+    assert not is_built(cache.cache_dir)
     cache.build(workers)
-    assert cache.is_built
+    assert is_built(cache.cache_dir)
     for number in range(len(files)):
         assert torch.equal(cache.read(number), prepare(files.path(number)))
     again = ImageCache(Path("cache"), files, prepare)
-    assert again.is_built
+    assert is_built(again.cache_dir)
     assert torch.equal(again.read(5), cache.read(5))
 
 
@@ -55,7 +56,7 @@ def test_an_interrupted_build_leaves_no_cache(files):
     cache = ImageCache(Path("cache"), files, Stops())
     with pytest.raises(KeyboardInterrupt):
         cache.build()
-    assert not cache.is_built
+    assert not is_built(cache.cache_dir)
     assert list(Path("cache").iterdir()) == []
 
 

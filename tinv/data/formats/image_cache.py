@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tinv.data.formats.cache_folder import build_cache_dir, is_built, read_manifest
+from tinv.data.formats.cache_folder import build_cache_dir, read_manifest
 from tinv.data.formats.images import ImageFiles, read_all
 from tinv.errors import TinvError
 
@@ -47,11 +47,6 @@ class ImageCache:
         self.cache_dir = folder / key.hexdigest()[:24]
         self._pixels: Tensor | None = None
         self._where: np.ndarray | None = None
-
-    @property
-    def is_built(self) -> bool:
-        """Whether it has been made."""
-        return is_built(self.cache_dir)
 
     def build(self, workers: int = 0) -> None:
         """Reads and prepares every image; does nothing if the cache is there.

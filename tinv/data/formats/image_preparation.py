@@ -126,13 +126,10 @@ class Transforms:
 
     def __call__(self, pixels: Tensor, draws: list[float]) -> Tensor:
         """Returns (3, h, w) uint8."""
-        state = torch.default_generator.get_state()
-        torch.default_generator.manual_seed(int(draws[0] * 2**53))
-        try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(draws[0] * 2**53))
             for module in self.modules:
                 pixels = module(pixels)
-        finally:
-            torch.default_generator.set_state(state)
         if pixels.dtype != torch.uint8:
             raise TinvError(
                 "data.init_args.train_transforms must end in uint8 images: leave ToDtype and Normalize out, tinv "

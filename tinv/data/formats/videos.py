@@ -214,7 +214,7 @@ def _opened(path: Path, **options: str) -> Iterator[tuple[Any, Any]]:
 
 
 def _turn(frame: Any) -> tuple[bool, bool, bool]:
-    """Returns what stands a frame upright, to quarter turns: whether to transpose it, flip its rows, its columns."""
+    """Returns what turns a frame upright, in quarter turns: whether to transpose it, flip its rows, its columns."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, False, False
