@@ -50,8 +50,8 @@ def main() -> int:
             data._clips = lambda name: Clips(several, np.full(count, -1))  # type: ignore[method-assign]
             data.loaders.clear()
             data.num_workers = workers
-            found = data._loader("train")
-            found.order = DistributedBatchSampler(count, BATCH, lambda: torch.arange(count), even=True)
+            found: FileLoader = data.loader("train")
+            found.batches = DistributedBatchSampler(count, BATCH, lambda: torch.arange(count), even=True)
             return found
 
         plain, long = dataset()
