@@ -21,9 +21,9 @@ from timing import in_turn, verdict
 from torchvision.transforms import v2
 
 from tinv.data import UCF101
+from tinv.data.batching import DistributedBatchSampler
 from tinv.data.clip_batches import Clips
 from tinv.data.file_batches import FileLoader
-from tinv.data.in_memory import BatchOrder
 
 LENGTH, SIZE, BATCH, LEAST, CLIPS = 16, 112, 8, 150, 32
 
@@ -50,12 +50,12 @@ def main() -> int:
             data._clips = lambda name: Clips(several, np.full(count, -1))  # type: ignore[method-assign]
             data.loaders.clear()
             data.num_workers = workers
-            found = data._loader("train")
-            found.order = BatchOrder(count, BATCH, lambda: torch.arange(count), even=True)
+            found: FileLoader = data.loader("train")
+            found.batches = DistributedBatchSampler(count, BATCH, lambda: torch.arange(count), even=True)
             return found
 
         plain, long = dataset()
-        cached, _ = dataset(cache=128)
+        cached, _ = dataset(cache_resolution=128)
         files = plain.found["train"][0]
         print(f"{len(long)} videos of more than {LEAST} frames")
 

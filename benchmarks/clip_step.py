@@ -38,7 +38,7 @@ def tinv_step(caches: str) -> float:
             else:
                 self.seconds = (time.perf_counter() - self.started) / batch_idx
 
-    data = {"absent": "skip", "cache": 128, "cache_dir": caches, "batch_size": BATCH, "num_workers": 0}
+    data = {"absent": "skip", "cache_resolution": 128, "cache_dir": caches, "batch_size": BATCH, "num_workers": 0}
     words = [f"--data.init_args.{key}={value}" for key, value in data.items()]
     options = {"max_epochs": EPOCHS, "limit_train_batches": STEPS, "limit_val_batches": 1, "precision": "32-true"}
     words += [f"--trainer.{key}={value}" for key, value in options.items()]
@@ -78,7 +78,7 @@ def bare_step(clips: torch.Tensor, classes: torch.Tensor) -> float:
 def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as caches:
-        data = UCF101(absent="skip", cache=128, cache_dir=caches, batch_size=BATCH * STEPS, seed=0)
+        data = UCF101(absent="skip", cache_resolution=128, cache_dir=caches, batch_size=BATCH * STEPS, seed=0)
         data.setup()
         batch = next(iter(data.train_dataloader()))
         clips, classes = batch.image.clone(), batch.target.clone()

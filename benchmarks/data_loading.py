@@ -41,7 +41,7 @@ def random_translation(image: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> int:
-    data = CIFAR10(batch_size=BATCH, train_size=IMAGES, train_max_shift=SHIFT, seed=0)
+    data = CIFAR10(batch_size=BATCH, num_train=IMAGES, train_max_shift=SHIFT, seed=0)
     data.setup()
     data.trainer = SimpleNamespace(current_epoch=0, training=True)
     transform = v2.Compose(
@@ -49,7 +49,7 @@ def main() -> int:
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(data.mean, data.std),
-            v2.Pad((data.canvas - 32) // 2),
+            v2.Pad((data.canvas_size - 32) // 2),
             v2.Lambda(random_translation),
         ]
     )

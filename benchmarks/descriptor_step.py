@@ -1,6 +1,6 @@
 """A training step of HardNet under `tinv fit` against a bare PyTorch loop over the same patches.
 
-Both take batches of 256 pairs from memory, average them down, normalise each patch, describe both sides, and step.
+Both take batches of 256 pairs from memory, average them down, normalize each patch, describe both sides, and step.
 Claim: at most 1.05 times the seconds. Run: python benchmarks/descriptor_step.py
 """
 
@@ -18,7 +18,7 @@ from timing import in_turn, verdict
 from torch.nn import functional as F
 
 from tinv.data import Brown
-from tinv.data.patch_set import write_patch_set
+from tinv.data.formats.patches import write_patch_set
 from tinv.models import create_backbone
 from tinv.runs.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from tinv.runs.callbacks.training import SeedEachEpoch, StopOnNaN
@@ -30,7 +30,7 @@ BATCH, STEPS, EPOCHS = 256, 4, 2
 
 
 def options(root: Path) -> dict[str, object]:
-    return {"root": str(root), "n_pairs": BATCH * STEPS, "batch_size": BATCH, "cache_dir": str(root / "caches")}
+    return {"root": str(root), "num_pairs": BATCH * STEPS, "batch_size": BATCH, "cache_dir": str(root / "caches")}
 
 
 def tinv_step(root: Path) -> float:

@@ -18,7 +18,7 @@ import torch
 from timing import in_turn, verdict
 from torch.nn import functional as F
 
-CONFIG = ["--config=configs/cifar_grid.yaml", "--data.init_args.train_size=5000", "--data.init_args.val_size=1000"]
+CONFIG = ["--config=configs/cifar_grid.yaml", "--data.init_args.num_train=5000", "--data.init_args.num_val=1000"]
 EPOCHS = 3
 
 
@@ -56,7 +56,7 @@ def save_tensors(path: Path) -> None:
     """Writes the images that tinv trains and validates on, for the bare loop."""
     from tinv.data import CIFAR10
 
-    data = CIFAR10(train_size=5000, val_size=1000)
+    data = CIFAR10(num_train=5000, num_val=1000)
     data.setup()
     assert data.splits is not None
     torch.save({"train": [*data.splits.train], "val": [*data.splits.val], "mean": data.mean, "std": data.std}, path)

@@ -1,7 +1,7 @@
 """Photographs through tinv's loader against torchvision's ImageFolder with v1 transforms on PIL images.
 
 Both: random resized crop to 224 pixels, flip, batches of 64, one worker process. The peer's worker also turns bytes
-into normalised floats; tinv does that for whole batches on the model's device, which is timed and printed apart.
+into normalized floats; tinv does that for whole batches on the model's device, which is timed and printed apart.
 Claims: images/s of a worker at least 1.5 times the peer's, and at least 10 times from the cache (second epoch).
 Run: python benchmarks/image_loading.py DIR   (DIR holds class folders of photographs)
 """
@@ -18,11 +18,11 @@ from timing import in_turn, verdict
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
+from tinv.data.batching import DistributedBatchSampler, normalize, shuffled
 from tinv.data.file_batches import FileLoader, ImageDataset
-from tinv.data.image_cache import ImageCache
-from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD, find_images
-from tinv.data.image_preparation import RandomResizedCrop, WholeImage
-from tinv.data.in_memory import BatchOrder, normalise, shuffled
+from tinv.data.formats.image_cache import ImageCache
+from tinv.data.formats.image_preparation import RandomResizedCrop, Resize
+from tinv.data.formats.images import IMAGENET_MEAN, IMAGENET_STD, find_images
 
 SIZE, BATCH, CACHE_SIDE, ROUNDS = 224, 64, 256, 5
 
@@ -53,15 +53,15 @@ def main() -> int:
         datasets.ImageFolder(str(folder), recipe), BATCH, shuffle=True, num_workers=1, persistent_workers=True
     )
     with tempfile.TemporaryDirectory() as place:
-        kept = WholeImage(CACHE_SIDE)
+        kept = Resize(CACHE_SIDE)
         cache = ImageCache(Path(place), files, kept)
         started = time.perf_counter()
         cache.build(1)
         print(f"first epoch's caching: {len(files) / (time.perf_counter() - started):,.0f} images/s")
         epoch = iter(range(1000)).__next__
-        order = BatchOrder(len(files), BATCH, lambda: shuffled(len(files), 0, 0), even=False)
+        order = DistributedBatchSampler(len(files), BATCH, lambda: shuffled(len(files), 0, 0), even=False)
         augmentation = RandomResizedCrop(SIZE, 0)
-        ours = FileLoader(ImageDataset(files, WholeImage(), augmentation), order, 1, epoch=epoch)
+        ours = FileLoader(ImageDataset(files, Resize(), augmentation), order, 1, epoch=epoch)
         cached = FileLoader(ImageDataset(files, kept, augmentation, cache), order, 1, epoch=epoch)
         seconds = in_turn(
             {
@@ -74,7 +74,7 @@ def main() -> int:
         batch = next(iter(cached)).image
         started = time.perf_counter()
         for _ in range(20):
-            normalise(batch, IMAGENET_MEAN, IMAGENET_STD)
+            normalize(batch, IMAGENET_MEAN, IMAGENET_STD)
         print(f"bytes to floats, one CPU thread: {20 * len(batch) / (time.perf_counter() - started):,.0f} images/s")
     count = len(files) - BATCH
     print({name: f"{count / value:,.0f} images/s" for name, value in seconds.items()})

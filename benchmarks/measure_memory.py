@@ -15,7 +15,7 @@ from pathlib import Path
 
 from timing import verdict
 
-from tinv.data.image_files import find_images
+from tinv.data.formats.images import find_images
 
 
 def peak_of_children() -> float:

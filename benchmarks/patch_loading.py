@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from tinv.data import Brown
-from tinv.data.patch_set import PatchSet, read_patch_set
+from tinv.data.formats.patches import PatchSet, read_patch_set
 
 PAIRS, BATCH, ROUNDS = 50_000, 256, 5
 PEER_PAIRS = 5_000
@@ -85,7 +85,7 @@ def main() -> int:
         patches: PatchSet = read_patch_set(folder, caches)
         again = time.perf_counter() - started
 
-        data = Brown(root=str(root), n_pairs=PAIRS, batch_size=BATCH, seed=0, cache_dir=str(caches))
+        data = Brown(root=str(root), num_pairs=PAIRS, batch_size=BATCH, seed=0, cache_dir=str(caches))
         data.setup("fit")
         assert data.training is not None
         single = DataLoader(SinglePairs(patches.patches, data.training[1][:PEER_PAIRS]), BATCH)

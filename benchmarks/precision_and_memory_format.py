@@ -19,7 +19,7 @@ from timing import in_turn, verdict
 from tinv.cli import main as tinv
 from tinv.runs.configuration import TinvCLI
 
-CONFIG = ["--config=configs/cifar_grid.yaml", "--data.init_args.val_size=1000", "--data.init_args.train_size=5000"]
+CONFIG = ["--config=configs/cifar_grid.yaml", "--data.init_args.num_val=1000", "--data.init_args.num_train=5000"]
 PLAIN = ["--trainer.precision=32-true", "--model.init_args.memory_format=contiguous"]
 PEERS = {"shipped": [], "plain": PLAIN}
 
@@ -50,7 +50,7 @@ def epoch(options: list[str]) -> float:
 def accuracy(options: list[str], seed: int) -> float:
     with tempfile.TemporaryDirectory() as place:
         run = [f"--run_dir={place}/run", f"--seed_everything={seed}", "--trainer.max_epochs=6"]
-        assert tinv(["fit", *CONFIG, "--data.init_args.test_size=5000", *run, *options]) == 0
+        assert tinv(["fit", *CONFIG, "--data.init_args.num_test=5000", *run, *options]) == 0
         return float(json.loads(Path(place, "run/results.json").read_text())["metrics"]["test/acc"])
 
 

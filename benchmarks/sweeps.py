@@ -47,7 +47,7 @@ def reporting(folder: Path) -> float:
     """Returns the seconds that `tinv report` takes for 1,000 results with configurations of the usual size."""
     run = folder / "example"
     tinv("fit", "--config", "configs/red_green.yaml", f"--run_dir={run}", "--trainer.max_epochs=1",
-         "--data.init_args.train_size=40")  # fmt: skip
+         "--data.init_args.num_train=40")  # fmt: skip
     results = json.loads((run / "results.json").read_text())
     for number in range(1000):
         results["config"]["seed_everything"] = results["seed"] = number % 50

@@ -27,7 +27,7 @@ def test_their_names_are_those_of_the_new_modules():
     with pytest.warns(DeprecationWarning, match=r"tinv.policies.verdict.Verdict is now tinv.graph.exact_invariance"):
         from tinv.policies.verdict import Verdict as OldVerdict
     assert OldVerdict is ExactInvariance
-    with pytest.warns(DeprecationWarning, match=r"file_batches.Middle is now tinv.data.image_preparation.Middle"):
+    with pytest.warns(DeprecationWarning, match=r"file_batches.Middle is now .*image_preparation.ResizeCenterCrop"):
         from tinv.data.file_batches import Middle  # noqa: F401
 
 

@@ -21,6 +21,14 @@ STANDARD = {
     r"\b(on_meta|with_weights_of)\b": "copy_to_meta, materialize",
     r"\b(fold_pads|GraphBuilder|_least_size)\b": "absorb_explicit_padding, GraphRewriter, _minimum_input_size",
     r"\.meta\[": "an attribute of NetworkGraph",
+    r"\bat_hand\b": "current_file",
+    r"\bmake_once\b": "build_cache_dir",
+    r"\b(WholeVideo|DealtBatches)\b": "AllFrames, UniquePointBatchSampler",
+    r"\b(one_each|one_after_the_other)\b": "one_clip_per_video, non_overlapping_clips",
+    r"\b(resize_and_centre|photographs_folder)\b": "resize_and_center, image_folder",
+    r"data\.init_args\.((train|val|test)_size|canvas|cache|n_pairs|test_pairs|photographs|images|frames)\b": (
+        "num_train, canvas_size, cache_resolution, num_pairs, num_images, num_frames"
+    ),
 }
 TEXTS = [*ROOT.glob("tinv/**/*.py"), *ROOT.glob("*.md"), *ROOT.glob("configs/**/*.yaml"), *ROOT.glob("sweeps/*.yaml")]
 

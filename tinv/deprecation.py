@@ -22,6 +22,15 @@ _POLICIES = {
     ),
     "surgery": ("alignment", "background", "convert", "explicit_padding", "strides"),
 }
+_DATA = {
+    "cache_folder": "formats.cache_folder",
+    "file_data": "from_files",
+    "image_cache": "formats.image_cache",
+    "image_files": "formats.images",
+    "image_preparation": "formats.image_preparation",
+    "patch_set": "formats.patches",
+    "video_files": "formats.videos",
+}
 _MEASURE = ("attribution", "images", "location_probe", "networks")
 
 _RENAMED = {
@@ -57,6 +66,7 @@ MODULES = {f"tinv.policies.{name}": f"tinv.{room}.{name}" for room, names in _PO
     "tinv.report.page": "tinv.report.html_report",
     "tinv.report.pictures": "tinv.report.figures",
     "tinv.report.shapes": "tinv.report.trend_checks",
+    **{f"tinv.data.{old}": f"tinv.data.{new}" for old, new in _DATA.items()},
 }
 """Old names of whole modules, and their new ones."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any, get_args
 
 
 class TinvError(Exception):
@@ -31,3 +32,16 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> TinvError:
     """Returns the error for a name that is not one of `choices`: it names the nearest ones, or all of them."""
     choices = list(choices)
     return TinvError(f"unknown {kind} {name!r}{nearest(str(name), choices) or '; choose from ' + ', '.join(choices)}")
+
+
+def check_choice(kind: str, value: object, literal: Any) -> None:
+    """Raises `TinvError` for a value that a `Literal` type does not list; the message names the nearest ones."""
+    if value not in get_args(literal):
+        raise unknown(kind, value, get_args(literal))
+
+
+def check_at_least(least: float, **values: float) -> None:
+    """Raises `TinvError` for a value below the least one; the message names its key."""
+    for key, value in values.items():
+        if value < least:
+            raise TinvError(f"{key} must be {least} or more, not {value}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tinv.deprecation import renamed
-from tinv.errors import unknown
+from tinv.errors import check_choice
 from tinv.nn.padding import pad
 
 TranslateMode = Literal["zero", "circular"]
@@ -61,8 +61,8 @@ def uniform(index: ArrayLike, count: int, seed: int, epoch: int = 0) -> NDArray[
     Args:
         index: (N,) sample indices of the images in their data set.
         count: Number of draws for each image.
-        seed: of the draw.
-        epoch: another number to draw anew.
+        seed: Seed of the random numbers.
+        epoch: Number of the epoch, to draw anew in each.
 
     Returns:
         (N, count).
@@ -92,15 +92,14 @@ def translate(images: Tensor, shifts: Tensor, mode: TranslateMode = "zero") -> T
     """Moves each image by its own shift.
 
     Args:
-        images: (N, C, H, W).
-        shifts: (N, 2) whole pixels (dx, dy), positive to the right and down.
+        images: Images (N, C, H, W).
+        shifts: Integer pixels (dx, dy), (N, 2), positive to the right and down.
         mode: What comes in at the border, see `TranslateMode`.
 
     Returns:
         (N, C, H, W), channels last in memory. On the zero canvas what leaves the image is lost.
     """
-    if mode not in get_args(TranslateMode):
-        raise unknown("mode", mode, get_args(TranslateMode))
+    check_choice("mode", mode, TranslateMode)
     height, width = images.shape[2:]
     largest = int(shifts.abs().max()) if len(shifts) else 0
     padded = pad(images, [(largest, largest)] * 2, mode).permute(0, 2, 3, 1).contiguous()
@@ -111,9 +110,9 @@ def crop_each(images: Tensor, top: Tensor, left: Tensor, height: int, width: int
     """Cuts a window out of each image, at its own position.
 
     Args:
-        images: (N, H, W, C), contiguous.
-        top: (N,) first row of each window.
-        left: (N,) first column of each window.
+        images: Images (N, H, W, C), contiguous.
+        top: First row of each window, (N,).
+        left: First column of each window, (N,).
         height: Height of the windows in pixels.
         width: Width of the windows in pixels.
 

@@ -10,8 +10,8 @@ import torch
 from official_formats import write_hmdb51, write_ucf101, write_video
 
 from tinv.data import HMDB51, UCF101
-from tinv.data.clip_batches import SCALES, crop, frames_of, shrink
-from tinv.data.video_files import read_frames
+from tinv.data.clip_batches import SCALES, crop, frames_of, resize_frames
+from tinv.data.formats.videos import read_frames
 from tinv.errors import TinvError
 
 pytest.importorskip("av", reason="needs PyAV")
@@ -34,7 +34,7 @@ def ended_workers():
 
 
 def ucf101(folder: Path, **options) -> UCF101:
-    small = {"frames": 8, "size": 24, "batch_size": 3, "seed": 0}
+    small = {"num_frames": 8, "size": 24, "batch_size": 3, "seed": 0}
     MADE.append(UCF101(root=str(folder.parent.parent), **{**small, **options}))
     return MADE[-1]
 
@@ -47,13 +47,13 @@ def test_sets_are_those_of_the_official_lists(folder):
     assert files.targets.tolist() == [0, 0, 0, 1, 1, 1]
     assert index.frames.tolist() == [19, 24, 29, 20, 25, 30]
     assert good == list(range(6))
-    assert data.facts["train_videos"] == 6
-    assert data.facts["test_absent"] == 0
+    assert data.provenance["train_videos"] == 6
+    assert data.provenance["test_absent"] == 0
 
 
 def test_hmdb51_takes_what_its_lists_mark_1_and_2(tmp_path):
     write_hmdb51(tmp_path)
-    data = HMDB51(root=str(tmp_path), frames=8, size=24, batch_size=2, seed=0)
+    data = HMDB51(root=str(tmp_path), num_frames=8, size=24, batch_size=2, seed=0)
     data.setup()
     names = {name: [os.fsdecode(n) for n in files.names] for name, (files, _, _) in data.found.items()}
     assert names == {"train": ["cartwheel/cartwheel_0.avi", "wave/wave_0.avi"],
@@ -67,13 +67,13 @@ def test_test_clips_cover_each_video_and_do_not_overlap(folder):
     batches = list(loader)
     images = torch.cat([batch.image for batch in batches])
     assert torch.cat([batch.index for batch in batches]).tolist() == list(range(len(images)))
-    videos = data.video_of
+    videos = data.clip_to_video
     files, index, _ = data.found["test"]
     assert videos.tolist() == [v for v, n in enumerate(index.frames.tolist()) for _ in range(-(-n // 8))]
     at = 0
     for video, frames in enumerate(index.frames.tolist()):
         pixels = torch.from_numpy(read_frames(files.path(video), list(range(frames)), *index.of(video)))
-        whole = shrink(crop(pixels, 1.0, 4), 24)
+        whole = resize_frames(crop(pixels, 1.0, 4), 24, 24)
         for begin in range(0, frames, 8):
             numbers = [begin + k % min(8, frames - begin) for k in range(8)]  # the last one is looped
             assert torch.equal(images[at], whole[numbers])
@@ -103,7 +103,8 @@ def test_training_clips_are_consecutive_frames_cut_alike_and_new_each_epoch(fold
             cut[begin : begin + 8]
             for scale in SCALES
             for corner in range(5)
-            for cut in (shrink(crop(pixels, scale, corner), 24), shrink(crop(pixels, scale, corner), 24).flip(2))
+            for whole in (resize_frames(crop(pixels, scale, corner), 24, 24),)
+            for cut in (whole, whole.flip(2))
             for begin in range(len(pixels) - 7)
         ]
         assert any(torch.equal(clip, cut) for cut in cuts)
@@ -125,17 +126,17 @@ def test_cached_clips_are_the_decoded_ones_and_nothing_is_decoded_again(folder, 
         data = ucf101(folder, num_workers=workers, **options)
         return [batch.image for loader in (data.train_dataloader(), *data.test_dataloader()) for batch in loader]
 
-    decoded, cached = clips(), clips(cache=40)  # as high as the videos: nothing is lost
+    decoded, cached = clips(), clips(cache_resolution=40)  # as high as the videos: nothing is lost
     assert all(torch.equal(a, b) for a, b in zip(decoded, cached, strict=True))
-    small = clips(cache=30)
+    small = clips(cache_resolution=30)
     assert [clip.shape for clip in small] == [clip.shape for clip in decoded]
     assert (torch.cat(small).float() - torch.cat(decoded).float()).abs().mean() < 20
     monkeypatch.setattr("tinv.data.clip_batches.read_frames", None)
-    assert all(torch.equal(a, b) for a, b in zip(small, clips(cache=30), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(small, clips(cache_resolution=30), strict=True))
 
 
 def test_short_videos_are_looped(folder):
-    data = ucf101(folder, frames=25, augment=False)
+    data = ucf101(folder, num_frames=25, augment="none")
     data.setup()
     clip = next(iter(data.val_dataloader())).image[0]  # of 19 frames
     assert torch.equal(clip[19:], clip[:6])
@@ -167,8 +168,8 @@ def test_a_damaged_video_is_named_or_skipped_and_counted(folder):
         ucf101(folder).setup()
     data = ucf101(folder, on_error="skip")
     assert sum(len(batch.image) for batch in data.train_dataloader()) == 5
-    assert data.facts["skipped_files"] == [str(bad)]
-    assert data.facts["train_videos"] == 5
+    assert data.provenance["skipped_files"] == [str(bad)]
+    assert data.provenance["train_videos"] == 5
 
 
 def test_an_absent_video_is_named_or_skipped_and_counted(folder):
@@ -177,7 +178,7 @@ def test_an_absent_video_is_named_or_skipped_and_counted(folder):
         ucf101(folder).setup()
     data = ucf101(folder, absent="skip")
     data.setup()
-    assert data.facts["test_absent"] == 1
+    assert data.provenance["test_absent"] == 1
 
 
 def test_a_folder_of_frames_stands_in_for_a_video(folder):
@@ -226,8 +227,8 @@ def no_videos(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (duplicate, r"v_Punch_test_0\.avi stands in the train and the test list"),
-        (twice, r"v_Punch_train_0\.avi stands twice in the train list"),
+        (duplicate, r"v_Punch_test_0\.avi is listed in the train and the test list"),
+        (twice, r"v_Punch_train_0\.avi is listed twice in the train list"),
         (strange_folder, r"UCF-101/Juggling is a class that .*classInd\.txt does not name"),
         (strange_class, r"testlist01\.txt names Juggling/v_Juggling_0\.avi, a class that .*classInd\.txt does not"),
         (no_list, r"no split file .*testlist01\.txt"),
@@ -245,9 +246,9 @@ def test_faults_of_the_split_are_one_line(folder, fault, message):
     ("options", "message"),
     [
         ({"split": 4}, "split must be 1, 2 or 3, not 4"),
-        ({"frames": 0}, "frames must be 1 or more, not 0"),
+        ({"num_frames": 0}, "num_frames must be 1 or more, not 0"),
         ({"absent": "ignore"}, "unknown absent 'ignore'; choose from raise, skip"),
-        ({"cache": 20}, "cache=20 keeps frames smaller than size=24; make it 24 or more"),
+        ({"cache_resolution": 20}, "cache_resolution=20 must be at least 24 pixels"),
         ({"split": 2}, r"no split file .*trainlist02\.txt"),
     ],
 )
@@ -257,7 +258,7 @@ def test_bad_options_are_named(folder, options, message):
 
 
 def test_no_data_says_where_it_was_looked_for(tmp_path):
-    with pytest.raises(TinvError, match=r"no folder .*ucf101/UCF-101 or .*UCF-101; get the data set"):
+    with pytest.raises(TinvError, match=r"no UCF101 data: .*ucf101/UCF-101 or .*UCF-101; get it, and name"):
         UCF101(root=str(tmp_path)).setup()
 
 
@@ -287,7 +288,7 @@ def dies(self, number, draws):
     return read(self, number, draws)
 
 ClipDataset.read = dies
-data = UCF101(root=sys.argv[1], frames=8, size=24, batch_size=3, num_workers=1, seed=0)
+data = UCF101(root=sys.argv[1], num_frames=8, size=24, batch_size=3, num_workers=1, seed=0)
 try:
     list(data.train_dataloader())
 except TinvError as error:
@@ -301,7 +302,7 @@ def test_a_worker_that_dies_says_which_file_it_held(folder):
     """In a process of its own: torch tells of a dead worker by a signal, which may reach any test that runs then."""
     root = str(folder.parent.parent)
     done = subprocess.run([sys.executable, "-c", DIES, root], capture_output=True, text=True, check=True)
-    assert re.search(r"a process that reads files died; at hand were .*v_Punch_train_1\.avi", done.stdout), done
+    assert re.search(r"a process that reads files died; it was reading .*v_Punch_train_1\.avi", done.stdout), done
 
 
 def test_frames_of_the_video_are_what_pyav_says(folder):

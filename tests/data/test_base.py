@@ -25,7 +25,7 @@ class Foreign(LightningDataModule):
     input_shape = (1, 8, 8)
 
     @property
-    def facts(self):
+    def provenance(self):
         return {"images": 3}
 
 
@@ -37,8 +37,8 @@ def test_all_data_modules_declare_the_contract():
 
 def test_other_data_modules_say_what_they_know():
     known = described(Foreign())
-    assert (known.num_classes, known.input_shape, known.facts) == (7, (1, 8, 8), {"images": 3})
-    assert (known.test_sets, known.margin, known.room, known.augments, known.video_of) == (
+    assert (known.num_classes, known.input_shape, known.provenance) == (7, (1, 8, 8), {"images": 3})
+    assert (known.test_sets, known.canvas_margin, known.crop_margin, known.is_augmented, known.clip_to_video) == (
         ("test",),
         None,
         0,
@@ -47,7 +47,7 @@ def test_other_data_modules_say_what_they_know():
     )
     assert known.epoch == 0
     nothing = described(None)
-    assert (nothing.num_classes, nothing.input_shape, nothing.facts) == (None, None, {})
+    assert (nothing.num_classes, nothing.input_shape, nothing.provenance) == (None, None, {})
 
 
 def test_the_seed_is_that_of_the_run_unless_it_is_given(monkeypatch):

@@ -8,8 +8,8 @@ import torch
 from official_formats import write_brown, write_photographs
 
 from tinv.data import Brown, PhotoPatches, photo_patches
-from tinv.data.brown import resize_patches
-from tinv.data.patch_set import read_pairs, read_patch_set
+from tinv.data.formats.patches import read_pairs, read_patch_set
+from tinv.data.patch_data import resize_patches
 from tinv.errors import TinvError
 
 
@@ -21,7 +21,7 @@ def root(tmp_path) -> Path:
 
 
 def brown(root: Path, **options) -> Brown:
-    return Brown(root=str(root), **{"n_pairs": 200, "test_pairs": 40, "batch_size": 32, "seed": 0, **options})
+    return Brown(root=str(root), **{"num_pairs": 200, "num_test_pairs": 40, "batch_size": 32, "seed": 0, **options})
 
 
 def test_training_pairs_show_one_point_and_no_point_twice_in_a_batch(root):
@@ -45,10 +45,10 @@ def test_training_pairs_show_one_point_and_no_point_twice_in_a_batch(root):
 def test_smaller_sets_of_pairs_are_part_of_larger_ones_and_change_with_the_seed(root):
     drawn = {}
     for count, seed in ((50, 0), (200, 0), (50, 1)):
-        data = brown(root, n_pairs=count, seed=seed)
+        data = brown(root, num_pairs=count, seed=seed)
         data.setup()
         drawn[count, seed] = data.training[1]
-        assert data.facts["train_pairs"] == count
+        assert data.provenance["train_pairs"] == count
     assert (drawn[50, 0] == drawn[200, 0][:50]).all()
     assert (drawn[50, 0] != drawn[50, 1]).any()
 
@@ -79,13 +79,13 @@ def test_test_pairs_are_the_official_ones_in_order(root):
 
 
 def test_validation_points_are_not_trained_on(root):
-    data = brown(root, val_share=0.3, n_pairs=100)
+    data = brown(root, val_share=0.3, num_pairs=100)
     [loader] = data.val_dataloader()
     patches, train = data.training
     val = data.validation
     assert not set(patches.points[train[:, :2]].flat) & set(patches.points[val[:, :2]].flat)
     same = val[:, 2] >= 0
-    assert same.sum() == (~same).sum() == 20  # half of test_pairs
+    assert same.sum() == (~same).sum() == 20  # half of num_test_pairs
     assert ((patches.points[val[:, 0]] == patches.points[val[:, 1]]) == same).all()
     assert sum(len(batch.index) for batch in loader) == 40
     assert brown(root).val_dataloader() == []
@@ -129,8 +129,8 @@ def test_both_patches_of_a_pair_are_turned_and_mirrored_alike(root):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_pairs": 10_000}, r"yosemite: n_pairs=10000 asked for; choose 1 to 620, which is what there is"),
-        ({"test_pairs": 50}, r"no list of pairs .*m50_50_50_0\.txt; there are 40"),
+        ({"num_pairs": 10_000}, r"yosemite: num_pairs=10000 asked for; choose 1 to 620, which is what there is"),
+        ({"num_test_pairs": 50}, r"no list of pairs .*m50_50_50_0\.txt; there are 40"),
         ({"train": "london"}, "unknown set of patches 'london'; choose from liberty"),
         ({"test": ["yosemite"]}, "train=yosemite is tested on too"),
         ({"batch_size": 1}, "batch_size must be 2 or more, not 1: negatives come from the batch"),
@@ -139,7 +139,7 @@ def test_both_patches_of_a_pair_are_turned_and_mirrored_alike(root):
         ({"val_share": 0.001}, r"val_share=0.001 of the points of .*yosemite make no pairs; take more"),
         ({"size": 0}, "size must be 1 or more, not 0"),
         ({"num_workers": 2}, "num_workers must be 0"),
-        ({"root": "nowhere"}, r"no patches nowhere/yosemite; pass --data.init_args.download=true"),
+        ({"root": "nowhere"}, r"no yosemite data: looked for nowhere/yosemite; pass --data.init_args.download=true"),
     ],
 )
 def test_bad_options_are_one_line(root, options, message):
@@ -167,7 +167,14 @@ def photographs(tmp_path) -> Path:
 
 
 def patches_of(root: Path, **options) -> PhotoPatches:
-    small = {"photographs": 2, "test_photographs": 1, "copies": 3, "points": 30, "n_pairs": 30, "test_pairs": 20}
+    small = {
+        "num_images": 2,
+        "num_test_images": 1,
+        "num_copies": 3,
+        "num_points": 30,
+        "num_pairs": 30,
+        "num_test_pairs": 20,
+    }
     return PhotoPatches(root=str(root), **{**small, "batch_size": 8, "seed": 0, **options})
 
 
@@ -189,7 +196,7 @@ def test_photographs_become_sets_in_the_official_format(photographs):
 
 def test_patches_of_one_point_are_alike(photographs):
     """The known warp is undone rightly: patches of one point correlate, those of two do not."""
-    data = patches_of(photographs, test_pairs=20)
+    data = patches_of(photographs, num_test_pairs=20)
     for name, folder in data.folders().items():
         found = read_patch_set(folder, data.cache_dir)
         pairs = read_pairs(found, 20)
@@ -207,9 +214,9 @@ def test_the_sets_are_made_once_and_depend_on_what_made_them(photographs, monkey
     before = read_patch_set(made, first.cache_dir).patches.clone()
     with monkeypatch.context() as patched:
         patched.setattr(photo_patches, "find_points", None)
-        again = patches_of(photographs, n_pairs=20, seed=5).folders()["train"]
+        again = patches_of(photographs, num_pairs=20, seed=5).folders()["train"]
     assert made == again
-    other = patches_of(photographs, patch_seed=1)
+    other = patches_of(photographs, data_seed=1)
     assert other.folders()["train"] != made
     # made anew it is the same, to the last byte
     same = patches_of(photographs, cache_dir="elsewhere")
@@ -230,13 +237,13 @@ def test_photographs_are_in_one_set_only(photographs):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"photographs": 3}, r"photographs=3 and twice test_photographs=1 asked for, .* holds 4"),
-        ({"points": 0}, "points must be 1 or more, not 0"),
+        ({"num_images": 3}, r"num_images=3 and twice num_test_images=1 asked for, .* holds 4"),
+        ({"num_points": 0}, "num_points must be 1 or more, not 0"),
         (
-            {"test_pairs": 4000},
-            r"only \d+ points with \d+ pairs were found in 2 photographs for train, test_pairs=4000",
+            {"num_test_pairs": 4000},
+            r"only \d+ points with \d+ pairs were found in 2 images for train, num_test_pairs=4000",
         ),
-        ({"root": "nowhere"}, "no folder of photographs nowhere; name one with --data.init_args.root"),
+        ({"root": "nowhere"}, "no image data: looked for nowhere or data/nowhere; get it, .*--data.init_args.root"),
     ],
 )
 def test_too_little_to_make_patches_of_is_one_line(photographs, options, message):

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop as Reference
 
+from tinv.data.batching import DistributedBatchSampler
 from tinv.data.file_batches import FileLoader, ImageDataset
-from tinv.data.image_files import ImageFiles, resize, resize_shorter
-from tinv.data.image_preparation import RandomResizedCrop
-from tinv.data.in_memory import BatchOrder
+from tinv.data.formats.image_preparation import RandomResizedCrop
+from tinv.data.formats.images import ImageFiles, resize, resize_shorter
 from tinv.errors import TinvError
 from tinv.translation import uniform
 
@@ -66,7 +66,7 @@ def loader(damaged: set[int], even: bool = True, count: int = 8) -> FileLoader:
             raise TinvError(f"{path} is damaged")
         return torch.full((3, 2, 2), int(path.stem), dtype=torch.uint8)
 
-    order = BatchOrder(count, 2, lambda: torch.arange(count), even=even)
+    order = DistributedBatchSampler(count, 2, lambda: torch.arange(count), even=even)
     return FileLoader(ImageDataset(files, prepare), order, on_error="skip")
 
 
@@ -86,7 +86,7 @@ def test_processes_that_train_together_take_equally_many_steps_whatever_is_damag
     # of rank 0, whose files are 0, 2, 4, 6; the other one's are whole
     steps = []
     for rank in (0, 1):
-        for place in ("tinv.data.file_batches", "tinv.data.in_memory"):
+        for place in ("tinv.data.file_batches", "tinv.data.batching"):
             monkeypatch.setattr(f"{place}.rank_and_ranks", lambda rank=rank: (rank, 2))
         steps.append(targets(loader(damaged)))
     assert len(steps[0]) == len(steps[1]) == 2
@@ -94,6 +94,6 @@ def test_processes_that_train_together_take_equally_many_steps_whatever_is_damag
     assert steps[1] == [[1, 3], [5, 7]]
     # an image may count once only where nothing is learned
     monkeypatch.setattr("tinv.data.file_batches.rank_and_ranks", lambda: (0, 2))
-    monkeypatch.setattr("tinv.data.in_memory.rank_and_ranks", lambda: (0, 2))
+    monkeypatch.setattr("tinv.data.batching.rank_and_ranks", lambda: (0, 2))
     found = [t for batch in targets(loader(damaged, even=False)) for t in batch]
     assert found == sorted({0, 2, 4, 6} - damaged)

@@ -11,7 +11,7 @@ from official_formats import pixels, write_cifar_binary, write_cifar_pickles, wr
 from tinv.data import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from tinv.errors import TinvError
 
-SMALL = {"val_size": 10, "batch_size": 8}
+SMALL = {"num_val": 10, "batch_size": 8}
 
 
 def test_mnist_reads_idx_files(tmp_path):
@@ -114,7 +114,7 @@ def test_cifar_reads_both_layouts_alike(tmp_path, monkeypatch):
 
 def test_cifar_100_takes_the_fine_classes(tmp_path):
     write_cifar_binary(tmp_path, 200, classes=100)
-    data = CIFAR100(str(tmp_path), val_size=100)
+    data = CIFAR100(str(tmp_path), num_val=100)
     data.setup()
     assert sorted(set(data.splits.test["test"].target.tolist())) == list(range(100))
 
@@ -170,7 +170,7 @@ def test_a_download_that_fails_says_so_in_one_line(tmp_path, monkeypatch):
 
 def test_subsets_are_class_balanced(tmp_path):
     write_mnist(tmp_path, train=200, test=100)
-    data = MNIST(str(tmp_path), val_size=20, train_size=30, test_size=40)
+    data = MNIST(str(tmp_path), num_val=20, num_train=30, num_test=40)
     data.setup()
     for images, each in ((data.splits.train, 3), (data.splits.val, 2), (data.splits.test["test"], 4)):
         assert torch.bincount(images.target).tolist() == [each] * 10

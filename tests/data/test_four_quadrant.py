@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from tinv.cli import main
 from tinv.data import FourQuadrant
-from tinv.data.image_files import find_images, read_pixels, resize_shorter
+from tinv.data.formats.images import find_images, read_pixels, resize_shorter
 from tinv.errors import TinvError
 
 
@@ -18,7 +18,7 @@ def photographs() -> Path:
 
 
 def data(**kwargs) -> FourQuadrant:
-    return FourQuadrant(**{"root": "photos/train", "images": 9, "seed": 0, **kwargs})
+    return FourQuadrant(**{"root": "photos/train", "num_images": 9, "seed": 0, **kwargs})
 
 
 def images(module: FourQuadrant, loader) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,7 +39,7 @@ def test_every_photograph_lies_in_both_places_on_black():
 
 
 def test_photographs_are_made_small_as_in_the_paper():
-    module = data(images=1)
+    module = data(num_images=1)
     shown, _ = images(module, module.train_dataloader())
     middle = resize_shorter(read_pixels(find_images(Path("photos/train")).path(0)), 256).float()
     left = (middle.shape[2] - 224) // 2
@@ -67,7 +67,7 @@ def test_published_splits_are_alike_and_disjoint_ones_share_nothing():
 
 
 def test_other_sides():
-    module = data(side=64, canvas=128)
+    module = data(side=64, canvas_size=128)
     shown, _ = images(module, module.val_dataloader())
     assert torch.equal(shown[0, :, :64, :64], shown[1, :, 64:, 64:])
     assert module.input_shape == (3, 128, 128)
@@ -80,19 +80,19 @@ def test_damaged_photographs_are_named_or_counted():
         data().setup()
     module = data(on_error="skip")
     module.setup()
-    assert module.facts == {"skipped": 1, "skipped_files": [str(bad)]}
+    assert module.provenance == {"skipped": 1, "skipped_files": [str(bad)]}
     assert len(module.splits.train.target) == 16
 
 
 def test_bad_input_is_one_line(capsys):
     for option, message in (
-        ("root=nowhere", "no folder of photographs nowhere"),
-        ("images=10", "images=10 asked for, photos/train holds 9"),
-        ("images=0", "images=0: splits=published needs 1 or more"),
-        ("side=120", "side=120 must be smaller than canvas=120"),
+        ("root=nowhere", "no image data: looked for nowhere or data/nowhere; get it"),
+        ("num_images=10", "num_images=10 asked for, photos/train holds 9"),
+        ("num_images=0", "num_images=0: splits=published needs 1 or more"),
+        ("side=120", "side=120 must be smaller than canvas_size=120"),
         ("train_max_shift=1", "train_max_shift must be 0"),
     ):
-        words = ["--data.init_args.root=photos/train", "--data.init_args.images=9", f"--data.init_args.{option}"]
+        words = ["--data.init_args.root=photos/train", "--data.init_args.num_images=9", f"--data.init_args.{option}"]
         assert main(["fit", "--config=configs/four_quadrant.yaml", *words]) == 2
         captured = capsys.readouterr().err
         assert message in captured, captured

@@ -96,7 +96,7 @@ def test_digits_are_real_and_centred_on_black():
     data = Digits()
     data.setup()
     assert data.input_shape == (1, 24, 24)
-    assert data.margin == 8
+    assert data.canvas_margin == 8
     image = data.prepare(data.splits.train.image[:4])
     assert image.min() == 0
     assert image.max() == 1

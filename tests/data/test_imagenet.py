@@ -31,8 +31,8 @@ def pixels(loader) -> torch.Tensor:
 
 
 def test_images_classes_and_shapes(classes):
-    module = data(test_size=40)
-    assert (module.num_classes, module.input_shape, module.room) == (3, (3, 32, 32), 8)
+    module = data(test_resolution=40)
+    assert (module.num_classes, module.input_shape, module.crop_margin) == (3, (3, 32, 32), 8)
     [test] = module.test_dataloader()
     for loader, side, count in ((module.train_dataloader(), 32, 15), (module.val_dataloader(), 32, 6), (test, 40, 6)):
         batches = list(loader)
@@ -60,7 +60,7 @@ def test_validation_images_are_the_middle_of_the_resized_photograph(classes):
 @pytest.mark.parametrize("cache", [None, 48])
 def test_batches_depend_on_nothing_but_seed_and_epoch(classes, cache):
     def images(seed=0, batch_size=4, workers=0) -> dict[int, torch.Tensor]:
-        module = data(seed=seed, batch_size=batch_size, num_workers=workers, cache=cache, cache_dir="cache")
+        module = data(seed=seed, batch_size=batch_size, num_workers=workers, cache_resolution=cache, cache_dir="cache")
         module.prepare_data()
         found = {}
         for batch in module.train_dataloader():
@@ -146,7 +146,7 @@ def test_any_v2_transforms_with_their_own_random_numbers(classes):
 
 def test_without_augmentation_epochs_are_alike_and_a_trunk_may_be_frozen(classes):
     module = data(augment="none")
-    assert not module.augments
+    assert not module.is_augmented
     assert torch.equal(pixels(data(augment="none", seed=3).val_dataloader()), pixels(module.val_dataloader()))
     run = ["fit", "--config=configs/data_efficiency.yaml", "--data.init_args.size=32", "--trainer.max_epochs=2"]
     run += ["--data.init_args.images_per_class=2", "--data.init_args.num_workers=0", "--model.init_args.frozen=true"]
@@ -161,18 +161,18 @@ def damage(path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("cache", [None, 32])
 def test_damaged_files_are_named_or_skipped_and_counted(classes, workers, cache):
-    module = data(num_workers=workers, cache=cache, cache_dir="cache")
+    module = data(num_workers=workers, cache_resolution=cache, cache_dir="cache")
     bad = module._files("train").path(7)
     damage(bad)
     module.prepare_data()
     with pytest.raises(TinvError, match=f"{bad} cannot be read as an image .*; remove it, or .*on_error: skip"):
         list(module.train_dataloader())
-    module = data(num_workers=workers, cache=cache, cache_dir="cache", on_error="skip")
+    module = data(num_workers=workers, cache_resolution=cache, cache_dir="cache", on_error="skip")
     module.prepare_data()
     seen = [number for batch in module.train_dataloader() for number in batch.index.tolist()]
     assert sorted(seen) == [number for number in range(15) if number != 7]
-    assert module.facts["skipped"] == 1
-    assert module.facts["skipped_files"] == [str(bad)]
+    assert module.provenance["skipped"] == 1
+    assert module.provenance["skipped_files"] == [str(bad)]
 
 
 def test_a_whole_batch_of_damaged_files_is_left_out(classes):
@@ -196,7 +196,7 @@ def test_bad_input_is_one_line_that_names_it(classes, capsys):
     for file in Path("hollow/train/n00000001").iterdir():
         file.unlink()
     for options, message in (
-        (["root=nowhere"], "no folder nowhere"),
+        (["root=nowhere"], "no image data: looked for nowhere or data/nowhere; get it"),
         (["images_per_class=9"], "images_per_class=9: imagenet/train/n00000000 holds 5"),
         (["images_per_class=0"], "images_per_class=0 must be at least 1"),
         (["classes=few.txt"], "has no class folder n99999999"),
@@ -208,7 +208,7 @@ def test_bad_input_is_one_line_that_names_it(classes, capsys):
         (["root=differ"], "only in differ/train: n00000001; only in differ/val: n00000005"),
         (["root=hollow"], "the class folder hollow/train/n00000001 holds no images"),
         (["root=flat"], "holds images but no class folders"),
-        (["test_size=16"], "test_size=16 must be at least 32 pixels"),
+        (["test_resolution=16"], "test_resolution=16 must be at least 32 pixels"),
         (["images_per_class=1", "train_list=one_class.txt"], "give one of them"),
         (["on_error=ignore"], "on_error"),
     ):
@@ -218,7 +218,7 @@ def test_bad_input_is_one_line_that_names_it(classes, capsys):
     words = ["fit", "--config=configs/imagenet_shift.yaml", "--data.init_args.classes=null", "--run_dir=bad"]
     words += ["--data.init_args.size=32", "--data.init_args.num_workers=0"]
     for option, message in (
-        ("test_size=40", "offset_range=64 needs test images 64 pixels larger"),
+        ("test_resolution=40", "offset_range=64 needs test images 64 pixels larger"),
         ("images_per_class=9", "images_per_class=9: imagenet/train/n00000000 holds 5"),
     ):
         assert main([*words, f"--data.init_args.{option}"]) == 2
@@ -249,7 +249,7 @@ def test_classes_of_several_words_and_names_that_are_no_utf8():
         [b"golden retriever", b"wren", b"caf\xe9"], key=os.fsdecode
     )
     assert len(chosen.found["train"]) == 6
-    assert len(chosen.facts["train_sha256"]) == 64
+    assert len(chosen.provenance["train_sha256"]) == 64
     [path] = chosen.save_artifacts(Path())
     again = ImageNet(root="photos", train_list=str(path), classes="few.txt", size=8, num_workers=0)
-    assert again.facts["train_sha256"] == chosen.facts["train_sha256"]
+    assert again.provenance["train_sha256"] == chosen.provenance["train_sha256"]

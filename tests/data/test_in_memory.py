@@ -4,16 +4,8 @@ import pytest
 import torch
 
 from tinv.data import Digits
-from tinv.data.in_memory import (
-    Batch,
-    BatchLoader,
-    BatchOrder,
-    ImageSet,
-    InMemoryData,
-    Splits,
-    balanced_order,
-    split_balanced,
-)
+from tinv.data.batching import Batch, BatchLoader, DistributedBatchSampler
+from tinv.data.in_memory import ImageSet, InMemoryData, Splits, balanced_order, split_balanced
 from tinv.errors import TinvError
 
 
@@ -44,7 +36,7 @@ def test_batches_are_cast_normalised_and_centred():
     class Normalised(Dots):
         mean, std = (0.5,), (0.25,)
 
-    data = Normalised(canvas=10)
+    data = Normalised(canvas_size=10)
     data.setup()
     batch = data.on_after_batch_transfer(next(iter(data.test_dataloader()[0])), 0)
     assert batch.image.shape == (25, 1, 10, 10)
@@ -52,18 +44,18 @@ def test_batches_are_cast_normalised_and_centred():
     assert batch.image[0, 0, 2, 3] == -2
     assert batch.image[0, 0, 0, 0] == 0  # the canvas is zero as the network sees it
     assert data.input_shape == (1, 10, 10)
-    assert data.margin == 2
+    assert data.canvas_margin == 2
 
 
 def test_training_shifts_are_the_same_whatever_the_batch_size():
-    one = batches(training(Dots(canvas=16, train_max_shift=5, shuffle=False, batch_size=25)))
-    many = batches(training(Dots(canvas=16, train_max_shift=5, shuffle=False, batch_size=4)))
+    one = batches(training(Dots(canvas_size=16, train_max_shift=5, shuffle=False, batch_size=25)))
+    many = batches(training(Dots(canvas_size=16, train_max_shift=5, shuffle=False, batch_size=4)))
     assert torch.equal(torch.cat([b.image for b in one]), torch.cat([b.image for b in many]))
 
 
 def test_training_shifts_move_whole_images_and_lose_nothing():
-    plain = batches(training(Dots(canvas=16, shuffle=False)))[0].image
-    moved = batches(training(Dots(canvas=16, train_max_shift=5, shuffle=False)))[0].image
+    plain = batches(training(Dots(canvas_size=16, shuffle=False)))[0].image
+    moved = batches(training(Dots(canvas_size=16, train_max_shift=5, shuffle=False)))[0].image
     assert torch.equal(moved.sum((1, 2, 3)), plain.sum((1, 2, 3)))
     places = [(m - p).tolist() for m, p in zip(moved.nonzero()[:, 2:], plain.nonzero()[:, 2:], strict=True)]
     assert len({tuple(place) for place in places}) > 10
@@ -72,7 +64,7 @@ def test_training_shifts_move_whole_images_and_lose_nothing():
 
 def test_shifts_and_order_change_with_epoch_and_seed_and_nothing_else():
     def pictures(epoch: int, seed: int) -> torch.Tensor:
-        data = training(Dots(canvas=16, train_max_shift=5, seed=seed), epoch)
+        data = training(Dots(canvas_size=16, train_max_shift=5, seed=seed), epoch)
         return torch.cat([batch.image for batch in batches(data)])
 
     assert torch.equal(pictures(1, 7), pictures(1, 7))
@@ -89,7 +81,7 @@ def test_the_seed_is_the_run_s_unless_it_is_given(monkeypatch):
 
 
 def test_test_images_are_never_moved():
-    data = training(Dots(canvas=16, train_max_shift=5))
+    data = training(Dots(canvas_size=16, train_max_shift=5))
     data.trainer.training = False
     [loader] = data.test_dataloader()
     batch = data.on_after_batch_transfer(next(iter(loader)), 0)
@@ -111,8 +103,11 @@ def test_ranks_share_the_images_without_repeats(ranks, monkeypatch):
     for even in (True, False):
         seen, lengths = [], []
         for rank in range(ranks):
-            monkeypatch.setattr("tinv.data.in_memory.rank_and_ranks", lambda rank=rank: (rank, ranks))
-            loader = BatchLoader(images, 4, lambda: torch.arange(25), even)
+            monkeypatch.setattr("tinv.data.batching.rank_and_ranks", lambda rank=rank: (rank, ranks))
+            loader = BatchLoader(
+                lambda index: Batch(*images.take(index), index),
+                DistributedBatchSampler(25, 4, lambda: torch.arange(25), even),
+            )
             parts = list(loader)
             assert len(parts) == len(loader)
             lengths.append(len(parts))
@@ -133,7 +128,7 @@ def test_balanced_order_is_nested_and_balanced():
 
 
 def test_splits_do_not_overlap_and_follow_the_seed():
-    first, again, other = (Digits(split_seed=seed) for seed in (0, 0, 1))
+    first, again, other = (Digits(data_seed=seed) for seed in (0, 0, 1))
     for data in (first, again, other):
         data.setup()
     sets = [first.splits.train, first.splits.val, *first.splits.test.values()]
@@ -151,10 +146,13 @@ def test_splits_do_not_overlap_and_follow_the_seed():
     [
         (lambda: Dots(batch_size=0), "batch_size must be at least 1"),
         (lambda: Dots(train_max_shift=-1), "train_max_shift must be 0 pixels or more"),
-        (lambda: Dots(canvas=4), "canvas of 4 pixels is smaller than the images of 6"),
-        (lambda: Dots(canvas=10, train_max_shift=3), "leaves 2 pixels a side; use a smaller shift or canvas=12"),
-        (lambda: Digits(train_size=5000), "train_size=5000 images asked for; choose 1 to 1197"),
-        (lambda: Digits(val_size=0), "val_size=0 images asked for"),
+        (lambda: Dots(canvas_size=4), "canvas of 4 pixels is smaller than the images of 6"),
+        (
+            lambda: Dots(canvas_size=10, train_max_shift=3),
+            "leaves 2 pixels a side; use a smaller shift or canvas_size=12",
+        ),
+        (lambda: Digits(num_train=5000), "num_train=5000 images asked for; choose 1 to 1197"),
+        (lambda: Digits(num_val=0), "num_val=0 images asked for"),
     ],
 )
 def test_bad_options_are_named(build, message):
@@ -169,8 +167,8 @@ def test_workers_are_said_to_have_no_effect():
 
 @pytest.mark.parametrize(("count", "sizes"), [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (1, [1])])
 def test_a_last_training_image_by_itself_joins_the_batch_before(count, sizes):
-    def order(even: bool) -> BatchOrder:
-        return BatchOrder(count, 4, lambda: torch.arange(count), even)
+    def order(even: bool) -> DistributedBatchSampler:
+        return DistributedBatchSampler(count, 4, lambda: torch.arange(count), even)
 
     assert [len(index) for index in order(even=True)] == sizes
     assert len(order(even=True)) == len(sizes)
@@ -180,7 +178,7 @@ def test_a_last_training_image_by_itself_joins_the_batch_before(count, sizes):
 
 
 def test_overfitting_learns_the_same_batches_in_every_epoch():
-    data = Digits(batch_size=10, train_size=50, shuffle=True)
+    data = Digits(batch_size=10, num_train=50, shuffle=True)
     data.trainer = SimpleNamespace(overfit_batches=1, current_epoch=0, datamodule=data)
     data.setup("fit")
     first = next(iter(data.train_dataloader())).index

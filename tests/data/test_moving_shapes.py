@@ -57,7 +57,7 @@ def test_dissimilar_clips_are_the_same_at_the_other_border(cue):
 
 def test_sets_differ_and_the_same_seed_gives_the_same_clips():
     def sets(**options):
-        data = MovingShapes(train_size=20, val_size=20, test_size=20, **options)
+        data = MovingShapes(num_train=20, num_val=20, num_test=20, **options)
         data.setup()
         return data.splits
 
@@ -70,7 +70,7 @@ def test_sets_differ_and_the_same_seed_gives_the_same_clips():
 
 
 def test_clips_reach_the_network_as_floats():
-    data = MovingShapes(train_size=4, val_size=2, test_size=2)
+    data = MovingShapes(num_train=4, num_val=2, num_test=2)
     data.setup()
     batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     assert batch.image.shape == (4, *data.input_shape) == (4, 3, 16, 32, 32)
@@ -82,9 +82,9 @@ def test_clips_reach_the_network_as_floats():
     ("options", "message"),
     [
         ({"cue": "time"}, "unknown cue 'time'; choose from place, moment"),
-        ({"canvas": 40}, "canvas is for images; leave it out for MovingShapes"),
+        ({"canvas_size": 40}, "canvas_size is for images; leave it out for MovingShapes"),
         ({"train_max_shift": 2}, "train_max_shift is for images"),
-        ({"test_size": 0}, "test_size must be 1 or more, not 0"),
+        ({"num_test": 0}, "num_test must be 1 or more, not 0"),
     ],
 )
 def test_bad_options_are_named(options, message):

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tinv.data.patch_pairs import DealtBatches, all_pairs, batch_count, deal, draw_pairs
+from tinv.data.patch_pairs import UniquePointBatchSampler, all_pairs, assign_to_batches, batch_count, draw_pairs
 from tinv.errors import TinvError
 
 POINTS = np.array([9, 4, 4, 7, 9, 9, 4, 9, 1])  # 1 and 7 have one patch only
@@ -38,7 +38,7 @@ def test_points_are_as_likely_however_many_patches_they_have():
 
 @pytest.mark.parametrize("count", [0, 10])
 def test_more_pairs_than_there_are_say_how_many_there_are(count):
-    with pytest.raises(TinvError, match=rf"n_pairs={count} asked for; choose 1 to 9"):
+    with pytest.raises(TinvError, match=rf"num_pairs={count} asked for; choose 1 to 9"):
         draw_pairs(POINTS, count, seed=0)
     assert len(draw_pairs(POINTS, 9, seed=0)) == 9
 
@@ -46,7 +46,7 @@ def test_more_pairs_than_there_are_say_how_many_there_are(count):
 @pytest.mark.parametrize(("pairs", "points", "size"), [(1000, 400, 64), (1000, 37, 64), (50, 50, 64), (64, 64, 64)])
 def test_no_point_is_twice_in_a_batch_and_every_pair_is_in_one(pairs, points, size):
     shown = np.random.default_rng(0).integers(points, size=pairs)
-    batches = deal(shown, size, np.random.default_rng(1))
+    batches = assign_to_batches(shown, size, np.random.default_rng(1))
     assert sorted(np.concatenate(batches).tolist()) == list(range(pairs))
     assert len(batches) == batch_count(shown, size)
     for batch in batches:
@@ -57,18 +57,18 @@ def test_no_point_is_twice_in_a_batch_and_every_pair_is_in_one(pairs, points, si
 
 def test_batches_are_dealt_anew_from_other_numbers_only():
     shown = np.arange(100) // 2
-    once, again, other = (deal(shown, 10, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    once, again, other = (assign_to_batches(shown, 10, np.random.default_rng(seed)) for seed in (0, 0, 1))
     assert all((a == b).all() for a, b in zip(once, again, strict=True))
     assert any((a != b).any() for a, b in zip(once, other, strict=True))
 
 
 def test_ranks_share_the_batches_of_one_process(monkeypatch):
     shown = np.arange(103)
-    whole = [set(b.tolist()) for b in DealtBatches(shown, 20, lambda: np.random.default_rng(0))]
+    whole = [set(b.tolist()) for b in UniquePointBatchSampler(shown, 20, lambda: np.random.default_rng(0))]
     parts = []
     for rank in (0, 1):
         monkeypatch.setattr("tinv.data.patch_pairs.rank_and_ranks", lambda rank=rank: (rank, 2))
-        dealt = DealtBatches(shown, 10, lambda: np.random.default_rng(0))
+        dealt = UniquePointBatchSampler(shown, 10, lambda: np.random.default_rng(0))
         parts.append([set(batch.tolist()) for batch in dealt])
         assert len(dealt) == len(parts[-1]) == len(whole)
     assert [a | b for a, b in zip(*parts, strict=True)] == whole

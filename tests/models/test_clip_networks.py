@@ -111,7 +111,7 @@ def test_bad_options_are_named(options, message):
 def test_twins_of_clips_get_the_same_logits_where_the_policy_treats_their_axis(cue, padding, axes, alike):
     """24 rows and 12 frames are multiples of the total strides 8 and 4: a theorem, not a statistic."""
     model = Classification("moving_shapes_net", padding=padding, axes=axes, memory_format="channels_last")
-    data = MovingShapes(cue=cue, train_size=4, val_size=2, test_size=12, batch_size=4)
+    data = MovingShapes(cue=cue, num_train=4, num_val=2, num_test=12, batch_size=4)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
     torch.manual_seed(0)
     Trainer(**quiet, enable_model_summary=False).test(model, datamodule=data, verbose=False)

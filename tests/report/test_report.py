@@ -365,7 +365,7 @@ def test_defaults_that_only_finished_runs_have_filled_in_tell_no_cells_apart():
 
 def test_curves_show_means_over_test_sets_before_the_sets():
     for number in (500, 2000):
-        config = {"experiment": "patches", "seed_everything": 0, "data": {"init_args": {"n_pairs": number}}}
+        config = {"experiment": "patches", "seed_everything": 0, "data": {"init_args": {"num_pairs": number}}}
         names = ("test/fpr95", "test/fpr95/a", "test/fpr95/b", "test/auroc", "test/auroc/a")
         write_results(Path(f"runs/{number}"), config, dict.fromkeys(names, 0.5))
     [groups] = collect([Path("runs")]).values()

@@ -42,7 +42,7 @@ CASES = {
     "metric of images": (
         [
             "--config=configs/moving_shapes.yaml",
-            "--data.init_args.train_size=4",
+            "--data.init_args.num_train=4",
             MODEL + "metrics=[{class_path: tinv.metrics.LayerEquivariance}]",
         ],
         "metric layer_error is for images; use ClipShiftMap for clips",
@@ -64,7 +64,7 @@ CASES = {
         "unknown option --model.init_args.backbone_args.kernel_sise; did you mean --model.init_args.backbone_args.k",
     ),
     "wrong gradients": (
-        ["--config=configs/moving_shapes.yaml", "--data.init_args.train_size=4", "--trainer.precision=bf16-mixed"],
+        ["--config=configs/moving_shapes.yaml", "--data.init_args.num_train=4", "--trainer.precision=bf16-mixed"],
         "trainer.precision=bf16-mixed: on a CPU torch's bfloat16 gradients of 3D convolutions such as network.",
     ),
     "data missing": (["--config=configs/mnist_grid.yaml"], "no MNIST data: looked for data/MNIST/raw/train-images"),

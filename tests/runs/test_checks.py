@@ -14,22 +14,22 @@ from tinv.runs.callbacks.checks import check_batch
 
 @pytest.mark.parametrize(("name", "what"), [("train", "training"), ("test", "test")])
 def test_an_empty_set_is_refused_before_training(name, what, capsys):
-    assert main(["fit", *TINY, "--run_dir=run", f"--data.init_args.{name}_size=0"]) == 2
+    assert main(["fit", *TINY, "--run_dir=run", f"--data.init_args.num_{name}=0"]) == 2
     said = capsys.readouterr().err
-    assert f"no {what} image is left; see data.init_args.{name}_size" in said
+    assert f"no {what} image is left; see data.init_args.num_{name}" in said
     assert "epoch 1" not in said
     assert not Path("run").exists()
 
 
 def test_no_validation_is_allowed():
-    assert main(["fit", *TINY, "--run_dir=run", "--data.init_args.val_size=0", "--trainer.callbacks=null"]) == 0
+    assert main(["fit", *TINY, "--run_dir=run", "--data.init_args.num_val=0", "--trainer.callbacks=null"]) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "what"), [("val", "validation"), ("test", "test")])
 def test_a_set_smaller_than_the_processes_is_refused_in_one_line(name, what):
     two = ["--trainer.accelerator=cpu", "--trainer.strategy=ddp", "--trainer.devices=2", "--run_dir=run"]
-    words = [sys.executable, "-m", "tinv", "fit", *TINY, *two, f"--data.init_args.{name}_size=1"]
+    words = [sys.executable, "-m", "tinv", "fit", *TINY, *two, f"--data.init_args.num_{name}=1"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=90)
     assert done.returncode == 2
     [line] = [line for line in done.stderr.splitlines() if "error" in line]
@@ -38,11 +38,11 @@ def test_a_set_smaller_than_the_processes_is_refused_in_one_line(name, what):
 
 
 def test_an_empty_set_is_refused_by_the_command_that_uses_it(capsys):
-    assert main(["test", *TINY, "--untrained", "--data.init_args.test_size=0"]) == 2
+    assert main(["test", *TINY, "--untrained", "--data.init_args.num_test=0"]) == 2
     assert "no test image is left" in capsys.readouterr().err
-    assert main(["validate", *TINY, "--untrained", "--data.init_args.val_size=0"]) == 2
+    assert main(["validate", *TINY, "--untrained", "--data.init_args.num_val=0"]) == 2
     assert "no validation image is left" in capsys.readouterr().err
-    assert main(["test", *TINY, "--untrained", "--data.init_args.train_size=0"]) == 0
+    assert main(["test", *TINY, "--untrained", "--data.init_args.num_train=0"]) == 0
 
 
 class Clips:

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.slow
 TWO = ["--trainer.accelerator=cpu", "--trainer.strategy=ddp", "--trainer.devices=2"]
 TINY = [
     "--config=configs/red_green.yaml",
-    "--data.init_args.train_size=240",
-    "--data.init_args.val_size=41",
-    "--data.init_args.test_size=43",
+    "--data.init_args.num_train=240",
+    "--data.init_args.num_val=41",
+    "--data.init_args.num_test=43",
     "--data.init_args.splits=independent",
     "--data.init_args.shuffle=true",
     "--model.init_args.padding=valid",
@@ -95,7 +95,7 @@ def test_two_processes_measure_the_invariance_of_all_images_of_files():
     damaged.write_bytes(damaged.read_bytes()[:99])
     Path("metrics.yaml").write_text(METRICS)
     words = ["--config=configs/imagenet_shift.yaml", "--config=metrics.yaml", "--data.init_args.classes=null"]
-    words += ["--data.init_args.size=64", "--data.init_args.test_size=72", "--data.init_args.num_workers=1"]
+    words += ["--data.init_args.size=64", "--data.init_args.test_resolution=72", "--data.init_args.num_workers=1"]
     words += ["--data.init_args.batch_size=4", "--data.init_args.on_error=skip", "--trainer.max_epochs=1"]
     words += ["--trainer.precision=32-true", "--trainer.accelerator=cpu"]
     assert main(["fit", *words, "--run_dir=fit"]) == 0

@@ -72,15 +72,13 @@ def test_the_best_checkpoint_is_the_one_tested():
 
 def test_interpolation_takes_the_overridden_value(tmp_path):
     text = (Path(__file__).parents[2] / "configs/red_green.yaml").read_text()
-    linked = text.replace(
-        "batch_size: 200", "batch_size: 10\n    val_size: ${data.init_args.test_size}\n    test_size: 8"
-    )
+    linked = text.replace("batch_size: 200", "batch_size: 10\n    num_val: ${data.init_args.num_test}\n    num_test: 8")
     (tmp_path / "linked.yaml").write_text(linked)
-    options = ["--data.init_args.train_size=20", "--data.init_args.test_size=12", "--trainer.max_epochs=1"]
+    options = ["--data.init_args.num_train=20", "--data.init_args.num_test=12", "--trainer.max_epochs=1"]
     assert main(["fit", "--config=linked.yaml", *options]) == 0
     [config] = Path().glob("runs/*/*/config.yaml")
     init_args = yaml.safe_load(config.read_text())["data"]["init_args"]
-    assert (init_args["test_size"], init_args["val_size"]) == (12, 12)
+    assert (init_args["num_test"], init_args["num_val"]) == (12, 12)
 
 
 def test_a_later_file_is_laid_over_an_earlier_one(tmp_path):
@@ -304,7 +302,7 @@ def test_weights_that_the_last_step_spoils_stop_the_run(capsys):
         "--config=configs/digits_grid.yaml",
         "--trainer.precision=16-true",
         "--trainer.max_epochs=1",
-        "--data.init_args.train_size=64",
+        "--data.init_args.num_train=64",
     ]
     assert main(["fit", *options, "--run_dir=run"]) == 2
     assert "are no longer finite after epoch 1 under trainer.precision=16-true" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from tinv.runs.wandb_run import earlier_id
         ("--data.init_args.seed=4294967296", "data.init_args.seed: a seed is an integer"),
         ("--ckpt_path=", "ckpt_path: is empty; give it a value or leave it out"),
         ("--experiment=", "experiment: is empty"),
-        ("--data.init_args.val_size=null", "data.init_args.val_size: is null, which it cannot be"),
+        ("--data.init_args.num_val=null", "data.init_args.num_val: is null, which it cannot be"),
         ("--model.init_args.frozen=null", "model.init_args.frozen: is null, which it cannot be"),
     ],
 )

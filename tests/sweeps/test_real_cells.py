@@ -9,9 +9,9 @@ from sweeps.stub_sweep import write_sweep
 from tinv.cli import main
 
 TINY = [
-    "--data.init_args.train_size=40",
-    "--data.init_args.val_size=20",
-    "--data.init_args.test_size=20",
+    "--data.init_args.num_train=40",
+    "--data.init_args.num_val=20",
+    "--data.init_args.num_test=20",
     "--data.init_args.batch_size=10",
 ]
 

@@ -13,9 +13,9 @@ from wandb_server import WandbServer
 from tinv.config.files import shipped_files, shipped_folder
 
 TINY = [
-    "--data.init_args.train_size=40",
-    "--data.init_args.val_size=20",
-    "--data.init_args.test_size=20",
+    "--data.init_args.num_train=40",
+    "--data.init_args.num_val=20",
+    "--data.init_args.num_test=20",
     "--data.init_args.batch_size=10",
     "--trainer.max_epochs=2",
 ]

@@ -14,7 +14,7 @@ def trainer(**options) -> Trainer:
 
 
 def red_green(**options) -> RedGreen:
-    return RedGreen(train_size=60, val_size=20, test_size=30, batch_size=20, **options)
+    return RedGreen(num_train=60, num_val=20, num_test=30, batch_size=20, **options)
 
 
 @pytest.mark.parametrize("padding", ["full_zero", "same_circular"])
@@ -83,7 +83,7 @@ def test_any_source_and_schedule_can_be_trained():
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1),
         metrics=[MeanCosineSimilarity(8, output="features")],
     )
-    data = Digits(train_size=20, val_size=10, test_size=10)
+    data = Digits(num_train=20, num_val=10, num_test=10)
     run = trainer(max_epochs=2)
     run.fit(model, datamodule=data)
     assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-5)  # Adam's 1e-3, twice a tenth

@@ -76,7 +76,7 @@ def root(tmp_path) -> Path:
 
 
 def brown(root: Path, **options) -> Brown:
-    return Brown(root=str(root), **{"n_pairs": 100, "test_pairs": 40, "batch_size": 32, "seed": 0, **options})
+    return Brown(root=str(root), **{"num_pairs": 100, "num_test_pairs": 40, "batch_size": 32, "seed": 0, **options})
 
 
 def trainer(**options) -> Trainer:
@@ -163,7 +163,7 @@ model:
   init_args: {optimizer: {class_path: torch.optim.SGD, init_args: {lr: 1.0}}}
 data:
   class_path: tinv.data.Brown
-  init_args: {n_pairs: 64, test_pairs: 40, batch_size: 32}
+  init_args: {num_pairs: 64, num_test_pairs: 40, batch_size: 32}
 trainer: {max_epochs: 2, accelerator: cpu}
 checkpoint: {monitor: val/fpr95, mode: min}
 """
@@ -205,6 +205,6 @@ def test_the_same_seed_gives_the_same_numbers(root, monkeypatch):
 def test_more_pairs_than_there_are_is_one_line_and_leaves_nothing(root, monkeypatch, capsys):
     monkeypatch.setenv("TINV_DATA", str(root))
     Path("tiny.yaml").write_text(CONFIG)
-    assert main(["fit", "--config=tiny.yaml", "--run_dir=run", "--data.init_args.n_pairs=9999"]) == 2
-    assert "n_pairs=9999 asked for; choose 1 to 620" in capsys.readouterr().err
+    assert main(["fit", "--config=tiny.yaml", "--run_dir=run", "--data.init_args.num_pairs=9999"]) == 2
+    assert "num_pairs=9999 asked for; choose 1 to 620" in capsys.readouterr().err
     assert not Path("run").exists()

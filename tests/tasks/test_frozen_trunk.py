@@ -9,7 +9,12 @@ from tinv.cli import main
 from tinv.models import create_backbone
 from tinv.tasks.frozen_trunk import FrozenTrunk
 
-CONFIG = ["fit", "--config=configs/four_quadrant.yaml", "--data.init_args.root=photos/val", "--data.init_args.images=6"]
+CONFIG = [
+    "fit",
+    "--config=configs/four_quadrant.yaml",
+    "--data.init_args.root=photos/val",
+    "--data.init_args.num_images=6",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +49,7 @@ def test_only_the_last_layer_is_trained_and_the_trunk_runs_once(monkeypatch):
 def test_features_are_those_of_the_network():
     trunk = FrozenTrunk()
     network = create_backbone("resnet18_max", num_classes=2, input_size=(64, 64))
-    trunk.freeze(network, augments=False)
+    trunk.freeze(network, is_augmented=False)
     images = torch.randn(7, 3, 64, 64)
     with torch.no_grad():
         expected = network(images)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tinv.cli.parser import CommandParser, call, recorded
 from tinv.cli.results import prepare, writing
-from tinv.data.image_files import find_images, spread
+from tinv.data.formats.images import find_images, subsample_evenly
 from tinv.errors import unknown
 from tinv.evaluation.images import ImageLayout, Photographs
 from tinv.evaluation.location_probe import (
@@ -35,7 +35,7 @@ def probe(words: Sequence[str]) -> int:
         if name not in PADDINGS and "." not in name:
             raise unknown("padding", name, PADDINGS)
     call(check_probe, args)
-    files = spread(find_images(Path(args["images"])), args["max_images"])
+    files = subsample_evenly(find_images(Path(args["images"])), args["max_images"])
     prepare(args["out"], "location.json")
     side = args["input_size"]
     size = (side + APART + 2 * max(args["distances"]),) * 2

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tinv.data.clip_batches import ClipDataset, Clips, WholeVideo, one_after_the_other, one_each
-from tinv.data.file_data import FileData
-from tinv.data.image_cache import ImageCache
-from tinv.data.image_files import OnError, class_folders, image_files
-from tinv.data.in_memory import Batch, data_root
-from tinv.data.video_files import VideoFiles, VideoIndex, index_videos
-from tinv.errors import TinvError, unknown
+from tinv.data.base import Stage
+from tinv.data.batching import Batch
+from tinv.data.clip_batches import AllFrames, ClipDataset, Clips, non_overlapping_clips, one_clip_per_video
+from tinv.data.folders import data_root, find_folder
+from tinv.data.formats.image_cache import ImageCache
+from tinv.data.formats.images import ImageFiles, OnError, class_folders, image_files
+from tinv.data.formats.videos import VideoIndex, index_videos
+from tinv.data.from_files import FileData
+from tinv.deprecation import renamed
+from tinv.errors import TinvError, check_at_least, check_choice
 from tinv.utils.io import read_lines
 
 MEAN = (114.7748, 107.7354, 99.4750)
 """Of red, green and blue, 0 to 255; taken off, and nothing else (Hara et al., 2018)."""
+
+ClipAugment = Literal["multi_scale_crop", "none"]
 
 
 class ActionClips(FileData):
@@ -31,70 +37,73 @@ class ActionClips(FileData):
     looped. All videos are decoded once to count their frames; the counts are kept.
 
     Args:
-        root: folder of data sets; None takes `$TINV_DATA`, else `data`.
-        split: 1, 2 or 3.
-        frames: of a clip.
-        size: side of a clip in pixels.
-        augment: whether training clips are cut at random places and mirrored.
-        absent: what a video does that the split names and that is not there: `raise` an error, or `skip` it.
-        on_error: what a damaged video does.
-        cache: keeps all frames on disk, resized to this shorter side in pixels, for all epochs and runs; None decodes
-            each clip anew.
-        batch_size: clips a step (and a process).
-        num_workers: processes that decode.
-        seed: of order and cutting; None takes the run's seed (`seed_everything`).
-        cache_dir: folder of the index and of the cache; None takes `~/.cache/tinv`.
+        root: Folder of data sets; None takes `$TINV_DATA`, else `data`.
+        split: Number of the official split, 1, 2 or 3.
+        num_frames: Frames of a clip.
+        size: Side of a clip in pixels.
+        augment: Random changes to training clips: `multi_scale_crop` cuts them at random places in random sizes and
+            mirrors half of them (Hara et al., 2018), `none` cuts their middle.
+        absent: What a video does that the split names and that is not there: `raise` an error, or `skip` it.
+        batch_size: Clips a step (and a process).
+        **kwargs: See FileData.
     """
 
     num_classes: int
+    name: str
 
+    @renamed(frames="num_frames")
     def __init__(
         self,
         root: str | None = None,
         split: int = 1,
-        frames: int = 16,
+        num_frames: int = 16,
         size: int = 112,
-        augment: bool = True,
+        augment: ClipAugment | bool = "multi_scale_crop",
         absent: OnError = "raise",
-        on_error: OnError = "raise",
-        cache: int | None = None,
         batch_size: int = 32,
-        num_workers: int = 0,
-        seed: int | None = None,
-        cache_dir: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(on_error, batch_size, num_workers, seed, cache_dir)
+        super().__init__(size, batch_size, **kwargs)
         if split not in (1, 2, 3):
             raise TinvError(f"split must be 1, 2 or 3, not {split}")
-        for key, value in (("frames", frames), ("size", size)):
-            if value < 1:
-                raise TinvError(f"{key} must be 1 or more, not {value}")
-        if absent not in get_args(OnError):
-            raise unknown("absent", absent, get_args(OnError))
-        if cache is not None and cache < size:
-            raise TinvError(f"cache={cache} keeps frames smaller than size={size}; make it {size} or more")
-        self.cache_side = cache
-        self.root, self.split, self.frames, self.size, self.augment = data_root(root), split, frames, size, augment
+        check_at_least(1, num_frames=num_frames)
+        if isinstance(augment, bool):
+            given, augment = augment, "multi_scale_crop" if augment else "none"
+            warnings.warn(f"augment={given} is now augment={augment}", DeprecationWarning, stacklevel=2)
+        check_choice("augment", augment, ClipAugment)
+        check_choice("absent", absent, OnError)
+        self.root, self.split, self.num_frames, self.size, self.augment = (
+            data_root(root),
+            split,
+            num_frames,
+            size,
+            augment,
+        )
         self.absent: OnError = absent
-        self.found: dict[str, tuple[VideoFiles, VideoIndex, list[int]]] = {}
+        self.found: dict[str, tuple[ImageFiles, VideoIndex, list[int]]] = {}
         self.counts: dict[str, int] = {}
 
     @abstractmethod
     def read_split(self) -> tuple[Path, dict[str, list[tuple[str, int]]], list[str]]:
         """Returns the folder of videos, the (CLASS/NAME, class) of those of `train` and of `test`, and the classes."""
 
+    def _folders(self, *names: str) -> list[Path]:
+        """Returns folders of the data set, from a folder of its name or straight from the root."""
+        root = Path(self.root)
+        return [find_folder(type(self).__name__, [root / self.name / name, root / name], self.root) for name in names]
+
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
         """(C, T, H, W) of a clip."""
-        return (3, self.frames, self.size, self.size)
+        return (3, self.num_frames, self.size, self.size)
 
     @property
-    def augments(self) -> bool:
+    def is_augmented(self) -> bool:
         """Whether training clips are cut, flipped and scaled anew each epoch."""
-        return self.augment
+        return self.augment != "none"
 
     @property
-    def video_of(self) -> Tensor:
+    def clip_to_video(self) -> Tensor:
         """(N,) the video that each test clip is of."""
         return torch.from_numpy(self._clips("test").videos)
 
@@ -106,25 +115,24 @@ class ActionClips(FileData):
         """Finds and indexes the videos, once.
 
         Raises:
-            TinvError: if the split cannot be read, videos are absent or damaged, or none are left.
+            TinvError: If the split cannot be read, videos are absent or damaged, or none are left.
         """
         if self.found:
             return
         folder, sets, classes = self.read_split()
         _check_names(sets)
         for name, listed in sets.items():
-            there = [(place, target) for video, target in listed if (place := _place(folder, video)) is not None]
+            there = [(path, target) for video, target in listed if (path := _video_path(folder, video)) is not None]
             gone = len(listed) - len(there)
             if gone and self.absent == "raise":
-                first = next(video for video, _ in listed if _place(folder, video) is None)
+                first = next(video for video, _ in listed if _video_path(folder, video) is None)
                 raise TinvError(
                     f"{gone} of the {len(listed)} videos of the {name} list are not in {folder}, first of all {first}; "
                     "get them, or leave them out with data.init_args.absent=skip"
                 )
             if not there:
                 raise TinvError(f"{folder} holds none of the {len(listed)} videos of the {name} list")
-            plain = image_files(folder, [video for video, _ in there], [target for _, target in there], classes)
-            files = VideoFiles(plain.folder, plain.names, plain.targets, plain.classes)
+            files = image_files(folder, [video for video, _ in there], [target for _, target in there], classes)
             index = index_videos(files, self.cache_dir, self.num_workers)
             if index.damaged and self.on_error == "raise":
                 raise TinvError(
@@ -135,26 +143,26 @@ class ActionClips(FileData):
             if not good:
                 raise TinvError(f"none of the {len(files)} videos of the {name} list can be decoded; all were skipped")
             self.found[name] = files, index, good
-            if (cache := self._cache(files)) is not None:
+            if (cache := self._frame_cache(files)) is not None:
                 cache.build(self.num_workers)
             self.counts |= {f"{name}_videos": len(good), f"{name}_absent": gone}
 
-    def _cache(self, files: VideoFiles) -> ImageCache | None:
-        return None if self.cache_side is None else ImageCache(self.cache_dir, files, WholeVideo(self.cache_side))
+    def _frame_cache(self, files: ImageFiles) -> ImageCache | None:
+        return self.cache(files, AllFrames(self.cache_resolution or 0))
 
-    def _clips(self, name: str) -> Clips:
+    def _clips(self, stage: Stage) -> Clips:
         self.setup()
-        _, index, good = self.found["train" if name == "train" else "test"]
-        if name == "test":
-            return one_after_the_other(index, good, self.frames)
-        return one_each(index, good, None if name == "train" and self.augments else self.frames)
+        _, index, good = self.found["train" if stage == "train" else "test"]
+        if stage == "test":
+            return non_overlapping_clips(index, good, self.num_frames)
+        return one_clip_per_video(index, good, None if stage == "train" and self.is_augmented else self.num_frames)
 
-    def dataset(self, name: str) -> ClipDataset:
+    def dataset(self, stage: Stage) -> ClipDataset:
         """Returns what reads the clips of a set."""
-        clips = self._clips(name)
-        files, index, _ = self.found["train" if name == "train" else "test"]
-        augment = name == "train" and self.augments
-        return ClipDataset(files, index, clips, self.frames, self.size, augment, self.seed, self._cache(files))
+        clips, augment = self._clips(stage), stage == "train" and self.is_augmented
+        files, index, _ = self.found["train" if stage == "train" else "test"]
+        cache = self._frame_cache(files)
+        return ClipDataset(files, index, clips, self.num_frames, self.size, augment, self.seed, cache)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the network's input of a batch of bytes, on the device it is on: (N, 3, T, H, W) float32."""
@@ -162,14 +170,14 @@ class ActionClips(FileData):
         return batch._replace(image=clips.permute(0, 4, 1, 2, 3))
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """Counts for results.json, with the checksums of the lists of videos."""
         sums = {f"{name}_sha256": files.sha256() for name, (files, _, _) in self.found.items()}
-        return {**self.counts, **sums, "skipped": len(self.skipped), "skipped_files": sorted(self.skipped)[:100]}
+        return {**self.counts, **sums, **super().provenance}
 
 
-def _place(folder: Path, video: str) -> str | None:
-    """Returns where a video is, relative to its folder: the file, or a folder of its frames without the suffix."""
+def _video_path(folder: Path, video: str) -> str | None:
+    """Returns the path of a video, relative to its folder: the file, or a folder of its frames without the suffix."""
     if (folder / video).exists() and not (folder / video).is_dir():
         return video  # what is no regular file is refused where it is read
     frames = video.rpartition(".")[0]
@@ -184,7 +192,7 @@ def _check_names(sets: dict[str, list[tuple[str, int]]]) -> None:
                 both = (
                     f"twice in the {name} list" if seen[video] == name else f"in the {seen[video]} and the {name} list"
                 )
-                raise TinvError(f"the video {video} stands {both}; correct the split")
+                raise TinvError(f"the video {video} is listed {both}; correct the split")
             seen[video] = name
 
 
@@ -215,12 +223,13 @@ class UCF101(ActionClips):
     """
 
     num_classes = 101
+    name = "ucf101"
 
     def read_split(self) -> tuple[Path, dict[str, list[tuple[str, int]]], list[str]]:
         """Reads `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`."""
-        folder, lists = _folder(self.root, "ucf101", "UCF-101"), _folder(self.root, "ucf101", "ucfTrainTestlist")
+        folder, lists = self._folders("UCF-101", "ucfTrainTestlist")
         classes = _class_index(lists / "classInd.txt")
-        number = {name: place for place, name in enumerate(classes)}
+        number = {name: target for target, name in enumerate(classes)}
         strange = sorted(set(class_folders(folder)) - set(classes))
         if strange:
             raise TinvError(f"{folder / strange[0]} is a class that {lists / 'classInd.txt'} does not name")
@@ -245,11 +254,11 @@ class HMDB51(ActionClips):
     """
 
     num_classes = 51
+    name = "hmdb51"
 
     def read_split(self) -> tuple[Path, dict[str, list[tuple[str, int]]], list[str]]:
         """Reads a list a class: 1 after a video is training, 2 test, 0 neither."""
-        folder = _folder(self.root, "hmdb51", "hmdb51_org")
-        lists = _folder(self.root, "hmdb51", "testTrainMulti_7030_splits")
+        folder, lists = self._folders("hmdb51_org", "testTrainMulti_7030_splits")
         end = f"_test_split{self.split}.txt"
         classes = sorted(path.name.removesuffix(end) for path in lists.glob(f"*{end}"))
         if not classes:
@@ -265,14 +274,3 @@ class HMDB51(ActionClips):
                 if words[1] != "0":
                     sets["train" if words[1] == "1" else "test"].append((f"{name}/{words[0]}", target))
         return folder, sets, classes
-
-
-def _folder(root: str, data_set: str, name: str) -> Path:
-    places = [Path(root) / data_set / name, Path(root) / name]
-    for place in places:
-        if place.is_dir():
-            return place
-    raise TinvError(
-        f"no folder {places[0]} or {places[1]}; get the data set, and name the folder that holds it with "
-        f"--data.init_args.root=DIR or TINV_DATA=DIR (now {root!r})"
-    )

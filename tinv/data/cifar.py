@@ -10,98 +10,60 @@ from typing import Any
 import numpy as np
 import torch
 
-from tinv.data.in_memory import ImageSet, InMemoryData, Splits, check_targets, data_root, missing, split_balanced
-from tinv.data.mnist import fetch
+from tinv.data.folders import data_not_found, find_folder
+from tinv.data.in_memory import ImageSet, TrainTestData, check_targets
+from tinv.deprecation import renamed
 from tinv.errors import TinvError
 
 PIXELS = 3 * 32 * 32
 
 
-class CIFAR10(InMemoryData):
-    """50,000 training and 10,000 test photographs, 32x32 colour, 10 classes, normalised by channel mean and std.
+class CIFAR10(TrainTestData):
+    """50,000 training and 10,000 test images, 32x32 color, 10 classes, normalized by channel mean and std.
 
     Reads `ROOT/cifar-10-batches-bin/*.bin` or `ROOT/cifar-10-batches-py/*` (each checksummed before it is unpickled).
 
     Args:
-        root: folder of data sets; None takes `$TINV_DATA`, else `data`.
-        download: fetches the files (with torchvision) if they are not there.
-        val_size: class-balanced number of training images kept for validation.
-        train_size: class-balanced number of images to train on; None for all the rest.
-        test_size: class-balanced number of test images; None for all.
-        split_seed: of these choices; part of the data, not of the run's seed.
-        canvas: side in pixels of the square of zeros around the image, 50 in Mouton et al. (2020).
-        **kwargs: see InMemoryData.
+        root: Folder of data sets; None takes `$TINV_DATA`, else `data`.
+        canvas_size: Side in pixels of the square of zeros around the image, 50 in Mouton et al. (2020).
+        **kwargs: See TrainTestData.
     """
 
     num_classes = 10
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2470, 0.2435, 0.2616)
     name = "CIFAR10"
-    folder = "cifar-10-batches"
+    folders: tuple[str, str] = ("cifar-10-batches-bin", "cifar-10-batches-py")
     train_files: tuple[str, ...] = tuple(f"data_batch_{number}" for number in range(1, 6))
     test_files: tuple[str, ...] = ("test_batch",)
     label_key = "labels"
     label_bytes = 1
 
-    def __init__(
-        self,
-        root: str | None = None,
-        download: bool = False,
-        val_size: int = 5000,
-        train_size: int | None = None,
-        test_size: int | None = None,
-        split_seed: int = 0,
-        canvas: int | None = 50,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(canvas=canvas, **kwargs)
-        self.root, self.download = data_root(root), download
-        self.val_size, self.train_size, self.test_size, self.split_seed = val_size, train_size, test_size, split_seed
+    @renamed(canvas="canvas_size")
+    def __init__(self, root: str | None = None, *, canvas_size: int | None = 50, **kwargs: Any) -> None:
+        super().__init__(root, canvas_size=canvas_size, **kwargs)
 
     def prepare_data(self) -> None:
         """Downloads what is missing, if asked to and neither layout is there."""
-        if self.download and not any(folder.is_dir() for folder in self._folders()):
-            fetch(self.name, self.root)
+        if not any(Path(self.root, folder).is_dir() for folder in self.folders):
+            super().prepare_data()
 
-    def load(self) -> Splits:
-        """Reads the batches and cuts the sets."""
-        binary, pickled = self._folders()
-        if binary.is_dir():
-            train, test = (self._read(binary, files, ".bin") for files in (self.train_files, self.test_files))
-        elif pickled.is_dir():
-            train, test = (self._read(pickled, files, "") for files in (self.train_files, self.test_files))
-        else:
-            raise missing(self.name, [binary, pickled], self.root)
-        val, train = split_balanced(train, {"val_size": self.val_size, "train_size": self.train_size}, self.split_seed)
-        [test] = split_balanced(test, {"test_size": self.test_size}, self.split_seed)
-        return Splits(train, val, {"test": test})
+    def read(self) -> tuple[ImageSet, ImageSet]:
+        """Reads the batches of the binary layout, else of the pickled one."""
+        folder = find_folder(self.name, [Path(self.root, name) for name in self.folders], self.root, download=True)
+        return self._read(folder, self.train_files), self._read(folder, self.test_files)
 
-    def _folders(self) -> tuple[Path, Path]:
-        root = Path(self.root)
-        # CIFAR-100's folders are named cifar-100-binary and cifar-100-python
-        binary, pickled = ("-bin", "-py") if self.folder.endswith("batches") else ("-binary", "-python")
-        return root / (self.folder + binary), root / (self.folder + pickled)
-
-    def _read(self, folder: Path, files: tuple[str, ...], suffix: str) -> ImageSet:
-        image = torch.empty(0, 32, 32, 3, dtype=torch.uint8)
-        target = torch.empty(0, dtype=torch.int64)
-        end = 0
+    def _read(self, folder: Path, files: tuple[str, ...]) -> ImageSet:
+        is_binary = folder.name == self.folders[0]
+        image, target = [], []
         for file in files:
-            path = folder / (file + suffix)
+            path = folder / (f"{file}.bin" if is_binary else file)
             if not path.is_file():
-                raise missing(self.name, [path], self.root)
-            pixels, labels = self._read_binary(path) if suffix else self._read_pickle(path)
-            classes = check_targets(path, labels, self.num_classes)
-            if end == 0:
-                # room for all files, which are of one size: so the set is never in memory twice
-                image = torch.empty(len(classes) * len(files), *image.shape[1:], dtype=torch.uint8)
-                target = torch.empty(len(image), dtype=torch.int64)
-            begin, end = end, end + len(classes)
-            if end > len(image):
-                raise TinvError(f"{path} holds more images than {files[0]}{suffix}; get the files again")
-            image[begin:end] = torch.from_numpy(pixels).view(-1, 3, 32, 32).permute(0, 2, 3, 1)
-            target[begin:end] = classes
-        return ImageSet(image[:end], target[:end])
+                raise data_not_found(self.name, [path], self.root)
+            pixels, labels = self._read_binary(path) if is_binary else self._read_pickle(path)
+            image.append(torch.from_numpy(pixels).view(-1, 3, 32, 32).permute(0, 2, 3, 1))
+            target.append(check_targets(path, labels, self.num_classes))
+        return ImageSet(torch.cat(image).contiguous(), torch.cat(target))
 
     def _read_binary(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         record = self.label_bytes + PIXELS
@@ -136,7 +98,7 @@ class CIFAR100(CIFAR10):
     mean = (0.5071, 0.4865, 0.4409)
     std = (0.2673, 0.2564, 0.2762)
     name = "CIFAR100"
-    folder = "cifar-100"
+    folders = ("cifar-100-binary", "cifar-100-python")
     train_files = ("train",)
     test_files = ("test",)
     label_key = "fine_labels"

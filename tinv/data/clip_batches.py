@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinv.data.file_batches import BatchDataset
-from tinv.data.image_cache import ImageCache
-from tinv.data.video_files import VideoFiles, VideoIndex, read_frames, scan
+from tinv.data.formats.image_cache import ImageCache
+from tinv.data.formats.images import ImageFiles
+from tinv.data.formats.videos import VideoIndex, read_frames, scan
 from tinv.translation import uniform
 
 SCALES = tuple(0.5 ** (step / 4) for step in range(5))
@@ -25,22 +26,22 @@ class Clips(NamedTuple):
     """Which clips are cut out of which videos.
 
     Attributes:
-        videos: (N,) int64 numbers of the videos.
-        begins: (N,) int64 first frames; -1 draws one anew each epoch.
+        videos: Numbers of the videos, (N,) int64.
+        begins: First frames, (N,) int64; -1 draws one anew each epoch.
     """
 
     videos: NDArray[np.int64]
     begins: NDArray[np.int64]
 
 
-def one_each(index: VideoIndex, videos: Sequence[int], length: int | None) -> Clips:
+def one_clip_per_video(index: VideoIndex, videos: Sequence[int], length: int | None) -> Clips:
     """Returns one clip a video: drawn anew each epoch, or with a length given always the middle one."""
     numbers = np.array(videos, dtype=np.int64)
     middle = np.maximum(0, (index.frames[numbers] - (length or 0)) // 2)
     return Clips(numbers, np.full(len(numbers), -1) if length is None else middle)
 
 
-def one_after_the_other(index: VideoIndex, videos: Sequence[int], length: int) -> Clips:
+def non_overlapping_clips(index: VideoIndex, videos: Sequence[int], length: int) -> Clips:
     """Returns all clips of each video that do not overlap; the last one may be short, and is then looped."""
     begins = [np.arange(0, index.frames[video], length) for video in videos]
     counts = [len(part) for part in begins]
@@ -53,11 +54,11 @@ def frames_of(begin: int, length: int, frames: int) -> NDArray[np.int64]:
     return numbers
 
 
-class WholeVideo:
+class AllFrames:
     """All frames of a video one below the other, not larger than they need be: what is kept in a cache.
 
     Args:
-        shorter_side: of a frame, in pixels.
+        shorter_side: Shorter side of a frame, in pixels.
     """
 
     def __init__(self, shorter_side: int) -> None:
@@ -71,7 +72,7 @@ class WholeVideo:
         height, width = frames.shape[1:3]
         side = self.shorter_side
         small = (side, side * width // height) if height <= width else (side * height // width, side)
-        return _resize(frames, *small).flatten(0, 1).permute(2, 0, 1)
+        return resize_frames(frames, *small).flatten(0, 1).permute(2, 0, 1)
 
 
 class ClipDataset(BatchDataset):
@@ -81,30 +82,30 @@ class ClipDataset(BatchDataset):
     sizes, mirrored one time in two. Others are the largest square in the middle.
 
     Args:
-        files: the videos.
-        index: their frames.
-        clips: to cut.
-        length: frames of a clip.
-        size: side in pixels.
-        augment: whether clips are cut for training.
-        seed: of begin, corner, size and mirroring.
-        cache: holds the frames of all videos, made by WholeVideo; None decodes.
+        files: Videos.
+        index: Frames of the videos.
+        clips: Clips to cut.
+        length: Frames of a clip.
+        size: Side of a clip in pixels.
+        is_augmented: Whether clips are cut for training.
+        seed: Seed of begin, corner, size and mirroring.
+        cache: Cache of the frames of all videos, made by AllFrames; None decodes.
     """
 
     def __init__(
         self,
-        files: VideoFiles,
+        files: ImageFiles,
         index: VideoIndex,
         clips: Clips,
         length: int,
         size: int,
-        augment: bool,
+        is_augmented: bool,
         seed: int,
         cache: ImageCache | None = None,
     ) -> None:
         super().__init__(files)
         self.index, self.clips, self.length, self.size = index, clips, length, size
-        self.augment, self.seed, self.cache = augment, seed, cache
+        self.is_augmented, self.seed, self.cache = is_augmented, seed, cache
         # in tests the clips of one video follow each other: it is decoded once for all of them
         self._whole: tuple[int, Tensor] | None = None
 
@@ -126,13 +127,13 @@ class ClipDataset(BatchDataset):
         if begin < 0:
             begin = int(draws[0] * max(1, frames - self.length + 1))
         numbers = frames_of(begin, self.length, frames)
-        if self.cache is None and not self.augment and self._neighbours(number):
+        if self.cache is None and not self.is_augmented and self._neighbours(number):
             return self._of_whole(video)[torch.from_numpy(numbers)]
         pixels = self._frames(video, np.unique(numbers))
-        if self.augment:
+        if self.is_augmented:
             pixels = crop(pixels, SCALES[int(draws[2] * len(SCALES))], int(draws[1] * 5))
-        pixels = shrink(pixels if self.augment else crop(pixels, 1.0, 4), self.size)
-        if self.augment and draws[3] < 0.5:
+        pixels = resize_frames(pixels if self.is_augmented else crop(pixels, 1.0, 4), self.size, self.size)
+        if self.is_augmented and draws[3] < 0.5:
             pixels = pixels.flip(2)
         return pixels[torch.from_numpy(numbers - begin)]
 
@@ -143,7 +144,7 @@ class ClipDataset(BatchDataset):
     def _of_whole(self, video: int) -> Tensor:
         if self._whole is None or self._whole[0] != video:
             pixels = self._frames(video, np.arange(self.index.frames[video]))
-            self._whole = video, shrink(crop(pixels, 1.0, 4), self.size)
+            self._whole = video, resize_frames(crop(pixels, 1.0, 4), self.size, self.size)
         return self._whole[1]
 
     def _frames(self, video: int, numbers: NDArray[np.int64]) -> Tensor:
@@ -163,12 +164,8 @@ def crop(frames: Tensor, scale: float, corner: int) -> Tensor:
     return frames[:, top : top + side, left : left + side]
 
 
-def shrink(frames: Tensor, size: int) -> Tensor:
-    """Returns frames (T, H, W, 3) uint8 as (T, size, size, 3): bilinear, averaging where they shrink."""
-    return _resize(frames, size, size)
-
-
-def _resize(frames: Tensor, height: int, width: int) -> Tensor:
+def resize_frames(frames: Tensor, height: int, width: int) -> Tensor:
+    """Returns frames (T, H, W, 3) uint8 as (T, height, width, 3): bilinear, averaging where they shrink."""
     if frames.shape[1:3] == (height, width):
         return frames
     planes = frames.permute(0, 3, 1, 2)

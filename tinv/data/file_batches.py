@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,15 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from tinv.data.image_cache import ImageCache
-from tinv.data.image_files import ImageFiles, OnError
-from tinv.data.image_preparation import Augmentation
-from tinv.data.in_memory import Batch, BatchOrder, rank_and_ranks
+from tinv.data.batching import Batch, DistributedBatchSampler, rank_and_ranks
+from tinv.data.formats.image_cache import ImageCache
+from tinv.data.formats.image_preparation import Augmentation
+from tinv.data.formats.images import ImageFiles, OnError
 from tinv.deprecation import moved
 from tinv.errors import TinvError
 from tinv.translation import uniform
@@ -30,18 +28,18 @@ SLOTS = AHEAD + 2
 """Batches of a worker that may exist at once: those read ahead, the one being copied, and one to spare."""
 
 MOST_WORKERS = 256
-"""Beyond these a worker's file at hand is not told apart from another's."""
+"""Beyond these a worker's current file is not told apart from another's."""
 
 
 class FileBatch(NamedTuple):
     """A batch on its way from a worker.
 
     Attributes:
-        image: (N, H, W, 3) uint8.
-        target: (N,) class numbers.
-        index: (N,) the images' numbers in their list.
-        skipped: numbers of the images that could not be read.
-        problem: why the first of them could not.
+        image: Images (N, H, W, 3), uint8.
+        target: Class numbers (N,).
+        index: Sample indices (N,).
+        skipped: Numbers of the files that could not be read.
+        problem: Reason why the first of them could not.
     """
 
     image: Tensor
@@ -54,34 +52,34 @@ class FileBatch(NamedTuple):
 class BatchDataset(Dataset[FileBatch]):
     """Base of what is read as whole batches, by this process or by workers.
 
-    A subclass says in `read` what a number of the list comes to, and in `draws` what random numbers it takes.
+    A subclass reads one sample in `read`, and says in `draws` what random numbers it takes.
 
     Args:
-        files: to read.
+        files: Files to read.
     """
 
     def __init__(self, files: ImageFiles) -> None:
         self.files = files
         self._slots: dict[int, Tensor] = {}
         self._turn = 0
-        # which file each worker has at hand, for when one dies
-        self.at_hand = torch.full((MOST_WORKERS,), -1).share_memory_()  # type: ignore[no-untyped-call]
+        # which file each worker reads, for when one dies
+        self.current_file = torch.full((MOST_WORKERS,), -1).share_memory_()  # type: ignore[no-untyped-call]
 
     @abstractmethod
     def __len__(self) -> int:
-        """Returns how many numbers the list has."""
+        """Returns the number of samples."""
 
     def file(self, number: int) -> int:
-        """Returns the number of the file that a number of the list is read from."""
+        """Returns the number of the file that a sample is read from."""
         return number
 
     @abstractmethod
     def draws(self, index: Tensor, epoch: int) -> Sequence[Any] | NDArray[np.float64]:
-        """Returns the random numbers for each number of the list."""
+        """Returns the random numbers of each sample."""
 
     @abstractmethod
     def read(self, number: int, draws: Any) -> Tensor:
-        """Returns the bytes (..., 3) that a number of the list comes to."""
+        """Returns the bytes (..., 3) of a sample."""
 
     def __getitem__(self, asked: tuple[int, Tensor]) -> FileBatch:
         """Returns a batch, given the epoch and the numbers."""
@@ -92,17 +90,17 @@ class BatchDataset(Dataset[FileBatch]):
         kept: list[int] = []
         skipped: list[int] = []
         problem = ""
-        for place, number in enumerate(index.tolist()):
+        for position, number in enumerate(index.tolist()):
             if worker is not None:
-                self.at_hand[worker.id % MOST_WORKERS] = self.file(number)
+                self.current_file[worker.id % MOST_WORKERS] = self.file(number)
             try:
-                image = self.read(number, draws[place])
+                image = self.read(number, draws[position])
             except TinvError as error:
                 skipped.append(self.file(number))
                 problem = problem or str(error)
                 continue
             if batch is None:
-                batch = self._room_for(len(index), image.shape)
+                batch = self._buffer_for(len(index), image.shape)
             if image.shape != batch.shape[1:]:
                 raise TinvError(
                     f"{self.files.path(self.file(number))} came out as {image.shape[0]}x{image.shape[1]} pixels, "
@@ -112,12 +110,12 @@ class BatchDataset(Dataset[FileBatch]):
             batch[len(kept)].copy_(image)
             kept.append(number)
         if worker is not None:
-            self.at_hand[worker.id % MOST_WORKERS] = -1
+            self.current_file[worker.id % MOST_WORKERS] = -1
         images = torch.empty(0, dtype=torch.uint8) if batch is None else batch[: len(kept)]
         targets = torch.from_numpy(self.files.targets[[self.file(number) for number in kept]])
         return FileBatch(images, targets, torch.tensor(kept, dtype=torch.long), skipped, problem)
 
-    def _room_for(self, count: int, shape: Sequence[int]) -> Tensor:
+    def _buffer_for(self, count: int, shape: Sequence[int]) -> Tensor:
         """Returns an empty batch, in a worker in memory that the main process sees too."""
         if get_worker_info() is None:
             return torch.empty(count, *shape, dtype=torch.uint8)
@@ -136,10 +134,10 @@ class ImageDataset(BatchDataset):
     """Whole batches of image files.
 
     Args:
-        files: to read.
-        prepare: how each is read.
-        augmentation: what is done to it then.
-        cache: holds the prepared images; None reads the files.
+        files: Image files to read.
+        prepare: Function that reads a file.
+        augmentation: Random change to the image that was read; None leaves it.
+        cache: Cache of the prepared images; None reads the files.
     """
 
     def __init__(
@@ -173,31 +171,31 @@ class FileLoader:
     """Yields batches of image files, read by workers ahead of time.
 
     Args:
-        images: to read.
-        order: which images make up each batch.
-        workers: processes that read; 0 reads in this one.
-        on_error: what a damaged file does.
-        skipped: the paths of damaged files are added to this.
-        epoch: called at the start of each pass.
+        images: Data set that reads the batches.
+        batches: The sample indices of each batch.
+        workers: Number of processes that read; 0 reads in this one.
+        on_error: What a damaged file does: `raise` an error, or `skip` it.
+        skipped: Set to which the paths of damaged files are added.
+        epoch: Function that returns the epoch, called at the start of each pass.
     """
 
     def __init__(
         self,
         images: BatchDataset,
-        order: BatchOrder,
+        batches: DistributedBatchSampler,
         workers: int = 0,
         on_error: OnError = "raise",
         skipped: set[str] | None = None,
         epoch: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.images, self.order, self.on_error, self.epoch = images, order, on_error, epoch
+        self.images, self.batches, self.on_error, self.epoch = images, batches, on_error, epoch
         self.skipped = set() if skipped is None else skipped
         # keeps the memory of the workers' slots mapped
         self._mapped: deque[Tensor] = deque(maxlen=SLOTS * max(1, workers))
         self.loader: DataLoader[FileBatch] = DataLoader(
             images,
             batch_size=None,
-            sampler=_WithEpoch(order, epoch),
+            sampler=_WithEpoch(batches, epoch),
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=AHEAD if workers else None,
@@ -206,7 +204,7 @@ class FileLoader:
         )
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields batches; one whose images are all damaged is left out.
@@ -214,9 +212,9 @@ class FileLoader:
         In training with several processes, which must take equally many steps, another batch is given twice instead.
 
         Raises:
-            TinvError: for a damaged file, unless it is to be skipped; if no image at all can be read.
+            TinvError: For a damaged file, unless it is to be skipped; if no image at all can be read.
         """
-        given, owed, problem = False, 0, ""
+        has_yielded, owed, problem = False, 0, ""
         for batch in self._read():
             if batch.skipped:
                 if self.on_error == "raise":
@@ -232,12 +230,12 @@ class FileLoader:
                 image = image.clone()
             last = Batch(image, batch.target, batch.index)
             yield last
-            if self.order.even and rank_and_ranks()[1] > 1:
+            if self.batches.even and rank_and_ranks()[1] > 1:
                 yield from [last] * owed
-            given, owed = True, 0
-        if owed and not given:
+            has_yielded, owed = True, 0
+        if owed and not has_yielded:
             raise TinvError(f"none of {len(self.images)} files could be read, although on_error: skip; {problem}")
-        if owed and self.order.even and rank_and_ranks()[1] > 1:
+        if owed and self.batches.even and rank_and_ranks()[1] > 1:
             yield from [last] * owed
 
     def _read(self) -> Iterator[FileBatch]:
@@ -246,43 +244,30 @@ class FileLoader:
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            held = sorted({str(self.images.files.path(n)) for n in self.images.at_hand.tolist() if n >= 0})
+            held = sorted({str(self.images.files.path(n)) for n in self.images.current_file.tolist() if n >= 0})
             raise TinvError(
-                f"a process that reads files died; at hand were {', '.join(held) or 'none'}. Remove what it cannot "
+                f"a process that reads files died; it was reading {', '.join(held) or 'none'}. Remove what it cannot "
                 "read, or use fewer workers if memory ran out"
             ) from error
 
 
-def epoch_of(data: LightningDataModule) -> Callable[[], int]:
-    """Returns what tells the epoch that a data module's trainer is in, 0 without one.
-
-    It does not keep the module alive: its workers then end as soon as no one uses it, not when Python looks for cycles,
-    which takes seconds since their queues are gone by then.
-    """
-    known = weakref.ref(data)
-
-    def epoch() -> int:
-        trainer = getattr(known(), "trainer", None)
-        return 0 if trainer is None else int(trainer.current_epoch)
-
-    return epoch
-
-
 class _WithEpoch:
-    def __init__(self, order: BatchOrder, epoch: Callable[[], int]) -> None:
-        self.order, self.epoch = order, epoch
+    def __init__(self, batches: DistributedBatchSampler, epoch: Callable[[], int]) -> None:
+        self.batches, self.epoch = batches, epoch
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         epoch = self.epoch()
-        return ((epoch, index) for index in self.order)
+        return ((epoch, index) for index in self.batches)
 
 
 __getattr__ = moved(
     __name__,
-    dict.fromkeys(
-        ("WholeImage", "Middle", "Augmentation", "RandomResizedCrop", "Transforms"), "tinv.data.image_preparation"
-    ),
+    {
+        **dict.fromkeys(("Augmentation", "RandomResizedCrop", "Transforms"), "tinv.data.formats.image_preparation"),
+        "WholeImage": "tinv.data.formats.image_preparation:Resize",
+        "Middle": "tinv.data.formats.image_preparation:ResizeCenterCrop",
+    },
 )

@@ -1,4 +1,4 @@
-"""ImageNet, and any other data set of photographs in class folders: all of it, some classes, some images a class."""
+"""ImageNet, and any other data set of images in class folders: all of it, some classes, some images a class."""
 
 from __future__ import annotations
 
@@ -7,65 +7,33 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-from torch import nn
 
-from tinv.data.file_batches import ImageDataset
-from tinv.data.file_data import FileData
-from tinv.data.image_cache import ImageCache, Prepare
-from tinv.data.image_files import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ImageFiles,
-    OnError,
-    class_folders,
-    find_images,
-    image_files,
-)
-from tinv.data.image_preparation import Augmentation, Middle, RandomResizedCrop, Transforms, WholeImage
-from tinv.data.in_memory import Batch, data_root, normalise
-from tinv.errors import TinvError, nearest, unknown
+from tinv.data.folders import image_folder
+from tinv.data.formats.images import ImageFiles, class_folders, find_images, first_few, image_files
+from tinv.data.image_file_data import ImageFileData
+from tinv.errors import TinvError, nearest
 from tinv.utils.io import read_lines
-
-Augment = Literal["random_resized_crop", "none"]
 
 CLASS_LISTS = {"imagenet_a_200": "imagenet_a_synsets.txt"}
 """Named subsets of ImageNet's classes, and the files of timm that list them (Hendrycks et al., CVPR 2021)."""
 
 
-class ImageNet(FileData):
-    """Photographs in class folders, ROOT/train/CLASS/* and ROOT/val/CLASS/*, as ImageNet's; all, or a part of them.
-
-    The network sees `size` pixels a side. Validation images are resized and cut in the middle. Test images are the same
-    ones with more around the middle if `test_size` says so: crops of them are what the shift tests look at.
+class ImageNet(ImageFileData):
+    """Images in class folders, ROOT/train/CLASS/* and ROOT/val/CLASS/*, as ImageNet's; all, or a part of them.
 
     Args:
-        root: folder that holds `train` and `val` (searched for in the folder of data sets too).
-        train_folder: name of the folder to train on.
-        val_folder: name of the folder to validate and test on.
-        classes: the class folders to take: a file with one name a line, or `imagenet_a_200`; None takes all.
-        images_per_class: training images of each class, drawn by `data_seed`; a larger draw holds a smaller one.
-        train_list: a file that names the training images, one a line, relative to the folder of training images.
-        data_seed: of that draw; part of the data, not of the run's seed.
-        size: side of what the network sees, in pixels.
-        resize: shorter side of a validation image before its middle is cut out; None is 8/7 of `size` (256 for 224).
-        test_size: side of the test images, resized to it and cut in the middle; None tests on the validation images.
-        augment: `random_resized_crop`, flipped half of the time, as in the published recipes; `none` trains on images
-            cut as those of validation.
-        train_transforms: torchvision v2 transforms in the place of `augment`, from any size to one, bytes to bytes.
-        cache: shorter side in pixels at which decoded training images are kept on disk for later epochs and runs
-            (validation and test images are kept as they are used); None reads the files each time.
-        cache_dir: folder of caches; None is `~/.cache/tinv`.
-        on_error: `skip` leaves out files that cannot be read, and counts them in results.json.
-        batch_size: images a step (and a process).
-        num_workers: processes that read images.
-        seed: of the order and the augmentation; None takes the run's seed (`seed_everything`).
+        root: Folder that holds `train` and `val` (searched for in the folder of data sets too).
+        train_folder: Name of the folder to train on.
+        val_folder: Name of the folder to validate and test on.
+        classes: Class folders to take: a file with one name a line, or `imagenet_a_200`; None takes all.
+        images_per_class: Training images of each class, drawn by `data_seed`; a larger draw holds a smaller one.
+        train_list: File that names the training images, one a line, relative to the folder of training images.
+        data_seed: Seed of that draw; part of the data, not of the run's seed.
+        **kwargs: See ImageFileData.
     """
-
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
 
     def __init__(
         self,
@@ -76,114 +44,28 @@ class ImageNet(FileData):
         images_per_class: int | None = None,
         train_list: str | None = None,
         data_seed: int = 0,
-        size: int = 224,
-        resize: int | None = None,
-        test_size: int | None = None,
-        augment: Augment = "random_resized_crop",
-        train_transforms: list[nn.Module] | None = None,
-        cache: int | None = None,
-        cache_dir: str | None = None,
-        on_error: OnError = "raise",
-        batch_size: int = 256,
-        num_workers: int = 8,
-        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(on_error, batch_size, num_workers, seed, cache_dir)
-        if augment not in get_args(Augment):
-            raise unknown("augment", augment, get_args(Augment))
+        super().__init__(**kwargs)
         if images_per_class is not None and train_list is not None:
             raise TinvError("images_per_class and train_list both say which images to train on; give one of them")
-        resize = round(size * 8 / 7) if resize is None else resize
-        least = {"size": 1, "resize": size, "test_size": size, "cache": size}
-        given = {"size": size, "resize": resize}
-        given |= {key: value for key, value in (("test_size", test_size), ("cache", cache)) if value is not None}
-        for key, value in given.items():
-            if value < least[key]:
-                what = " pixels, the size that the network sees" if key in ("resize", "test_size", "cache") else ""
-                raise TinvError(f"{key}={value} must be at least {least[key]}{what}")
         if images_per_class is not None and images_per_class < 1:
             raise TinvError(f"images_per_class={images_per_class} must be at least 1")
-        self.root, self.folders = root, {"train": train_folder, "val": val_folder}
+        self.root, self.train_folder, self.val_folder, self.data_seed = root, train_folder, val_folder, data_seed
         self.class_list, self.images_per_class, self.train_list = classes, images_per_class, train_list
-        self.data_seed, self.size, self.resize, self.test_size = data_seed, size, resize, test_size
-        self.augment, self.train_transforms = augment, train_transforms
-        self.cache_side = cache
-        self.found: dict[str, ImageFiles] = {}
 
-    def prepare_data(self) -> None:
-        """Makes the caches, in one process."""
-        if self.cache_side is not None:
-            for name in ("train", "val", "test"):
-                cache = self.dataset(name).cache
-                assert cache is not None
-                cache.build(self.num_workers)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Finds the images, once.
-
-        Raises:
-            TinvError: for folders, classes and images that are not there, too few images of a class, and classes that
-                training and validation do not share.
-        """
-        if self.found:
-            return
-        root = Path(self.root).expanduser()
-        root = root if root.is_dir() else Path(data_root(None)) / self.root
-        if not root.is_dir():
-            raise TinvError(
-                f"no folder {self.root}: looked in the working folder and in TINV_DATA ({data_root(None)!r}); name the "
-                "one that holds train and val with --data.init_args.root=DIR"
-            )
-        wanted = None
-        if self.class_list is not None:
-            wanted = read_class_list(self.class_list, class_folders(root / self.folders["val"]))
-        val = find_images(root / self.folders["val"], wanted)
+    def find_files(self) -> dict[str, ImageFiles]:
+        """Finds the images of all classes or of those chosen, and draws those to train on."""
+        root = image_folder(self.root)
+        train_folder, val_folder = root / self.train_folder, root / self.val_folder
+        selected = None if self.class_list is None else read_class_list(self.class_list, class_folders(val_folder))
+        val = find_images(val_folder, selected)
         if self.train_list is not None:
-            train = read_image_list(Path(self.train_list), root / self.folders["train"], wanted)
-        else:
-            train = find_images(root / self.folders["train"], wanted)
-        if not train.classes or not val.classes:
-            flat = train if not train.classes else val
-            raise TinvError(f"{flat.folder} holds images but no class folders; there is nothing to learn")
-        if train.classes != val.classes:
-            raise TinvError(_class_difference(train, val))
-        if self.images_per_class is not None:
+            return {"train": read_image_list(Path(self.train_list), train_folder, selected), "val": val}
+        train = find_images(train_folder, selected)
+        if self.images_per_class is not None and train.classes:
             train = draw_per_class(train, self.images_per_class, self.data_seed)
-        self.found = {"train": train, "val": val}
-
-    @property
-    def num_classes(self) -> int:
-        """Classes there are, or that were chosen."""
-        return len(self._files("val").classes)
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of what the network sees."""
-        return (3, self.size, self.size)
-
-    @property
-    def margin(self) -> int:
-        """0: photographs fill what the network sees."""
-        return 0
-
-    @property
-    def room(self) -> int:
-        """Pixels an axis that test images have beyond what the network sees."""
-        return 0 if self.test_size is None else self.test_size - self.size
-
-    @property
-    def augments(self) -> bool:
-        """Whether training images change from epoch to epoch."""
-        return self.train_transforms is not None or self.augment != "none"
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Which images these are, for results.json: counts, checksums of their lists, files that were skipped."""
-        found: dict[str, Any] = {"classes": self.num_classes}
-        for name in ("train", "val"):
-            files = self._files(name)
-            found |= {f"{name}_images": len(files), f"{name}_sha256": files.sha256()}
-        return {**found, "skipped": len(self.skipped), "skipped_files": sorted(self.skipped)[:100]}
+        return {"train": train, "val": val}
 
     def save_artifacts(self, folder: Path) -> list[Path]:
         """Writes `train_list.txt`, which `train_list` takes, where a part of the images was drawn."""
@@ -192,30 +74,6 @@ class ImageNet(FileData):
         path = folder / "train_list.txt"
         path.write_bytes(os.fsencode(self._files("train").listed()))
         return [path]
-
-    def _files(self, name: str) -> ImageFiles:
-        self.setup()
-        return self.found["val" if name == "test" else name]
-
-    def dataset(self, name: str) -> ImageDataset:
-        """Returns what reads the images of a set."""
-        augmentation: Augmentation | None = None
-        prepare: Prepare = Middle(self.resize, self.size, self.size)
-        if name == "test" and self.test_size is not None:
-            prepare = Middle(self.test_size, self.test_size, self.test_size)
-        if name == "train" and self.augments:
-            prepare = WholeImage(self.cache_side)
-            if self.train_transforms is None:
-                augmentation = RandomResizedCrop(self.size, self.seed)
-            else:
-                augmentation = Transforms(self.train_transforms, self.seed)
-        files = self._files(name)
-        cache = None if self.cache_side is None else ImageCache(self.cache_dir, files, prepare)
-        return ImageDataset(files, prepare, augmentation, cache)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Makes the network's input of a batch of bytes, on the device it is on: (N, 3, H, W) float32."""
-        return batch._replace(image=normalise(batch.image, self.mean, self.std).permute(0, 3, 1, 2))
 
 
 def read_class_list(name: str, folders: Sequence[str] = ()) -> list[str]:
@@ -228,7 +86,7 @@ def read_class_list(name: str, folders: Sequence[str] = ()) -> list[str]:
         folders: Names of the class folders there are.
 
     Raises:
-        TinvError: if there is neither.
+        TinvError: If there is neither.
     """
     if name in CLASS_LISTS:
         lines = package_files("timm.data._info").joinpath(CLASS_LISTS[name]).read_text(encoding="utf-8").split("\n")
@@ -256,12 +114,12 @@ def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> Imag
     """Returns the images that a file names, one a line, as CLASS/FILE relative to `folder`.
 
     Args:
-        path: of the list.
-        folder: of the class folders.
-        classes: that may be named, in order of class numbers; None for those that are.
+        path: Path of the list.
+        folder: Folder of the class folders.
+        classes: Classes that may be named, in order of class numbers; None for those that are.
 
     Raises:
-        TinvError: if the list is not there, is empty, or names images or classes that are not. An image that is named
+        TinvError: If the list is not there, is empty, or names images or classes that are not. An image that is named
             twice counts once.
     """
     if not path.exists():
@@ -270,11 +128,10 @@ def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> Imag
     if not names:
         raise TinvError(f"the list {path} names no images")
     if absent := [name for name in names if not (folder / name).is_file()]:
-        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-        raise TinvError(f"{path} names images that are not in {folder}: {', '.join(absent[:3])}{more}")
+        raise TinvError(f"{path} names images that are not in {folder}: {first_few(absent)}")
     of = [name.partition("/")[0] for name in names]
     classes = sorted(set(of)) if classes is None else classes
-    number = {name: place for place, name in enumerate(classes)}
+    number = {name: target for target, name in enumerate(classes)}
     if strange := sorted(set(of) - set(number)):
         raise TinvError(f"{path} names images of {', '.join(strange[:3])}, which is not among the classes chosen")
     if empty := [name for name in classes if name not in set(of)]:
@@ -284,12 +141,12 @@ def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> Imag
 
 
 def draw_per_class(files: ImageFiles, count: int, seed: int) -> ImageFiles:
-    """Draws as many images of each class; what is drawn for a smaller count is part of it.
+    """Draws `count` images of each class; what is drawn for a smaller count is part of it.
 
     A class's images are the same whichever other classes there are.
 
     Raises:
-        TinvError: if a class has fewer.
+        TinvError: If a class has fewer.
     """
     kept = []
     for number, name in enumerate(files.classes):
@@ -299,12 +156,3 @@ def draw_per_class(files: ImageFiles, count: int, seed: int) -> ImageFiles:
         drawn = np.random.default_rng([seed, *os.fsencode(name)]).permutation(len(own))[:count]
         kept.append(np.sort(own[drawn]))
     return files.take(np.concatenate(kept))
-
-
-def _class_difference(train: ImageFiles, val: ImageFiles) -> str:
-    parts = []
-    for one, other in ((train, val), (val, train)):
-        if only := [name for name in one.classes if name not in set(other.classes)]:
-            more = f" and {len(only) - 3} more" if len(only) > 3 else ""
-            parts.append(f"only in {one.folder}: {', '.join(only[:3])}{more}")
-    return f"training and validation images have different classes; {'; '.join(parts)}"

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from tinv.data.base import InvarianceDataModule
+from tinv.data.base import InvarianceDataModule, Stage
+from tinv.data.batching import Batch, BatchLoader, normalize
+from tinv.data.folders import data_root, downloading
+from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError
 from tinv.translation import crop_each, draw_shifts
-
-
-class Batch(NamedTuple):
-    """What a step of training or testing receives.
-
-    Attributes:
-        image: (N, C, H, W) float as the network sees it; before the move to the device (N, H, W, C) uint8.
-        target: (N,) class numbers.
-        index: (N,) the images' numbers in their set, from which per-image shifts are drawn.
-    """
-
-    image: Tensor
-    target: Tensor
-    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
 
 
 class ImageSet(NamedTuple):
@@ -51,101 +37,29 @@ class Splits(NamedTuple):
     test: dict[str, ImageSet]
 
 
-class BatchOrder:
-    """Which images make up each batch; under DDP each rank gets its own share, without repeated images.
-
-    Args:
-        count: of the images in the set.
-        batch_size: images a batch and rank.
-        order: called at the start of each pass, returns the numbers of the images in the order to visit.
-        even: whether it is for training: ranks must have equally many images, so that up to one image a rank is left
-            out, and an image that would be a last batch by itself, of which batch norms on maps of one pixel have no
-            variance, joins the batch before.
-    """
-
-    def __init__(self, count: int, batch_size: int, order: Callable[[], Tensor], even: bool) -> None:
-        self.count, self.batch_size, self.order, self.even = count, batch_size, order, even
-
-    def _share(self) -> int:
-        rank, ranks = rank_and_ranks()
-        return self.count // ranks if self.even else len(range(rank, self.count, ranks))
-
-    def _sizes(self) -> list[int]:
-        whole, rest = divmod(self._share(), self.batch_size)
-        sizes = [self.batch_size] * whole
-        if rest == 1 and whole and self.even:
-            sizes[-1] += 1
-        elif rest:
-            sizes.append(rest)
-        return sizes
-
-    def __len__(self) -> int:
-        return len(self._sizes())
-
-    def __iter__(self) -> Iterator[Tensor]:
-        rank, ranks = rank_and_ranks()
-        # rank r takes every ranks-th image, so the ranks' batches together are one batch of a single process
-        yield from torch.split(self.order()[rank::ranks][: self._share()], self._sizes())
-
-
-class BatchLoader:
-    """Yields whole batches of an image set; see BatchOrder for the arguments."""
-
-    def __init__(self, images: ImageSet, batch_size: int, order: Callable[[], Tensor], even: bool) -> None:
-        self.images, self.batches = images, BatchOrder(len(images.target), batch_size, order, even)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for index in self.batches:
-            image, target = self.images.take(index)
-            yield Batch(image, target, index)
-
-
-def rank_and_ranks() -> tuple[int, int]:
-    """Returns the number of this process and how many there are."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
-
-
-def shuffled(count: int, seed: int, epoch: int) -> Tensor:
-    """Returns the numbers 0 .. count-1 in a random order; a resumed run sees that of an uninterrupted one."""
-    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(count))
-
-
-def order_epoch(data: LightningDataModule | None) -> int:
-    """Returns the epoch whose order of training images is due; with `trainer.overfit_batches` it is always the first.
-
-    Lightning turns shuffling off then, so that the same batches are learned in every epoch.
-    """
-    trainer = getattr(data, "trainer", None)
-    return 0 if trainer is None or trainer.overfit_batches else int(trainer.current_epoch)
-
-
 class InMemoryData(InvarianceDataModule):
     """Base of the data modules that hold everything as uint8.
 
     A subclass sets `num_classes`, and where wanted `mean` and `std`, and says in `load` what the sets are. Whole
-    batches are gathered, moved to the model's device, cast, normalised, laid on the canvas and translated there.
+    batches are gathered, moved to the model's device, cast, normalized, put on the canvas and translated there.
 
     Args:
-        batch_size: images a step (and a process).
-        num_workers: kept so that every data module has the same keys; batches in memory need no workers.
-        canvas: side in pixels of the square of zeros on which images are centred; None leaves them as they are.
-        train_max_shift: training images are moved by random whole pixels up to this, anew each epoch.
-        shuffle: whether training images are visited in a new random order each epoch.
-        seed: of the order and the training shifts; None takes the run's seed (`seed_everything`).
+        batch_size: Images a step (and a process).
+        num_workers: Unused, so that every data module has the same keys; batches in memory need no workers.
+        canvas_size: Side in pixels of the square of zeros on which images are centered; None leaves them as they are.
+        train_max_shift: Largest random shift of training images in pixels, drawn anew each epoch.
+        shuffle: Whether training images are visited in a new random order each epoch.
+        seed: Seed of the order and the training shifts; None takes the run's seed (`seed_everything`).
     """
 
     num_classes: int
 
+    @renamed(canvas="canvas_size")
     def __init__(
         self,
         batch_size: int = 128,
         num_workers: int = 0,
-        canvas: int | None = None,
+        canvas_size: int | None = None,
         train_max_shift: int = 0,
         shuffle: bool = True,
         seed: int | None = None,
@@ -155,9 +69,7 @@ class InMemoryData(InvarianceDataModule):
             raise TinvError(f"train_max_shift must be 0 pixels or more, not {train_max_shift}")
         if num_workers:
             warnings.warn(f"num_workers={num_workers} has no effect: {type(self).__name__} is in memory", stacklevel=2)
-        self.canvas = canvas
-        self.train_max_shift = train_max_shift
-        self.shuffle = shuffle
+        self.canvas_size, self.train_max_shift, self.shuffle = canvas_size, train_max_shift, shuffle
         self.splits: Splits | None = None
 
     @abstractmethod
@@ -168,18 +80,21 @@ class InMemoryData(InvarianceDataModule):
         """Loads the sets once.
 
         Raises:
-            TinvError: if an image does not fit the canvas, or the training shift would push it off.
+            TinvError: If an image does not fit the canvas, or the training shift would push it off.
         """
         if self.splits is not None:
             return
         self.splits = self.load()
         side = max(self.splits.train.image.shape[1:3])
-        if self.canvas is not None and self.canvas < side:
-            raise TinvError(f"canvas of {self.canvas} pixels is smaller than the images of {side}; make canvas larger")
-        if self.train_max_shift > self.margin:
+        if self.canvas_size is not None and self.canvas_size < side:
             raise TinvError(
-                f"train_max_shift={self.train_max_shift} would push images off the canvas, which leaves {self.margin} "
-                f"pixels a side; use a smaller shift or canvas={side + 2 * self.train_max_shift}"
+                f"canvas of {self.canvas_size} pixels is smaller than the images of {side}; make canvas_size larger"
+            )
+        if self.train_max_shift > self.canvas_margin:
+            raise TinvError(
+                f"train_max_shift={self.train_max_shift} would push images off the canvas, which leaves "
+                f"{self.canvas_margin} pixels a side; use a smaller shift or "
+                f"canvas_size={side + 2 * self.train_max_shift}"
             )
 
     @property
@@ -189,20 +104,20 @@ class InMemoryData(InvarianceDataModule):
         return self.splits
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, ...]:
         """(C, H, W) of the images as the network sees them."""
         _, height, width, channels = self._loaded.train.image.shape
-        return (channels, self.canvas or height, self.canvas or width)
+        return (channels, self.canvas_size or height, self.canvas_size or width)
 
     @property
-    def margin(self) -> int:
+    def canvas_margin(self) -> int:
         """Pixels of blank canvas on every side: the largest shift that loses nothing."""
-        if self.canvas is None:
+        if self.canvas_size is None:
             return 0
-        return int((self.canvas - max(self._loaded.train.image.shape[1:3])) // 2)
+        return int((self.canvas_size - max(self._loaded.train.image.shape[1:3])) // 2)
 
     @property
-    def augments(self) -> bool:
+    def is_augmented(self) -> bool:
         """Whether training images change from epoch to epoch."""
         return self.train_max_shift > 0
 
@@ -211,30 +126,12 @@ class InMemoryData(InvarianceDataModule):
         """Names of the test sets, in the order of `test_dataloader`."""
         return tuple(self._loaded.test)
 
-    def train_dataloader(self) -> BatchLoader:
-        """Returns the training batches."""
-        return BatchLoader(self._loaded.train, self.batch_size, self._train_order, even=True)
-
-    def val_dataloader(self) -> BatchLoader:
-        """Returns the validation batches, in order."""
-        return self._in_order(self._loaded.val)
-
-    def test_dataloader(self) -> list[BatchLoader]:
-        """Returns the batches of every test set, in order."""
-        return [self._in_order(images) for images in self._loaded.test.values()]
-
-    def predict_dataloader(self) -> list[BatchLoader]:
-        """Returns what `test_dataloader` returns."""
-        return self.test_dataloader()
-
-    def _in_order(self, images: ImageSet) -> BatchLoader:
-        return BatchLoader(images, self.batch_size, lambda: torch.arange(len(images.target)), even=False)
-
-    def _train_order(self) -> Tensor:
-        count = len(self._loaded.train.target)
-        if not self.shuffle:
-            return torch.arange(count)
-        return shuffled(count, self.seed, order_epoch(self))
+    def loader(self, stage: Stage, test_set: str = "test") -> BatchLoader[Batch]:
+        """Returns the batches of a set."""
+        train, val, test = self._loaded
+        images = test[test_set] if stage == "test" else train if stage == "train" else val
+        batches = self.sampler(len(images.target), stage)
+        return BatchLoader(lambda index: Batch(*images.take(index), index), batches)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the network's input of a batch of bytes, on the device it is on."""
@@ -243,12 +140,8 @@ class InMemoryData(InvarianceDataModule):
             shifts = draw_shifts(batch.index, self.train_max_shift, self.seed, self.epoch)
         return batch._replace(image=self.prepare(batch.image, shifts))
 
-    def normalise(self, image: Tensor) -> Tensor:
-        """Returns bytes (N, H, W, C) as normalised float32 of the same shape."""
-        return normalise(image, self.mean, self.std)
-
     def prepare(self, image: Tensor, shifts: Tensor | None = None) -> Tensor:
-        """Casts, normalises, lays on the canvas and moves a batch.
+        """Casts, normalizes, puts on the canvas and moves a batch.
 
         Args:
             image: (N, H, W, C) uint8.
@@ -258,25 +151,74 @@ class InMemoryData(InvarianceDataModule):
             (N, C, H', W') float32, channels last in memory.
         """
         count, height, width, channels = image.shape
-        pixels = self.normalise(image)
-        if self.canvas is None:
+        pixels = normalize(image, self.mean, self.std)
+        if self.canvas_size is None:
             return pixels.permute(0, 3, 1, 2)
-        reach = self.train_max_shift if shifts is not None else 0
-        top, left = (self.canvas - height) // 2 + reach, (self.canvas - width) // 2 + reach
-        side = self.canvas + 2 * reach
-        laid = pixels.new_zeros(count, side, side, channels)
-        laid[:, top : top + height, left : left + width] = pixels
+        border = self.train_max_shift if shifts is not None else 0
+        top, left = (self.canvas_size - height) // 2 + border, (self.canvas_size - width) // 2 + border
+        side = self.canvas_size + 2 * border
+        canvas = pixels.new_zeros(count, side, side, channels)
+        canvas[:, top : top + height, left : left + width] = pixels
         if shifts is None:
-            return laid.permute(0, 3, 1, 2)
-        return crop_each(laid, reach - shifts[:, 1], reach - shifts[:, 0], self.canvas, self.canvas)
+            return canvas.permute(0, 3, 1, 2)
+        return crop_each(canvas, border - shifts[:, 1], border - shifts[:, 0], self.canvas_size, self.canvas_size)
 
 
-def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Returns bytes (..., C) as float32 in 0..1, less the mean and over the standard deviation of each channel."""
-    pixels = image.float().div_(255)
-    if any(mean) or any(s != 1 for s in std):
-        pixels.sub_(pixels.new_tensor(mean)).div_(pixels.new_tensor(std))
-    return pixels
+class TrainTestData(InMemoryData):
+    """Base of data sets in memory that come as a training and a test set, which torchvision can download.
+
+    A subclass sets `name`, that of torchvision's class, and reads the two sets in `read`.
+
+    Args:
+        root: Folder of data sets; None takes `$TINV_DATA`, else `data`.
+        download: Whether the files are fetched (with torchvision) if they are not there.
+        num_val: Class-balanced number of training images kept for validation.
+        num_train: Class-balanced number of images to train on; None for all the rest.
+        num_test: Class-balanced number of test images; None for all.
+        data_seed: Seed of these choices; part of the data, not of the run's seed.
+        **kwargs: See InMemoryData.
+    """
+
+    name: str
+
+    @renamed(val_size="num_val", train_size="num_train", test_size="num_test", split_seed="data_seed")
+    def __init__(
+        self,
+        root: str | None = None,
+        download: bool = False,
+        num_val: int = 5000,
+        num_train: int | None = None,
+        num_test: int | None = None,
+        data_seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.root, self.download = data_root(root), download
+        self.num_val, self.num_train, self.num_test, self.data_seed = num_val, num_train, num_test, data_seed
+
+    @abstractmethod
+    def read(self) -> tuple[ImageSet, ImageSet]:
+        """Returns all training and all test images.
+
+        Raises:
+            TinvError: If a file is missing or damaged.
+        """
+
+    def prepare_data(self) -> None:
+        """Downloads what is missing, if asked to."""
+        if self.download:
+            from torchvision import datasets
+
+            with downloading(self.name, repr(self.root), "put its files there"):
+                for train in (True, False):
+                    getattr(datasets, self.name)(self.root, train=train, download=True)
+
+    def load(self) -> Splits:
+        """Reads the files and draws the sets."""
+        train, test = self.read()
+        val, train = split_balanced(train, {"num_val": self.num_val, "num_train": self.num_train}, self.data_seed)
+        [test] = split_balanced(test, {"num_test": self.num_test}, self.data_seed)
+        return Splits(train, val, {"test": test})
 
 
 def balanced_order(target: Tensor, seed: int) -> Tensor:
@@ -285,30 +227,30 @@ def balanced_order(target: Tensor, seed: int) -> Tensor:
     Beginnings of different length are nested, so a smaller subset is part of every larger one.
 
     Args:
-        target: (N,) class numbers.
-        seed: of the random order within a class.
+        target: Class numbers (N,).
+        seed: Seed of the random order within a class.
 
     Returns:
-        (N,) image numbers. Classes with fewer images end earlier.
+        Sample indices (N,). Classes with fewer images end earlier.
     """
     classes = target.numpy()
     shuffled = np.random.default_rng(seed).permutation(len(classes))
     by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
     counts = np.bincount(classes)
-    place = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return torch.from_numpy(by_class[np.argsort(place, kind="stable")])
+    rank = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return torch.from_numpy(by_class[np.argsort(rank, kind="stable")])
 
 
 def split_balanced(images: ImageSet, sizes: dict[str, int | None], seed: int) -> list[ImageSet]:
     """Cuts class-balanced subsets, without overlap, from a set.
 
     Args:
-        images: what to cut.
-        sizes: number of images of each subset, by the key that set it; None takes all that is left.
-        seed: of the choice.
+        images: Set to cut from.
+        sizes: Number of images of each subset, by the key that set it; None takes all that are left.
+        seed: Seed of the choice.
 
     Raises:
-        TinvError: if a size is negative or more than there are images left.
+        TinvError: If a size is negative or more than there are images left.
     """
     order = balanced_order(images.target, seed)
     subsets = []
@@ -331,15 +273,4 @@ def check_targets(where: object, target: np.ndarray, num_classes: int) -> Tensor
     return torch.from_numpy(target.astype(np.int64))
 
 
-def data_root(root: str | None) -> str:
-    """Returns the folder of data sets: `root`, else `$TINV_DATA`, else `data`."""
-    return root or os.environ.get("TINV_DATA") or "data"
-
-
-def missing(name: str, looked_at: Sequence[object], root: str) -> TinvError:
-    """Returns the error for a data set that is not there: where it was looked for, and how to get it."""
-    places = " or ".join(str(place) for place in looked_at)
-    return TinvError(
-        f"no {name} data: looked for {places}; pass --data.init_args.download=true to fetch it, or name the folder "
-        f"that holds it with --data.init_args.root=DIR or TINV_DATA=DIR (now {root!r})"
-    )
+__getattr__ = moved(__name__, {"missing": "tinv.data.folders:data_not_found"})

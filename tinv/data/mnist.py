@@ -11,66 +11,44 @@ from typing import Any
 import numpy as np
 import torch
 
-from tinv.data.in_memory import ImageSet, InMemoryData, Splits, check_targets, data_root, missing, split_balanced
+from tinv.data.folders import data_not_found
+from tinv.data.in_memory import ImageSet, TrainTestData, check_targets
+from tinv.deprecation import renamed
 from tinv.errors import TinvError
 from tinv.utils.io import read_bytes
 
 IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
 
 
-class MNIST(InMemoryData):
-    """Handwritten digits: 60,000 training and 10,000 test images, 28x28 grey, 10 classes, scaled to [0, 1] on black.
+class MNIST(TrainTestData):
+    """Handwritten digits: 60,000 training and 10,000 test images, 28x28 gray, 10 classes, scaled to [0, 1] on black.
 
     Reads `ROOT/MNIST/raw/*-ubyte` (or `.gz`), the layout torchvision makes.
 
     Args:
-        root: folder of data sets; None takes `$TINV_DATA`, else `data`.
-        download: fetches the files (with torchvision) if they are not there.
-        val_size: class-balanced number of training images kept for validation.
-        train_size: class-balanced number of images to train on; None for all the rest.
-        test_size: class-balanced number of test images; None for all.
-        split_seed: of these choices; part of the data, not of the run's seed.
-        canvas: side in pixels of the square of zeros around the image, 40 in Mouton et al. (2020).
-        **kwargs: see InMemoryData.
+        root: Folder of data sets; None takes `$TINV_DATA`, else `data`.
+        canvas_size: Side in pixels of the square of zeros around the image, 40 in Mouton et al. (2020).
+        **kwargs: See TrainTestData.
     """
 
     num_classes = 10
-    folder = "MNIST"
+    name = "MNIST"
 
-    def __init__(
-        self,
-        root: str | None = None,
-        download: bool = False,
-        val_size: int = 5000,
-        train_size: int | None = None,
-        test_size: int | None = None,
-        split_seed: int = 0,
-        canvas: int | None = 40,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(canvas=canvas, **kwargs)
-        self.root, self.download = data_root(root), download
-        self.val_size, self.train_size, self.test_size, self.split_seed = val_size, train_size, test_size, split_seed
+    @renamed(canvas="canvas_size")
+    def __init__(self, root: str | None = None, *, canvas_size: int | None = 40, **kwargs: Any) -> None:
+        super().__init__(root, canvas_size=canvas_size, **kwargs)
 
-    def prepare_data(self) -> None:
-        """Downloads what is missing, if asked to."""
-        if self.download:
-            fetch(self.folder, self.root)
-
-    def load(self) -> Splits:
-        """Reads the four files and cuts the sets."""
-        folder = Path(self.root) / self.folder / "raw"
-        train, test = (self._read(folder, part) for part in ("train", "t10k"))
-        val, train = split_balanced(train, {"val_size": self.val_size, "train_size": self.train_size}, self.split_seed)
-        [test] = split_balanced(test, {"test_size": self.test_size}, self.split_seed)
-        return Splits(train, val, {"test": test})
+    def read(self) -> tuple[ImageSet, ImageSet]:
+        """Reads the four files."""
+        folder = Path(self.root) / self.name / "raw"
+        return self._read(folder, "train"), self._read(folder, "t10k")
 
     def _read(self, folder: Path, part: str) -> ImageSet:
         paths = [folder / f"{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
         found = [path if path.exists() else path.with_name(path.name + ".gz") for path in paths]
         for path, plain in zip(found, paths, strict=True):
             if not path.exists():
-                raise missing(self.folder, [plain, f"{plain.name}.gz"], self.root)
+                raise data_not_found(self.name, [plain, f"{plain.name}.gz"], self.root)
         image, target = read_idx(found[0], IMAGES_MAGIC), read_idx(found[1], LABELS_MAGIC)
         if len(image) != len(target):
             raise TinvError(
@@ -82,21 +60,21 @@ class MNIST(InMemoryData):
 class FashionMNIST(MNIST):
     """Articles of clothing in MNIST's format: `ROOT/FashionMNIST/raw/*-ubyte`. See MNIST for the options."""
 
-    folder = "FashionMNIST"
+    name = "FashionMNIST"
 
 
 def read_idx(path: Path, magic: int) -> np.ndarray:
     """Reads an IDX file of bytes: a magic number, the sizes, the values, all integers big-endian.
 
     Args:
-        path: of the file; `.gz` is unpacked.
+        path: Path of the file; `.gz` is unpacked.
         magic: 2051 for images, 2049 for labels.
 
     Returns:
         uint8 of shape (N, H, W) or (N,).
 
     Raises:
-        TinvError: for another magic number or a length that is not what the sizes say.
+        TinvError: For another magic number or a length that is not what the sizes say.
     """
     try:
         raw = read_bytes(path)
@@ -113,16 +91,3 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
     if len(raw) != expected:
         raise TinvError(f"{path}: truncated or damaged, {len(raw)} bytes where {expected} belong; get the file again")
     return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(sizes).copy()
-
-
-def fetch(name: str, root: str) -> None:
-    """Downloads a data set with the torchvision class of that name, or says in one line why that failed."""
-    from torchvision import datasets
-
-    try:
-        for train in (True, False):
-            getattr(datasets, name)(root, train=train, download=True)
-    except (OSError, RuntimeError) as error:
-        raise TinvError(
-            f"{name} could not be downloaded to {root!r} ({error}); put its files there by hand and leave out download"
-        ) from error

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tinv.data.batching import normalize
 from tinv.data.in_memory import ImageSet, InMemoryData, Splits
-from tinv.errors import TinvError, unknown
+from tinv.deprecation import renamed
+from tinv.errors import TinvError, check_at_least, check_choice
 
 FRAMES, SIDE = 16, 32
 SHAPE, JUMP, PAUSE = 5, 9, 2
@@ -27,45 +29,43 @@ Cue = Literal["place", "moment"]
 class MovingShapes(InMemoryData):
     """Clips of one shape that jumps to the right (class 0) or to the left (class 1): Red-Green in time.
 
-    16 frames of 32x32 pixels, a square, disc or cross of a random colour on black, seen in every second frame for two
+    16 frames of 32x32 pixels, a square, disc or cross of a random color on black, seen in every second frame for two
     or three times, each time 9 pixels further. The direction decides; by accident, and only in training, so does where
     (`place`: class 0 at the upper border, class 1 at the lower) or when (`moment`: class 0 in the first four frames,
     class 1 in the last) it moves. Two test sets: `similar` has the same accident; `dissimilar` holds the same clips
     moved by 24 rows to the other border, or by 12 frames to the other moment.
 
     Args:
-        cue: `place` or `moment`.
-        train_size: clips to train on.
-        val_size: clips for validation.
-        test_size: clips in each test set.
-        data_seed: of the clips; part of the data, not of the run's seed.
-        batch_size: clips a step.
-        **kwargs: see InMemoryData; a canvas and training shifts are not for clips.
+        cue: What goes with the class in training by accident, `place` or `moment`.
+        num_train: Number of clips to train on.
+        num_val: Number of clips for validation.
+        num_test: Number of clips in each test set.
+        data_seed: Seed of the clips; part of the data, not of the run's seed.
+        batch_size: Clips a step.
+        **kwargs: See InMemoryData; a canvas and training shifts are not for clips.
     """
 
     num_classes = 2
 
+    @renamed(train_size="num_train", val_size="num_val", test_size="num_test")
     def __init__(
         self,
         cue: Cue = "place",
-        train_size: int = 1000,
-        val_size: int = 300,
-        test_size: int = 500,
+        num_train: int = 1000,
+        num_val: int = 300,
+        num_test: int = 500,
         data_seed: int = 0,
         batch_size: int = 50,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
-        if cue not in get_args(Cue):
-            raise unknown("cue", cue, get_args(Cue))
-        for key in ("canvas", "train_max_shift"):
+        check_choice("cue", cue, Cue)
+        check_at_least(1, num_train=num_train, num_val=num_val, num_test=num_test)
+        for key in ("canvas_size", "train_max_shift"):
             if getattr(self, key):
                 raise TinvError(f"{key} is for images; leave it out for MovingShapes")
-        for key, size in (("train_size", train_size), ("val_size", val_size), ("test_size", test_size)):
-            if size < 1:
-                raise TinvError(f"{key} must be 1 or more, not {size}")
         self.cue: Cue = cue
-        self.sizes, self.data_seed = (train_size, val_size, test_size), data_seed
+        self.sizes, self.data_seed = (num_train, num_val, num_test), data_seed
 
     def load(self) -> Splits:
         """Draws the sets, each from numbers of its own."""
@@ -73,13 +73,13 @@ class MovingShapes(InMemoryData):
         return Splits(train, val, {"similar": test, "dissimilar": moved(test, self.cue)})
 
     @property
-    def input_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def input_shape(self) -> tuple[int, ...]:
         """(C, T, H, W) of the clips."""
         return (3, FRAMES, SIDE, SIDE)
 
     def prepare(self, image: Tensor, shifts: Tensor | None = None) -> Tensor:
         """Returns clips (N, T, H, W, C) uint8 as (N, C, T, H, W) float32 in 0..1."""
-        return self.normalise(image).permute(0, 4, 1, 2, 3)
+        return normalize(image, self.mean, self.std).permute(0, 4, 1, 2, 3)
 
 
 def draw_clips(count: int, cue: Cue, seed: tuple[int, ...]) -> ImageSet:
@@ -93,14 +93,14 @@ def draw_clips(count: int, cue: Cue, seed: tuple[int, ...]) -> ImageSet:
     clips = np.zeros((count, FRAMES, SIDE, SIDE, 3), dtype=np.uint8)
     seen = 3 if cue == "place" else 2
     # a place or moment near one border, or as near to the other one
-    reach, length = (SIDE - ROWS, FRAMES) if cue == "place" else (SIDE, FRAMES - MOMENTS)
+    height, length = (SIDE - ROWS, FRAMES) if cue == "place" else (SIDE, FRAMES - MOMENTS)
     shapes = _shapes()
     for clip, right_to_left in zip(clips, target.tolist(), strict=True):
-        colour = random.integers(100, 256, size=3)
-        painted = shapes[random.integers(len(shapes))][:, :, None] * colour
+        color = random.integers(100, 256, size=3)
+        painted = shapes[random.integers(len(shapes))][:, :, None] * color
         # the same columns for both classes: what moves to the left is what moves to the right, backwards
         columns = random.integers(SIDE - SHAPE - JUMP * (seen - 1) + 1) + JUMP * np.arange(seen)
-        row = random.integers(reach - SHAPE + 1) + (right_to_left * ROWS if cue == "place" else 0)
+        row = random.integers(height - SHAPE + 1) + (right_to_left * ROWS if cue == "place" else 0)
         begin = random.integers(length - PAUSE * (seen - 1)) + (right_to_left * MOMENTS if cue == "moment" else 0)
         for jump, column in enumerate(columns[::-1] if right_to_left else columns):
             clip[begin + PAUSE * jump, row : row + SHAPE, column : column + SHAPE] = painted

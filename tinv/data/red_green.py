@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from tinv.data.in_memory import ImageSet, InMemoryData, Splits
-from tinv.errors import unknown
+from tinv.deprecation import renamed
+from tinv.errors import check_choice
 
 SIDE = 32
 SQUARE = 4
@@ -23,40 +24,40 @@ class RedGreen(InMemoryData):
     """One red and one green 4x4 square on black, 32x32 (Kayhan & van Gemert 2020).
 
     Class 0: red left of green, in the upper half. Class 1: green left of red, in the lower half. The order decides;
-    the half gives it away to a network that knows where it looks. Two test sets: `similar` is placed the same way;
+    the half gives it away to a network that encodes absolute position. Two test sets: `similar` is placed the same way;
     `dissimilar` holds the same images moved by 16 rows into the other half.
 
     Args:
-        splits: `published` draws every set from the same generator state, so validation and test images are the
-            first 1,000 training images (as in the paper's code); `independent` draws each set anew.
-        train_size: images to train on.
-        val_size: images for validation.
-        test_size: images in each test set.
-        data_seed: of the images; part of the data, not of the run's seed.
-        batch_size: 200 in the paper.
-        shuffle: not in the paper.
-        **kwargs: see InMemoryData.
+        splits: Rule of the three sets: `published` draws every set from the same generator state, so validation
+            and test images are the first 1,000 training images (as in the paper's code); `independent` draws each set
+            anew.
+        num_train: Number of images to train on.
+        num_val: Number of images for validation.
+        num_test: Number of images in each test set.
+        data_seed: Seed of the images; part of the data, not of the run's seed.
+        batch_size: Images a step, 200 in the paper.
+        shuffle: Whether training images are shuffled, not in the paper.
+        **kwargs: See InMemoryData.
     """
 
     num_classes = 2
 
+    @renamed(train_size="num_train", val_size="num_val", test_size="num_test")
     def __init__(
         self,
         splits: SplitRule = "published",
-        train_size: int = 2000,
-        val_size: int = 1000,
-        test_size: int = 1000,
+        num_train: int = 2000,
+        num_val: int = 1000,
+        num_test: int = 1000,
         data_seed: int = 1988,
         batch_size: int = 200,
         shuffle: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, shuffle=shuffle, **kwargs)
-        if splits not in get_args(SplitRule):
-            raise unknown("splits", splits, get_args(SplitRule))
-        self.split_rule = splits
-        self.sizes = (train_size, val_size, test_size)
-        self.data_seed = data_seed
+        check_choice("splits", splits, SplitRule)
+        self.split_rule, self.data_seed = splits, data_seed
+        self.sizes = (num_train, num_val, num_test)
 
     def load(self) -> Splits:
         """Draws the sets."""
@@ -69,14 +70,14 @@ class RedGreen(InMemoryData):
 
 
 def draw_squares(count: int, seed: int | tuple[int, ...]) -> np.ndarray:
-    """Draws the places of the two squares of each image; a longer draw begins with the shorter one.
+    """Draws the positions of the two squares of each image; a longer draw begins with the shorter one.
 
     Returns:
         (count, 2, 2): image, left or right square, (x, y) of its top-left pixel. Even images are class 0.
     """
     rng = np.random.RandomState(seed)  # a frozen stream: the same images on every version of numpy
     free = SIDE - SQUARE
-    places = np.empty((count, 2, 2), dtype=np.int64)
+    corners = np.empty((count, 2, 2), dtype=np.int64)
     for number in range(count):
         middle = 7 if number % 2 == 0 else 23
         x1, y1 = rng.randint(0, free // 2 - SQUARE), middle + rng.randint(-SQUARE, SQUARE)
@@ -84,27 +85,27 @@ def draw_squares(count: int, seed: int | tuple[int, ...]) -> np.ndarray:
             x2, y2 = rng.randint(x1, free), middle + rng.randint(-SQUARE, SQUARE)
             if x2 - x1 > SQUARE:
                 break
-        places[number] = (x1, y1), (x2, y2)
-    return places
+        corners[number] = (x1, y1), (x2, y2)
+    return corners
 
 
-def paint(places: np.ndarray, dissimilar: bool = False) -> ImageSet:
+def paint(corners: np.ndarray, dissimilar: bool = False) -> ImageSet:
     """Paints the squares drawn by `draw_squares`: class 0 has red on the left, class 1 green.
 
     Args:
-        places: (N, 2, 2).
-        dissimilar: moves class 0 down and class 1 up by 16 rows.
+        corners: Pixels (x, y) of the top-left corners, (N, 2, 2).
+        dissimilar: Whether to move class 0 down and class 1 up by 16 rows.
 
     Returns:
         Images (N, 32, 32, 3); squares are clipped at the image's border.
     """
-    count = len(places)
+    count = len(corners)
     target = np.arange(count) % 2
     y_move = np.where(target == 0, SHIFT, -SHIFT) if dissimilar else np.zeros(count, dtype=np.int64)
     image = np.zeros((count, SIDE, SIDE, 3), dtype=np.uint8)
     pixel = np.arange(SIDE)
     for side in (0, 1):
-        x, y = places[:, side, 0], places[:, side, 1] + y_move
+        x, y = corners[:, side, 0], corners[:, side, 1] + y_move
         in_x = (pixel >= x[:, None]) & (pixel < x[:, None] + SQUARE)
         in_y = (pixel >= y[:, None]) & (pixel < y[:, None] + SQUARE)
         red = np.where(target == 0, side == 0, side == 1)

@@ -11,15 +11,15 @@ from tinv.data.in_memory import ImageSet, InMemoryData, Splits
 
 
 class Rook(InMemoryData):
-    """Two 32x32 grey images of the same 16x13 rook: flush with the top-left corner (class 0) or the bottom-right (1).
+    """Two 32x32 gray images of the same 16x13 rook: flush with the top-left corner (class 0) or the bottom-right (1).
 
     Train, validation and test are the same two images (Kayhan & van Gemert 2020): the question is whether
     a network can tell the corners apart at all.
 
     Args:
-        batch_size: 1 in the paper.
-        shuffle: not in the paper.
-        **kwargs: see InMemoryData.
+        batch_size: Images a step, 1 in the paper.
+        shuffle: Whether training images are shuffled, not in the paper.
+        **kwargs: See InMemoryData.
     """
 
     num_classes = 2

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as T
 
+from tinv.data.batching import DistributedBatchSampler
 from tinv.data.file_batches import FileLoader, ImageDataset
-from tinv.data.image_files import ImageFiles, OnError, read_pixels, resize_and_centre
-from tinv.data.in_memory import BatchOrder
+from tinv.data.formats.images import ImageFiles, OnError, read_pixels, resize_and_center
 from tinv.translation import ShiftMode
 
 
@@ -61,7 +61,7 @@ class ImageLayout:
     def lay_out(self, path: Path) -> Tensor:
         """Returns the middle of a photograph, its shorter side as long as what is kept: (C, h, w) uint8."""
         side = max(self.kept)
-        pixels = resize_and_centre(read_pixels(path, side), side, *self.kept)
+        pixels = resize_and_center(read_pixels(path, side), side, *self.kept)
         return T.rgb_to_grayscale(pixels) if len(self.mean) == 1 else pixels
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class Photographs:
     def batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yields images as `ImageLayout.normalize` makes them, classes (N,) and numbers (N,)."""
         count = len(self.files)
-        order = BatchOrder(count, self.batch_size, lambda: torch.arange(count), even=False)
+        order = DistributedBatchSampler(count, self.batch_size, lambda: torch.arange(count), even=False)
         images = ImageDataset(self.files, self.layout.lay_out)
         for batch in FileLoader(images, order, self.workers, self.on_error, self.skipped):
             pixels = batch.image.to(device, non_blocking=True).permute(0, 3, 1, 2)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tinv.artifacts import write_artifacts
-from tinv.data.image_files import ImageFiles, OnError, find_images, spread
+from tinv.data.formats.images import ImageFiles, OnError, find_images, subsample_evenly
 from tinv.deprecation import renamed
 from tinv.errors import TinvError, TinvWarning, unknown
 from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
@@ -228,7 +228,7 @@ def checked_images(
         return files
     if max_images < 1:
         raise TinvError(f"max_images must be at least 1, not {max_images}")
-    return spread(files, max_images)
+    return subsample_evenly(files, max_images)
 
 
 def _metrics(

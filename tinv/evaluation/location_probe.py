@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tinv.data.image_files import OnError, find_images, spread
+from tinv.data.formats.images import OnError, find_images, subsample_evenly
 from tinv.errors import TinvError
 from tinv.evaluation.images import ImageLayout, Photographs
 from tinv.evaluation.networks import normalization_of
@@ -194,7 +194,7 @@ def probe_location(
     """
     check_probe(input_size, max_images, distances, batch_size, workers)
     if not isinstance(images, Photographs):
-        files = spread(find_images(Path(images)), max_images)
+        files = subsample_evenly(find_images(Path(images)), max_images)
         layout = ImageLayout((input_size,) * 2, 0, "circular", *normalization_of(network, mean, std))
         images = Photographs(files, layout, batch_size, workers, on_error)
     where = device_of(device)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tinv.data.image_files import IMAGENET_MEAN, IMAGENET_STD
+from tinv.data.formats.images import IMAGENET_MEAN, IMAGENET_STD
 from tinv.errors import TinvError
 from tinv.models import Source, backbone_options, create_backbone, under_policies
 from tinv.models.weights import load_file

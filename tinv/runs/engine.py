@@ -227,7 +227,7 @@ def _finish(
     partial = [vars(note) for note in getattr(conversion, "partial", [])]
     metrics = _metrics(trainer)
     units = {key: unit for key, unit in _units(model).items() if key in metrics}
-    folder.write_results(command, values, metrics, duration_s, described(data).facts, partial, units)
+    folder.write_results(command, values, metrics, duration_s, described(data).provenance, partial, units)
 
 
 def _stopped(trainer: Trainer, folder: RunFolder) -> int:

@@ -29,7 +29,7 @@ class Classification(BaseTask):
 
     Logged: `train/loss`, `train/acc`, `val/loss`, `val/acc`; for each test set `test/acc` and what the metrics report,
     followed by `/SET` where there is more than one. Accuracies are percentages. Where the data says which video a test
-    clip is of (`video_of`), also `test/acc5`, `test/video_acc` and `test/video_acc5`, see VideoAccuracy.
+    clip is of (`clip_to_video`), also `test/acc5`, `test/video_acc` and `test/video_acc5`, see VideoAccuracy.
 
     Args:
         backbone: Name of the network.
@@ -72,7 +72,7 @@ class Classification(BaseTask):
         """Freezes what is not trained."""
         if self.trunk is not None:
             assert self.network is not None
-            self.trunk.freeze(self.network, data.augments)
+            self.trunk.freeze(self.network, data.is_augmented)
 
     def configure_model(self) -> None:
         """Builds the network for the data at hand; the trainer calls it before each stage, and it acts once.
@@ -94,16 +94,16 @@ class Classification(BaseTask):
             metric.check(self.network, shape)
         key = metric.shift_argument
         setting = f"metric {metric.name}: {key}={getattr(metric, key, 'its shift')}"
-        if data.margin is not None and metric.canvas_margin > data.margin:
+        if data.canvas_margin is not None and metric.canvas_margin > data.canvas_margin:
             raise TinvError(
-                f"{setting} would push images off the canvas, which leaves {data.margin} pixels a side; use a smaller "
-                f"{key}, a larger data.init_args.canvas or mode: circular"
+                f"{setting} would push images off the canvas, which leaves {data.canvas_margin} pixels a side; use a "
+                f"smaller {key}, a larger data.init_args.canvas_size or mode: circular"
             )
-        if metric.crop_margin > data.room:
-            size = "" if shape is None else f" (data.init_args.test_size={max(shape[1:]) + metric.crop_margin})"
+        if metric.crop_margin > data.crop_margin:
+            size = "" if shape is None else f" (data.init_args.test_resolution={max(shape[1:]) + metric.crop_margin})"
             raise TinvError(
                 f"{setting} needs test images {metric.crop_margin} pixels larger than what the network sees, the "
-                f"data's are {data.room} larger; use a smaller {key}, larger test images{size}, or mode: circular"
+                f"data's are {data.crop_margin} larger; use a smaller {key}, larger test images{size} or mode: circular"
             )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -173,14 +173,14 @@ class Classification(BaseTask):
         """Adds a batch to the metrics of its test set; images with room around what the network sees are cut."""
         data = self.data
         images = batch.image.to(self.dtype)
-        logits = self(_cut(images, data.room))
+        logits = self(_cut(images, data.crop_margin))
         accuracy, measures = self.metrics_of(self.test_sets[dataloader_idx])
         accuracy.update(logits, batch.target)
-        if data.video_of is not None:
-            self.video_accuracy.update(logits, batch.target, data.video_of.to(batch.index.device)[batch.index])
+        if data.clip_to_video is not None:
+            self.video_accuracy.update(logits, batch.target, data.clip_to_video.to(batch.index.device)[batch.index])
         for measure in measures:
             measure.update(
-                self.network, _cut(images, data.room - measure.crop_margin), logits, batch.target, batch.index
+                self.network, _cut(images, data.crop_margin - measure.crop_margin), logits, batch.target, batch.index
             )
 
     def log_test(self) -> None:
@@ -189,12 +189,12 @@ class Classification(BaseTask):
             end = f"/{name}" if len(self.test_sets) > 1 else ""
             self.log(f"test/acc{end}", self.metrics_of(name)[0].compute())
             self.log_dict({f"test/{key}{end}": value for key, value in self.measured(name).items()})
-        if self.data.video_of is not None:
+        if self.data.clip_to_video is not None:
             self.log_dict({f"test/{key}": value for key, value in self.video_accuracy.compute().items()})
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Returns the sample indices, classes and class probabilities (N, classes)."""
-        seen = _cut(batch.image, self.data.room)
+        seen = _cut(batch.image, self.data.crop_margin)
         return {"index": batch.index, "target": batch.target, "probability": self(seen).float().softmax(dim=1)}
 
 

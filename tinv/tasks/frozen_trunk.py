@@ -18,13 +18,13 @@ class FrozenTrunk:
         self.features: dict[str, Tensor] = {}
         self.known: dict[str, Tensor] = {}
 
-    def freeze(self, network: nn.Module, augments: bool) -> None:
+    def freeze(self, network: nn.Module, is_augmented: bool) -> None:
         """Leaves only the last layer to be trained.
 
         Raises:
             TinvError: if training images change from epoch to epoch, or the network does not end in a linear layer.
         """
-        if augments:
+        if is_augmented:
             raise TinvError(
                 "model.init_args.frozen keeps what the network says of each image, but the training images change "
                 "each epoch; turn the data's augmentation or train_max_shift off"

@@ -57,10 +57,9 @@ class CheckSets(Callback):
         return list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]
 
     def _check(self, name: str, loader: Any, processes: int) -> None:
-        order = getattr(loader, "batches", getattr(loader, "order", None))
-        count = getattr(order, "count", None)
+        count = getattr(getattr(loader, "batches", None), "count", None)
         what = {"train": "training", "val": "validation", "test": "test"}[name]
-        hint = f"see data.init_args.{name}_size, or the files that could be read"
+        hint = f"see data.init_args.num_{name}, or the files that could be read"
         if count == 0 and (name != "val" or self.command == "validate"):
             raise TinvError(f"no {what} image is left; {hint}")
         if count is not None and 0 < count < processes:

@@ -9,9 +9,9 @@ import pytest
 from official_formats import write_video
 from PIL import Image
 
-from tinv.data import video_files
-from tinv.data.image_files import image_files
-from tinv.data.video_files import VideoFiles, index_videos, read_frames, scan
+from tinv.data.formats import videos as video_format
+from tinv.data.formats.images import ImageFiles, image_files
+from tinv.data.formats.videos import index_videos, read_frames, scan
 from tinv.errors import TinvError
 
 av = pytest.importorskip("av", reason="needs PyAV")
@@ -23,9 +23,8 @@ def decoded(path: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(container.streams.video[0])])
 
 
-def videos(folder: Path, *names: str) -> VideoFiles:
-    plain = image_files(folder, names, [0] * len(names), ("only",))
-    return VideoFiles(plain.folder, plain.names, plain.targets, plain.classes)
+def videos(folder: Path, *names: str) -> ImageFiles:
+    return image_files(folder, names, [0] * len(names), ("only",))
 
 
 @pytest.mark.parametrize(
@@ -52,8 +51,8 @@ def test_decoding_begins_at_the_last_key_frame(tmp_path, monkeypatch):
     write_video(tmp_path / "a.avi", frames=40, g=6)
     times, keys = scan(tmp_path / "a.avi")
     begins = []
-    decode = video_files._decode
-    monkeypatch.setattr(video_files, "_decode", lambda *args: begins.append(args[4]) or decode(*args))
+    decode = video_format._decode
+    monkeypatch.setattr(video_format, "_decode", lambda *args: begins.append(args[4]) or decode(*args))
     read_frames(tmp_path / "a.avi", [20, 21], times, keys)
     assert begins == [max(number for number in range(21) if keys[number])]
     assert begins[0] > 0
@@ -151,7 +150,7 @@ def test_the_index_is_made_once_and_is_of_every_video(tmp_path, monkeypatch, wor
     for number in range(3):
         for ours, theirs in zip(index.of(number), scan(files.path(number)), strict=True):
             assert ours.tolist() == theirs.tolist()
-    monkeypatch.setattr(video_files, "scan", None)
+    monkeypatch.setattr(video_format, "scan", None)
     assert index_videos(files, tmp_path / "caches").frames.tolist() == [8, 9, 10]
 
 
@@ -162,7 +161,7 @@ def test_an_interrupted_index_is_made_anew(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(video_files, "scan", interrupted)
+        patched.setattr(video_format, "scan", interrupted)
         with pytest.raises(KeyboardInterrupt):
             index_videos(videos(tmp_path, "a.avi"), tmp_path / "caches")
     assert list((tmp_path / "caches").iterdir()) == []

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tinv.data import cache_folder
-from tinv.data.cache_folder import ABOUT, is_made, make_once
+from tinv.data.formats import cache_folder
+from tinv.data.formats.cache_folder import MANIFEST, build_cache_dir, is_built, read_manifest
 from tinv.errors import TinvError
 
 
-def write(folder: Path) -> None:
+def write(folder: Path) -> dict[str, str]:
+    assert not (folder / MANIFEST).exists()  # which is written last
     (folder / "content").write_text("whole")
-    (folder / ABOUT).write_text("{}")
+    return {"holds": "content"}
 
 
 def age(folder: Path) -> None:
@@ -27,14 +28,14 @@ def age(folder: Path) -> None:
 HANGING = """
 import sys, time
 from pathlib import Path
-from tinv.data.cache_folder import make_once
+from tinv.data.formats.cache_folder import build_cache_dir
 
 def write(folder):
     (folder / "half").write_text("half")
     print("writing", flush=True)
     time.sleep(100)
 
-make_once(Path("made/a"), "the cache", write)
+build_cache_dir(Path("made/a"), "the cache", write)
 """
 
 
@@ -43,19 +44,20 @@ def test_what_a_killed_process_has_left_is_removed_by_the_next_and_what_one_stil
         assert process.stdout.readline() == "writing\n"
         [building] = Path("made").iterdir()
         age(building)
-        make_once(Path("made/b"), "the cache", write)
+        build_cache_dir(Path("made/b"), "the cache", write)
         assert (building / "half").exists()
         process.send_signal(signal.SIGKILL)
     age(building)
-    make_once(Path("made/c"), "the cache", write)
+    build_cache_dir(Path("made/c"), "the cache", write)
     assert sorted(path.name for path in Path("made").iterdir()) == ["b", "c"]
 
 
 def test_a_folder_that_is_new_is_left_alone():
     Path("made/.building-x").mkdir(parents=True)
-    make_once(Path("made/a"), "the cache", write)
+    build_cache_dir(Path("made/a"), "the cache", write)
     assert Path("made/.building-x").exists()
-    assert is_made(Path("made/a"))
+    assert is_built(Path("made/a"))
+    assert read_manifest(Path("made/a")) == {"holds": "content"}
 
 
 def test_an_error_leaves_nothing():
@@ -64,5 +66,5 @@ def test_an_error_leaves_nothing():
         raise OSError(28, "No space left on device")
 
     with pytest.raises(TinvError, match=r"cannot write the cache to made \(No space left on device\)"):
-        make_once(Path("made/a"), "the cache", fail)
+        build_cache_dir(Path("made/a"), "the cache", fail)
     assert list(Path("made").iterdir()) == []

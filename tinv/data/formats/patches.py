@@ -1,6 +1,6 @@
 """Sets of image patches in the format of Winder, Hua and Brown: sheets of patches, their points, and pairs to test on.
 
-A folder holds `patches0000.bmp`, `patches0001.bmp`, ...: sheets of 64x64 grey patches, row by row; `info.txt`: a line
+A folder holds `patches0000.bmp`, `patches0001.bmp`, ...: sheets of 64x64 gray patches, row by row; `info.txt`: a line
 a patch, first the number of its 3-D point; and `m50_N_N_0.txt`: N pairs, half of which show the same point, a line
 each: patch, point, unused, patch, point, unused.
 """
@@ -8,12 +8,12 @@ each: patch, point, unused, patch, point, unused.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tinv.data.cache_folder import ABOUT, make_once
+from tinv.data.formats.cache_folder import build_cache_dir
 from tinv.errors import TinvError
+from tinv.utils.io import reading
 from tinv.utils.progress import progress
 
 SIDE = 64
@@ -37,9 +38,9 @@ class PatchSet:
     """Patches of 3-D points.
 
     Attributes:
-        folder: they were read from.
-        patches: (N, 64, 64) uint8, mapped into memory; not to be written to.
-        points: (N,) int64, which point each shows.
+        folder: Folder they were read from.
+        patches: Patches (N, 64, 64), uint8, mapped into memory; not to be written to.
+        points: Number of the 3-D point that each shows, (N,) int64.
     """
 
     folder: Path
@@ -54,25 +55,27 @@ def read_patch_set(folder: Path, cache: Path) -> PatchSet:
     """Reads a folder in the official format; the first time its sheets are parsed into a cache.
 
     Args:
-        folder: of one set, such as `liberty`.
-        cache: folder of all caches.
+        folder: Folder of one set, such as `liberty`.
+        cache: Folder of all caches.
 
     Raises:
-        TinvError: if a file is missing, damaged or short, or `info.txt` and the sheets do not fit.
+        TinvError: If a file is missing, damaged or short, or `info.txt` and the sheets do not fit.
     """
     sheets = _sheets(folder)
     info = folder / "info.txt"
     key = hashlib.sha256(f"patches\n{folder.resolve()}\n".encode())
     for path in (info, *sheets):
         try:
-            facts = path.stat()
+            found = path.stat()
         except OSError as error:
             raise TinvError(f"{path} cannot be read ({error.strerror})") from error
-        key.update(f"{path.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    place = cache / f"patches-{key.hexdigest()[:24]}"
-    make_once(place, "a cache of patches", lambda temporary: _parse(folder, info, sheets, temporary))
-    points: NDArray[np.int64] = np.load(place / "points.npy")
-    pixels = torch.from_file(str(place / "patches.bin"), shared=False, size=len(points) * SIDE**2, dtype=torch.uint8)
+        key.update(f"{path.name} {found.st_size} {found.st_mtime_ns}\n".encode())
+    cache_dir = cache / f"patches-{key.hexdigest()[:24]}"
+    build_cache_dir(cache_dir, "a cache of patches", lambda temporary: _parse(folder, info, sheets, temporary))
+    points: NDArray[np.int64] = np.load(cache_dir / "points.npy")
+    pixels = torch.from_file(
+        str(cache_dir / "patches.bin"), shared=False, size=len(points) * SIDE**2, dtype=torch.uint8
+    )
     return PatchSet(folder, pixels.view(-1, SIDE, SIDE), points)
 
 
@@ -89,7 +92,7 @@ def _sheets(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) -> None:
+def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) -> dict[str, Any]:
     points = _integers(info, 1)[:, 0]
     rows, columns = _size(sheets[0])
     header = _header(sheets[0])
@@ -110,12 +113,12 @@ def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) ->
         for _ in progress(done, f"reading {folder}", len(sheets)):
             pass
     np.save(temporary / "points.npy", points)
-    (temporary / ABOUT).write_text(json.dumps({"folder": str(folder), "patches": len(points)}, indent=2) + "\n")
+    return {"folder": str(folder), "patches": len(points)}
 
 
 def _size(sheet: Path) -> tuple[int, int]:
     """Returns the rows and columns of patches of a sheet."""
-    with _opened(sheet) as image:
+    with reading(sheet, "an image"), Image.open(sheet) as image:
         width, height = image.size
     if width % SIDE or height % SIDE or not width or not height:
         raise TinvError(f"{sheet} has {width}x{height} pixels, which are no sheet of {SIDE}x{SIDE} patches")
@@ -127,7 +130,7 @@ def _header(sheet: Path) -> bytes | None:
 
     None if Pillow says that the pixels lie in another way.
     """
-    with _opened(sheet) as image:
+    with reading(sheet, "an image"), Image.open(sheet) as image:
         tiles = getattr(image, "tile", [])
         tile = tiles[0] if len(tiles) == 1 else None
         if image.mode != "L" or tile is None or tile[0] != "raw" or tile[3] != ("L", image.width, -1):
@@ -156,40 +159,32 @@ def _cut(sheet: Path, rows: int, columns: int, header: bytes | None) -> NDArray[
 
 
 def _decoded(sheet: Path, height: int, width: int) -> NDArray[np.uint8]:
-    """Returns the grey pixels (H, W) of a sheet in any form that Pillow reads."""
-    with _opened(sheet) as image:
+    """Returns the gray pixels (H, W) of a sheet in any form that Pillow reads."""
+    with reading(sheet, "an image"), Image.open(sheet) as image:
         if image.size != (width, height):
             raise TinvError(f"{sheet} has {image.width}x{image.height} pixels, the first sheet {width}x{height}")
-        try:
-            return np.asarray(image if image.mode == "L" else image.convert("L"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise TinvError(f"{sheet} is damaged or short ({error}); get the file again") from error
-
-
-def _opened(sheet: Path) -> Image.Image:
-    try:
-        return Image.open(sheet)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise TinvError(f"{sheet} cannot be read as an image ({str(error).partition(' <')[0]})") from error
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
 def read_pairs(patches: PatchSet, pairs: int) -> NDArray[np.int64]:
     """Reads the official test pairs `m50_N_N_0.txt`.
 
     Args:
-        patches: that the pairs name.
-        pairs: N.
+        patches: Patches that the pairs name.
+        pairs: N in the name of the file.
 
     Returns:
         (N, 3): the numbers of two patches, and that of the point that both show, -1 if they show different ones.
 
     Raises:
-        TinvError: if the file is not there, or names a patch that is not there or another point of it.
+        TinvError: If the file is not there, or names a patch that is not there or another point of it.
     """
     path = patches.folder / f"m50_{pairs}_{pairs}_0.txt"
     if not path.is_file():
         others = sorted(int(found.name.split("_")[1]) for found in patches.folder.glob("m50_*_*_0.txt"))
-        there = f"there are {', '.join(map(str, others))}: set data.init_args.test_pairs" if others else "there is none"
+        there = (
+            f"there are {', '.join(map(str, others))}: set data.init_args.num_test_pairs" if others else "there is none"
+        )
         raise TinvError(f"no list of pairs {path}; {there}")
     table = _integers(path, 5)
     if len(table) == 0:
@@ -211,13 +206,13 @@ def read_pairs(patches: PatchSet, pairs: int) -> NDArray[np.int64]:
 
 
 def _integers(path: Path, columns: int) -> NDArray[np.int64]:
-    """Reads the first columns of a text file of whole numbers."""
+    """Reads the first columns of a text file of integers."""
     if not path.is_file():
         raise TinvError(f"{path} is missing; get the set again")
     try:
         table: NDArray[np.int64] = np.loadtxt(path, dtype=np.int64, usecols=range(columns), ndmin=2, comments=None)
     except (ValueError, IndexError, UnicodeDecodeError) as error:
-        raise TinvError(f"{path} is not {columns} whole numbers a line ({error})") from error
+        raise TinvError(f"{path} is not {columns} integers a line ({error})") from error
     return table
 
 
@@ -227,11 +222,11 @@ def write_patch_set(
     """Writes a folder in the official format.
 
     Args:
-        folder: to fill; is made.
-        patches: (N, 64, 64).
-        points: (N,) which point each shows.
-        pairs: (P, 2) numbers of patches.
-        images: (N,) number of the image that each comes from, which the format has room for.
+        folder: Folder to make and fill.
+        patches: Patches (N, 64, 64).
+        points: Number of the point that each shows, N.
+        pairs: Numbers of two patches, (P, 2).
+        images: Number of the image that each patch comes from, N; the format has a column for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     each = SHEET**2

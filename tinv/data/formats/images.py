@@ -6,10 +6,10 @@ import contextlib
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as T
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import center_crop as torch_center_crop
 
-from tinv.data.in_memory import data_root
 from tinv.errors import TinvError
 from tinv.utils.io import reading, regular
+from tinv.utils.progress import progress
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -32,6 +33,7 @@ NO_DATA = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "l
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 OnError = Literal["raise", "skip"]
+T = TypeVar("T")
 
 MOST_ENLARGED = 4
 """An image whose longer side would become more than so many times what is kept of it is cut before it is enlarged."""
@@ -45,11 +47,11 @@ class ImageFiles:
     """Image files of a folder, in the order of classes and names.
 
     Attributes:
-        folder: that they are in.
-        names: (N,) bytes, relative to the folder. An array, since a million path objects would be copied page by page
-            into every process that reads.
-        targets: (N,) int64 class numbers, -1 where there are no classes.
-        classes: names of the class folders, in order; empty for a flat folder.
+        folder: Folder that they are in.
+        names: File names (N,), bytes, relative to the folder. An array, since a million path
+            objects would be copied page by page into every process that reads.
+        targets: Class numbers (N,), int64, -1 where there are no classes.
+        classes: Names of the class folders, in order; empty for a flat folder.
     """
 
     folder: Path
@@ -81,8 +83,8 @@ class ImageFiles:
         key = hashlib.sha256(os.fsencode(f"{self.folder.resolve()}\n"))
         for number, name in enumerate(self.names):
             try:
-                facts = self.path(number).stat()
-                about = f"{facts.st_size} {facts.st_mtime_ns}"
+                found = self.path(number).stat()
+                about = f"{found.st_size} {found.st_mtime_ns}"
             except OSError:
                 about = "unreadable"  # an error, or left out, where it is read
             key.update(bytes(name) + f" {about}\n".encode())
@@ -101,11 +103,11 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
     Hidden files and folders, and those that other programs leave behind, hold no data.
 
     Args:
-        folder: to look through.
-        classes: names of the class folders to take, in order of class numbers; None for all there are, sorted.
+        folder: Folder to look through.
+        classes: Names of the class folders to take, in order of class numbers; None for all there are, sorted.
 
     Raises:
-        TinvError: if the folder or a class is not there or cannot be read, it holds no image, a class folder is empty,
+        TinvError: If the folder or a class is not there or cannot be read, it holds no image, a class folder is empty,
             or images lie beside class folders that hold images too.
     """
     there, flat = _entries(folder)
@@ -121,8 +123,7 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
             return image_files(folder, flat, [-1] * len(flat), ())
         classes = there
     if absent := sorted(set(classes) - set(there)):
-        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-        raise TinvError(f"{folder} has no class folder {', '.join(absent[:3])}{more}")
+        raise TinvError(f"{folder} has no class folder {first_few(absent)}")
     names: list[str] = []
     targets: list[int] = []
     for number, name in enumerate(classes):
@@ -134,11 +135,16 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
     return image_files(folder, names, targets, classes)
 
 
+def first_few(names: Sequence[str]) -> str:
+    """Returns the first three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def class_folders(folder: Path) -> list[str]:
     """Returns the names of the class folders of a folder, sorted.
 
     Raises:
-        TinvError: if the folder is not there or cannot be read.
+        TinvError: If the folder is not there or cannot be read.
     """
     return _entries(folder)[0]
 
@@ -156,21 +162,6 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     )
 
 
-def photographs_folder(root: str) -> Path:
-    """Returns a folder of photographs: as named, or in the folder of data sets.
-
-    Raises:
-        TinvError: if it is in neither place.
-    """
-    for folder in (Path(root), Path(data_root(None)) / root):
-        if folder.is_dir():
-            return folder
-    raise TinvError(
-        f"no folder of photographs {root}; name one with --data.init_args.root=DIR (relative to the working folder or "
-        f"to TINV_DATA, now {data_root(None)!r})"
-    )
-
-
 def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
@@ -184,34 +175,62 @@ def _images_below(folder: Path, name: str) -> list[str]:
         raise TinvError(f"{error.filename} cannot be read ({error.strerror})") from error
 
     found = []
-    for place, folders, files in os.walk(folder / name, onerror=refuse):
+    for parent, folders, files in os.walk(folder / name, onerror=refuse):
         folders[:] = [inner for inner in folders if _holds_data(inner)]
-        inside = os.path.relpath(place, folder)
+        inside = os.path.relpath(parent, folder)
         found += [f"{inside}/{file}" for file in files if _is_image(file)]
     return sorted(found)
 
 
-def spread(files: ImageFiles, count: int) -> ImageFiles:
-    """Returns as many files as asked for, at even distances in the list; all if there are no more."""
+def subsample_evenly(files: ImageFiles, count: int) -> ImageFiles:
+    """Returns at most `count` files, at even distances in the list."""
     total = len(files)
     return files if count >= total else files.take([number * total // count for number in range(count)])
 
 
+class _FileReader(Dataset[Any]):
+    def __init__(self, files: ImageFiles, read: Callable[[Path], Any]) -> None:
+        self.files, self.read = files, read
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self.read(self.files.path(number))
+        except TinvError as error:
+            return str(error)
+
+
+def read_all(files: ImageFiles, read: Callable[[Path], T], workers: int, what: str) -> Iterable[T | str]:
+    """Returns what every file comes to, in order, or the reason why it cannot be read; shows a progress bar.
+
+    Args:
+        files: Files to read.
+        read: Function that reads a file.
+        workers: Number of processes that read.
+        what: What is done, such as "caching", for the progress bar.
+    """
+    loader: DataLoader[Any] = DataLoader(_FileReader(files, read), batch_size=None, num_workers=workers)
+    return progress(loader, f"{what} {files.folder}", len(files))
+
+
 def read_pixels(path: Path, shorter_side: int | None = None) -> Tensor:
-    """Reads a file as red, green and blue, upright: greyscale, palette, CMYK and transparent images are converted.
+    """Reads a file as red, green and blue, upright: grayscale, palette, CMYK and transparent images are converted.
 
     The orientation that a camera notes in EXIF is applied, so that networks see what people see (torchvision's
     ImageFolder ignores it). Of 16 bits a channel the upper 8 are kept; floats are taken to lie in 0..1.
 
     Args:
-        path: of the file.
-        shorter_side: pixels wanted; a JPEG much larger than that is decoded at half, a quarter or an eighth of them.
+        path: Path of the file.
+        shorter_side: Shorter side wanted, in pixels; a JPEG much larger than that is decoded at half, a quarter
+            or an eighth of it.
 
     Returns:
         (3, H, W) uint8, channels last in memory.
 
     Raises:
-        TinvError: if it is no image, is damaged, is no regular file, or holds numbers whose range is not known.
+        TinvError: If it is no image, is damaged, is no regular file, or holds numbers whose range is not known.
     """
     with reading(path, "an image"), Image.open(regular(path)) as file:
         if shorter_side is not None:
@@ -232,7 +251,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Returns the height and width in pixels that `read_pixels` gives a file, from its header alone.
 
     Raises:
-        TinvError: if it is no image, or is no regular file.
+        TinvError: If it is no image, or is no regular file.
     """
     with reading(path, "an image"), Image.open(regular(path)) as file:
         width, height = file.size
@@ -243,22 +262,22 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
-    """Returns an image of more than 8 bits a pixel and one channel as grey (Pillow would clip at 255), others as is."""
+    """Returns an image of more than 8 bits a pixel and one channel as gray (Pillow would clip at 255), others as is."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
     values = np.asarray(image)
     if image.mode == "F":
         if not ((values >= 0) & (values <= 1)).all():
             raise TinvError(f"{path} holds floats outside of 0..1, whose range is not known; save it with 8 or 16 bits")
-        grey = values * 255.0
+        gray = values * 255.0
     elif image.mode == "I" and image.format not in ("PNG", "PPM"):
         raise TinvError(f"{path} holds 32-bit integers, whose range is not known; save it with 8 or 16 bits")
     else:
-        grey = values / 257
+        gray = values / 257
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
-        grey = np.where(values == transparent, 0, grey)
-    return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
+        gray = np.where(values == transparent, 0, gray)
+    return Image.fromarray(gray.round().clip(0, 255).astype(np.uint8))
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -279,7 +298,7 @@ def _with_shorter(pixels: Tensor, side: int) -> tuple[int, int]:
     return (side, int(side * width / height)) if height <= width else (int(side * height / width), side)
 
 
-def resize_and_centre(pixels: Tensor, side: int, height: int, width: int) -> Tensor:
+def resize_and_center(pixels: Tensor, side: int, height: int, width: int) -> Tensor:
     """Returns the middle (3, height, width) of an image (3, H, W) resized to a shorter side of so many pixels.
 
     Of very long images only the middle is enlarged, which gives the same pixels, to rounding, in much less memory.
@@ -288,24 +307,24 @@ def resize_and_centre(pixels: Tensor, side: int, height: int, width: int) -> Ten
     if min(pixels.shape[1:]) < side and max(resized) > MOST_ENLARGED * max(side, height, width):
         pixels = _enlarged_middle(pixels.float(), 1, resized[0], height)
         pixels = _enlarged_middle(pixels, 2, resized[1], width).round().byte()
-        return centre(pixels.permute(1, 2, 0).contiguous().permute(2, 0, 1), height, width)
-    return centre(resize(pixels, *resized), height, width)
+        return center_crop(pixels.permute(1, 2, 0).contiguous().permute(2, 0, 1), height, width)
+    return center_crop(resize(pixels, *resized), height, width)
 
 
 def _enlarged_middle(pixels: Tensor, axis: int, size: int, kept: int) -> Tensor:
     """Returns the middle `kept` pixels of an axis that is enlarged to `size`, bilinear; all if there are no more."""
     kept = min(kept, size)
     # where torchvision's center_crop begins
-    places = torch.arange(kept, dtype=torch.float64) + round((size - kept) / 2)
+    positions = torch.arange(kept, dtype=torch.float64) + round((size - kept) / 2)
     length = pixels.shape[axis]
-    places = ((places + 0.5) * length / size - 0.5).clamp(0, length - 1)
-    before = places.long()
-    share = (places - before).float().view(-1, *[1] * (2 - axis))
+    positions = ((positions + 0.5) * length / size - 0.5).clamp(0, length - 1)
+    before = positions.long()
+    share = (positions - before).float().view(-1, *[1] * (2 - axis))
     after = (before + 1).clamp(max=length - 1)
     return torch.lerp(pixels.index_select(axis, before), pixels.index_select(axis, after), share)
 
 
-def centre(pixels: Tensor, height: int, width: int) -> Tensor:
+def center_crop(pixels: Tensor, height: int, width: int) -> Tensor:
     """Returns the middle (3, height, width) of an image, black where it is smaller."""
-    middle: Tensor = T.center_crop(pixels, [height, width])
+    middle: Tensor = torch_center_crop(pixels, [height, width])
     return middle

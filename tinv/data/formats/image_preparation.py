@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from tinv.data.image_files import read_pixels, resize, resize_and_centre, resize_shorter
+from tinv.data.formats.images import read_pixels, resize, resize_and_center, resize_shorter
 from tinv.errors import TinvError
 
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -18,11 +18,11 @@ AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 ATTEMPTS = 10
 
 
-class WholeImage:
-    """The image as it is, or not larger than it need be.
+class Resize:
+    """The whole image, not larger than it need be.
 
     Args:
-        shorter_side: pixels; a larger image is resized to that, None leaves it.
+        shorter_side: Shorter side in pixels that a larger image is resized to; None leaves it.
     """
 
     def __init__(self, shorter_side: int | None = None) -> None:
@@ -37,13 +37,13 @@ class WholeImage:
         return resize_shorter(pixels, self.shorter_side)
 
 
-class Middle:
-    """The middle of the image.
+class ResizeCenterCrop:
+    """The middle of the resized image.
 
     Args:
-        shorter_side: pixels to which the image is resized first.
-        height: of what is cut out.
-        width: of what is cut out, in pixels.
+        shorter_side: Shorter side in pixels to which the image is resized first.
+        height: Height in pixels of what is cut out.
+        width: Width in pixels of what is cut out.
     """
 
     def __init__(self, shorter_side: int, height: int, width: int) -> None:
@@ -52,15 +52,15 @@ class Middle:
 
     def __call__(self, path: Path) -> Tensor:
         """Returns (3, height, width) uint8."""
-        return resize_and_centre(read_pixels(path, self.shorter_side), self.shorter_side, self.height, self.width)
+        return resize_and_center(read_pixels(path, self.shorter_side), self.shorter_side, self.height, self.width)
 
 
 class Augmentation(Protocol):
     """Changes an image at random.
 
     Attributes:
-        seed: of the draw.
-        draws: random numbers that one image takes.
+        seed: Seed of the random numbers.
+        draws: Number of random numbers that one image takes.
     """
 
     seed: int
@@ -76,8 +76,8 @@ class RandomResizedCrop:
     The part is that of torchvision's RandomResizedCrop: 8 to 100% of the area, 3:4 to 4:3.
 
     Args:
-        size: pixels a side.
-        seed: of the draw.
+        size: Side in pixels.
+        seed: Seed of the crop and the flip.
     """
 
     draws = 4 * ATTEMPTS + 1
@@ -88,11 +88,11 @@ class RandomResizedCrop:
     def __call__(self, pixels: Tensor, draws: list[float]) -> Tensor:
         """Returns (3, size, size) uint8."""
         top, left, height, width = self.part(pixels.shape[1], pixels.shape[2], draws)
-        made = resize(pixels[:, top : top + height, left : left + width], self.size, self.size)
+        resized = resize(pixels[:, top : top + height, left : left + width], self.size, self.size)
         if draws[-1] < 0.5:
             # of rows of pixels, which lie one after the other in memory
-            made = made.permute(1, 2, 0).flip(1).permute(2, 0, 1)
-        return made
+            resized = resized.permute(1, 2, 0).flip(1).permute(2, 0, 1)
+        return resized
 
     @staticmethod
     def part(height: int, width: int, draws: list[float]) -> tuple[int, int, int, int]:
@@ -115,8 +115,8 @@ class Transforms:
     """Any chain of torchvision's v2 transforms, with its random numbers drawn for each image and epoch.
 
     Args:
-        modules: applied one after the other; must end in images of one size.
-        seed: of the draw.
+        modules: Transforms, applied one after the other; must end in images of one size.
+        seed: Seed of their random numbers.
     """
 
     draws = 1
@@ -126,16 +126,13 @@ class Transforms:
 
     def __call__(self, pixels: Tensor, draws: list[float]) -> Tensor:
         """Returns (3, h, w) uint8."""
-        state = torch.default_generator.get_state()
-        torch.default_generator.manual_seed(int(draws[0] * 2**53))
-        try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(draws[0] * 2**53))
             for module in self.modules:
                 pixels = module(pixels)
-        finally:
-            torch.default_generator.set_state(state)
         if pixels.dtype != torch.uint8:
             raise TinvError(
                 "data.init_args.train_transforms must end in uint8 images: leave ToDtype and Normalize out, tinv "
-                "normalises whole batches"
+                "normalizes whole batches"
             )
         return pixels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,21 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
-from tinv.data.cache_folder import ABOUT, make_once
-from tinv.data.image_files import SUFFIXES, ImageFiles, image_size, read_pixels
+from tinv.data.formats.cache_folder import build_cache_dir, read_manifest
+from tinv.data.formats.images import SUFFIXES, ImageFiles, image_size, read_all, read_pixels
 from tinv.errors import TinvError
 from tinv.utils.io import reading, regular
-from tinv.utils.progress import progress
 
 CUT_SHORT = 0.9
 """A video whose file holds less than this part of the frames that its header names is damaged."""
-
-
-@dataclass(frozen=True)
-class VideoFiles(ImageFiles):
-    """Videos of a folder: files, or folders of images in the order of their numbers. See ImageFiles."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +27,11 @@ class VideoIndex:
     """What is known of videos once each was decoded.
 
     Attributes:
-        frames: (N,) int64, how many frames each has, 0 if it is damaged.
-        begins: (N + 1,) int64, where each one's frames begin in `times` and `keys`.
-        times: time stamps of all frames, in the units of their file; of folders -1.
-        keys: whether decoding can begin at a frame.
-        damaged: why a video cannot be read, by its number.
+        frames: Number of frames of each video (N,), int64, 0 if it is damaged.
+        begins: Where each video's frames begin in `times` and `keys`, (N + 1,) int64.
+        times: Time stamps of all frames, in the units of their file; of folders -1.
+        keys: Whether decoding can begin at a frame.
+        damaged: Reason why a video cannot be read, by its number.
     """
 
     frames: NDArray[np.int64]
@@ -54,31 +46,30 @@ class VideoIndex:
         return self.times[part], self.keys[part]
 
 
-def index_videos(files: VideoFiles, cache: Path, workers: int = 0) -> VideoIndex:
+def index_videos(files: ImageFiles, cache: Path, workers: int = 0) -> VideoIndex:
     """Counts the frames of every video by decoding it, once: the counts in headers and of packets are often wrong.
 
     Args:
-        files: to look through.
-        cache: folder of all caches.
-        workers: processes that decode.
+        files: Videos to look through.
+        cache: Folder of all caches.
+        workers: Number of processes that decode.
 
     Raises:
-        TinvError: without PyAV, if any is a file: not being able to decode is no damage, and not kept in mind.
+        TinvError: Without PyAV, if any is a file: not being able to decode is no damage, and is not recorded.
     """
     if any(not files.path(number).is_dir() for number in range(len(files))):
         _import_av()
-    place = cache / f"upright-videos-{files.fingerprint()[:24]}"
-    make_once(place, "an index of videos", lambda temporary: _write_index(files, temporary, workers))
-    with np.load(place / "index.npz") as arrays:
+    cache_dir = cache / f"upright-videos-{files.fingerprint()[:24]}"
+    build_cache_dir(cache_dir, "an index of videos", lambda temporary: _write_index(files, temporary, workers))
+    with np.load(cache_dir / "index.npz") as arrays:
         parts = {name: arrays[name] for name in ("frames", "begins", "times", "keys")}
-    about = json.loads((place / ABOUT).read_text())
-    return VideoIndex(**parts, damaged={int(number): reason for number, reason in about["damaged"].items()})
+    damaged = read_manifest(cache_dir)["damaged"]
+    return VideoIndex(**parts, damaged={int(number): reason for number, reason in damaged.items()})
 
 
-def _write_index(files: VideoFiles, temporary: Path, workers: int) -> None:
-    loader: DataLoader[Any] = DataLoader(_Scanned(files), batch_size=None, num_workers=workers)
+def _write_index(files: ImageFiles, temporary: Path, workers: int) -> dict[str, Any]:
     times, keys, damaged = [], [], {}
-    for number, scanned in enumerate(progress(loader, f"indexing {files.folder}", len(files))):
+    for number, scanned in enumerate(read_all(files, scan, workers, "indexing")):
         if isinstance(scanned, str):
             damaged[number] = scanned
             scanned = (np.empty(0, np.int64), np.empty(0, np.bool_))
@@ -92,29 +83,14 @@ def _write_index(files: VideoFiles, temporary: Path, workers: int) -> None:
         times=np.concatenate(times),
         keys=np.concatenate(keys),
     )
-    about = {"folder": str(files.folder), "videos": len(files), "damaged": damaged}
-    (temporary / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-
-
-class _Scanned(Dataset[Any]):
-    def __init__(self, files: VideoFiles) -> None:
-        self.files = files
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | str:
-        try:
-            return scan(self.files.path(number))
-        except TinvError as error:
-            return str(error)
+    return {"folder": str(files.folder), "videos": len(files), "damaged": damaged}
 
 
 def scan(path: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Returns the time stamps of all frames of a video, -1 where there is none, and which are key frames.
 
     Raises:
-        TinvError: if it is no video, is cut short, has no frames, or frames of several sizes.
+        TinvError: If it is no video, is cut short, has no frames, or frames of several sizes.
     """
     if path.is_dir():
         images = _images_of(path)
@@ -156,19 +132,19 @@ def read_frames(
     """Returns frames of a video, exactly those of the given numbers, however its key frames lie.
 
     Decoding begins at the last key frame before the first one asked for, and only frames that are asked for are turned
-    into colours, which costs more than decoding. Frames stand upright, as players show them.
+    to RGB, which costs more than decoding. Frames stand upright, as players show them.
 
     Args:
-        path: of the video, or of a folder of frames.
-        numbers: of the frames, rising, from 0 on.
-        times: of all its frames, see `scan`.
-        keys: likewise.
+        path: Path of the video, or of a folder of frames.
+        numbers: Frame numbers, ascending, from 0 on.
+        times: Time stamps of all its frames, see `scan`.
+        keys: Whether decoding can begin at a frame, for all its frames.
 
     Returns:
         (len(numbers), H, W, 3) red, green and blue.
 
     Raises:
-        TinvError: if a frame cannot be read.
+        TinvError: If a frame cannot be read.
     """
     if path.is_dir():
         images = _images_of(path)
@@ -200,7 +176,7 @@ def _decode(
     from av.video.reformatter import VideoReformatter
 
     reformatter = VideoReformatter()  # one for all frames: setting it up costs as much as a frame
-    wanted, found = set(numbers), []
+    selected, found = set(numbers), []
     number: int | None = None if begin else -1
     for frame in container.decode(stream):
         if number is None:
@@ -210,9 +186,9 @@ def _decode(
             number = at
         else:
             number += 1
-        if number in wanted:
-            colours = reformatter.reformat(frame, format="rgb24").to_ndarray()
-            found.append(_upright(np.asarray(colours, dtype=np.uint8), *_turn(frame)))
+        if number in selected:
+            pixels = reformatter.reformat(frame, format="rgb24").to_ndarray()
+            found.append(_upright(np.asarray(pixels, dtype=np.uint8), *_turn(frame)))
             if number == numbers[-1]:
                 return found
     return None
@@ -231,14 +207,14 @@ def _opened(path: Path, **options: str) -> Iterator[tuple[Any, Any]]:
     """Opens a container and its first video stream; decodes in one thread, since workers decode side by side."""
     with _import_av().open(str(regular(path)), metadata_errors="replace", options=options) as container:
         if not container.streams.video:
-            raise TinvError(f"{path} holds no pictures")
+            raise TinvError(f"{path} holds no video stream")
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         yield container, stream
 
 
 def _turn(frame: Any) -> tuple[bool, bool, bool]:
-    """Returns what stands a frame upright, to quarter turns: whether to transpose it, flip its rows, its columns."""
+    """Returns what turns a frame upright, in quarter turns: whether to transpose it, flip its rows, its columns."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, False, False
@@ -260,6 +236,6 @@ def _images_of(folder: Path) -> list[Path]:
     def by_numbers(name: str) -> tuple[list[str | int], str]:
         # texts and numbers take turns, so that each is compared with its like
         parts = re.split(r"([0-9]+)", name)
-        return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+        return [int(part) if position % 2 else part for position, part in enumerate(parts)], name
 
     return [folder / name for name in sorted(names, key=by_numbers)]

@@ -10,8 +10,8 @@ from official_formats import write_brown
 from PIL import Image
 from torchvision.datasets import phototour
 
-from tinv.data import patch_set
-from tinv.data.patch_set import read_pairs, read_patch_set, write_patch_set
+from tinv.data.formats import patches as patch_set
+from tinv.data.formats.patches import read_pairs, read_patch_set, write_patch_set
 from tinv.errors import TinvError
 
 
@@ -156,14 +156,14 @@ def no_sheets(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (break_sheet, r"patches0001\.bmp is damaged or short"),
+        (break_sheet, r"patches0001\.bmp cannot be read as an image"),
         (no_image, r"patches0001\.bmp cannot be read as an image"),
         (no_file, r"patches0001\.bmp cannot be read as an image"),
         (gap, r"patches0001\.bmp is missing: sheets are numbered without gaps, 2 are there"),
         (odd_sheet, r"patches0000\.bmp has 100x64 pixels, which are no sheet of 64x64 patches"),
         (small_sheet, r"patches0001\.bmp has 512x1024 pixels, the first sheet 1024x1024"),
         (no_info, r"info\.txt cannot be read \(No such file"),
-        (words, r"info\.txt is not 1 whole numbers a line.*seven"),
+        (words, r"info\.txt is not 1 integers a line.*seven"),
         (longer_info, r"info\.txt lists 600 patches, the 2 sheets beside it hold 257 to 512"),
         (shorter_info, r"info\.txt lists 256 patches, the 2 sheets beside it hold 257 to 512"),
         (no_sheets, r"liberty holds no patches0000\.bmp"),
@@ -184,8 +184,8 @@ def test_a_damaged_set_is_named_and_leaves_no_cache(folder, fault, message):
         ("0 3 0 999 3 0", "line 2: patch 999 of point 3, but there are 300"),
         ("-1 3 0 1 3 0", "line 2: patch -1 of point 3, but there are 300"),
         ("0 3 0 1 5 0", "line 2: patch 1 of point 5, but info.txt says that it shows point 3"),
-        ("0 3 0", "is not 5 whole numbers a line"),
-        ("0 3 0 one 3 0", "is not 5 whole numbers a line"),
+        ("0 3 0", "is not 5 integers a line"),
+        ("0 3 0 one 3 0", "is not 5 integers a line"),
     ],
 )
 def test_pairs_of_patches_that_are_not_there_are_named(folder, line, message):
@@ -195,5 +195,5 @@ def test_pairs_of_patches_that_are_not_there_are_named(folder, line, message):
 
 
 def test_a_missing_list_of_pairs_says_which_there_are(folder):
-    with pytest.raises(TinvError, match=r"m50_100000_100000_0\.txt; there are 40: set data.init_args.test_pairs"):
+    with pytest.raises(TinvError, match=r"m50_100000_100000_0\.txt; there are 40: set data.init_args.num_test_pairs"):
         read_pairs(read(folder), 100_000)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from tinv.data.cache_folder import ABOUT, is_made, make_once
-from tinv.data.image_files import ImageFiles
+from tinv.data.formats.cache_folder import build_cache_dir, read_manifest
+from tinv.data.formats.images import ImageFiles, read_all
 from tinv.errors import TinvError
-from tinv.utils.progress import progress
 
 DAMAGED = -1
 
@@ -40,22 +36,17 @@ class ImageCache:
     another size is another cache, and a cache is only there once it is whole.
 
     Args:
-        folder: of all caches.
-        files: to keep.
-        prepare: what is done to each.
+        folder: Folder of all caches.
+        files: Image files to keep.
+        prepare: What is done to each image.
     """
 
     def __init__(self, folder: Path, files: ImageFiles, prepare: Prepare) -> None:
         self.files, self.prepare = files, prepare
         key = hashlib.sha256(f"{prepare.name}\n{files.fingerprint()}".encode())
-        self.place = folder / key.hexdigest()[:24]
+        self.cache_dir = folder / key.hexdigest()[:24]
         self._pixels: Tensor | None = None
         self._where: np.ndarray | None = None
-
-    @property
-    def is_there(self) -> bool:
-        """Whether it has been made."""
-        return is_made(self.place)
 
     def build(self, workers: int = 0) -> None:
         """Reads and prepares every image; does nothing if the cache is there.
@@ -63,68 +54,47 @@ class ImageCache:
         Damaged files are remembered as such. What an interrupted build leaves is never taken for a cache.
 
         Args:
-            workers: processes that read.
+            workers: Number of processes that read.
 
         Raises:
-            TinvError: if it cannot be written.
+            TinvError: If it cannot be written.
         """
-        make_once(self.place, "an image cache", lambda folder: self._write(folder, workers))
+        build_cache_dir(self.cache_dir, "an image cache", lambda folder: self._write(folder, workers))
 
-    def _write(self, folder: Path, workers: int) -> None:
+    def _write(self, folder: Path, workers: int) -> dict[str, Any]:
         with (folder / "pixels.bin").open("wb") as pixels:
             where, damaged = self._write_pixels(pixels, workers)
         np.save(folder / "where.npy", where)
-        about = {"prepare": self.prepare.name, "folder": str(self.files.folder), "images": len(where)}
-        (folder / ABOUT).write_text(json.dumps({**about, "damaged": damaged}, indent=2) + "\n")
+        about = {"prepare": self.prepare.name, "folder": str(self.files.folder)}
+        return {**about, "images": len(where), "damaged": damaged}
 
     def _write_pixels(self, pixels: BinaryIO, workers: int) -> tuple[np.ndarray, dict[str, str]]:
         where = np.empty((len(self.files), 3), dtype=np.int64)  # offset, height, width
         damaged, end = {}, 0
-        images = progress(_prepared(self.files, self.prepare, workers), f"caching {self.files.folder}", len(self.files))
-        for number, image in enumerate(images):
+        for number, image in enumerate(read_all(self.files, self.prepare, workers, "caching")):
             if isinstance(image, str):
                 damaged[os.fsdecode(self.files.names[number])] = image
                 where[number] = DAMAGED
                 continue
-            where[number] = end, image.shape[0], image.shape[1]
-            end += pixels.write(image.numpy().tobytes())
+            where[number] = end, image.shape[1], image.shape[2]
+            end += pixels.write(image.permute(1, 2, 0).numpy().tobytes())
         return where, damaged
 
     def read(self, number: int) -> Tensor:
         """Returns an image (3, H, W) uint8, channels last in memory; not to be written to.
 
         Raises:
-            TinvError: if the file was damaged.
+            TinvError: If the file was damaged.
         """
         if self._where is None or self._pixels is None:
             # mapped by each process for itself, which costs nothing; not shared, so that no one can change the file
-            self._where = np.load(self.place / "where.npy")
-            file = self.place / "pixels.bin"
+            self._where = np.load(self.cache_dir / "where.npy")
+            file = self.cache_dir / "pixels.bin"
             self._pixels = torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
         begin, height, width = (int(value) for value in self._where[number])
         if begin == DAMAGED:
-            reasons = json.loads((self.place / ABOUT).read_text())["damaged"]
-            raise TinvError(reasons[os.fsdecode(self.files.names[number])])
+            raise TinvError(read_manifest(self.cache_dir)["damaged"][os.fsdecode(self.files.names[number])])
         return self._pixels[begin : begin + height * width * 3].view(height, width, 3).permute(2, 0, 1)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_pixels": None, "_where": None}
-
-
-class _Prepared(Dataset[Tensor | str]):
-    def __init__(self, files: ImageFiles, prepare: Prepare) -> None:
-        self.files, self.prepare = files, prepare
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, number: int) -> Tensor | str:
-        try:
-            return self.prepare(self.files.path(number)).permute(1, 2, 0).contiguous()
-        except TinvError as error:
-            return str(error)
-
-
-def _prepared(files: ImageFiles, prepare: Prepare, workers: int) -> Iterator[Tensor | str]:
-    loader: DataLoader[Tensor | str] = DataLoader(_Prepared(files, prepare), batch_size=None, num_workers=workers)
-    yield from loader

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2.functional import center_crop
 
-from tinv.data.image_files import find_images, read_pixels, resize_and_centre, resize_shorter, spread
+from tinv.data.formats.images import find_images, read_pixels, resize_and_center, resize_shorter, subsample_evenly
 from tinv.errors import TinvError
 
 MODES = ("RGB", "L", "1", "P", "CMYK", "RGBA", "LA", "I;16")
@@ -61,8 +61,8 @@ def test_flat_folders_have_no_classes():
         write(f"photos/{number}.jpg")
     found = find_images(Path("photos"))
     assert (found.classes, found.targets.tolist()) == ((), [-1] * 5)
-    assert spread(found, 2).listed() == "0.jpg\n2.jpg\n"
-    assert spread(found, 9) is found
+    assert subsample_evenly(found, 2).listed() == "0.jpg\n2.jpg\n"
+    assert subsample_evenly(found, 9) is found
 
 
 def test_what_is_not_there_is_named():
@@ -132,13 +132,13 @@ def test_a_very_long_image_is_cut_before_it_is_enlarged(width, height):
     write("line.png", size=(width, height))
     pixels = read_pixels(Path("line.png"))
     whole = center_crop(resize_shorter(pixels, 64), [56, 48])
-    assert resize_and_centre(pixels, 64, 56, 48).shape == (3, 56, 48)
-    assert (resize_and_centre(pixels, 64, 56, 48).int() - whole.int()).abs().max() <= 1
+    assert resize_and_center(pixels, 64, 56, 48).shape == (3, 56, 48)
+    assert (resize_and_center(pixels, 64, 56, 48).int() - whole.int()).abs().max() <= 1
 
 
 def test_a_line_of_pixels_needs_no_memory_that_grows_with_its_length():
     long = torch.zeros(3, 200_000, 1, dtype=torch.uint8)
-    assert resize_and_centre(long, 256, 224, 224).shape == (3, 224, 224)  # 39 GB if all of it were enlarged
+    assert resize_and_center(long, 256, 224, 224).shape == (3, 224, 224)  # 39 GB if all of it were enlarged
 
 
 def test_hidden_folders_and_those_of_other_programs_hold_no_data():

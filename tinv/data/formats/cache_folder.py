@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 
 from tinv.errors import TinvError
 
-ABOUT = "about.json"
+MANIFEST = "about.json"
 """A file that says what a folder holds; written last, so that its being there tells that the folder is whole."""
 
 BEGIN, PATIENCE_S = ".building-", 60.0
@@ -27,40 +29,47 @@ def default_folder() -> Path:
     return user_cache_path("tinv")
 
 
-def is_made(place: Path) -> bool:
-    """Returns whether a folder has been made."""
-    return (place / ABOUT).is_file()
+def is_built(cache_dir: Path) -> bool:
+    """Returns whether a cache folder is there and whole."""
+    return (cache_dir / MANIFEST).is_file()
 
 
-def make_once(place: Path, what: str, write: Callable[[Path], None]) -> None:
+def read_manifest(cache_dir: Path) -> dict[str, Any]:
+    """Returns what a cache folder says that it holds."""
+    manifest: dict[str, Any] = json.loads((cache_dir / MANIFEST).read_text())
+    return manifest
+
+
+def build_cache_dir(cache_dir: Path, what: str, write: Callable[[Path], dict[str, Any]]) -> None:
     """Makes a folder unless it is there; what an interrupted run leaves of it is never taken for it.
 
     Args:
-        place: where it will be.
-        what: it is, for error messages.
-        write: fills a temporary folder, `about.json` last.
+        cache_dir: Folder to make.
+        what: Name of what it holds, for error messages.
+        write: Function that fills a temporary folder and returns what its manifest says.
 
     Raises:
-        TinvError: if it cannot be written.
+        TinvError: If it cannot be written.
     """
-    if is_made(place):
+    if is_built(cache_dir):
         return
     temporary: Path | None = None
     held: int | None = None
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(place.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=BEGIN, dir=place.parent))
+        cache_dir.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(cache_dir.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=BEGIN, dir=cache_dir.parent))
         held = _hold(temporary)
-        write(temporary)
+        manifest = write(temporary)
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         # of two runs that make the same folder the first one's is kept
         with contextlib.suppress(OSError):
-            os.replace(temporary, place)
-        if not is_made(place):
-            raise TinvError(f"{place} is in the way of {what}; remove it")
+            os.replace(temporary, cache_dir)
+        if not is_built(cache_dir):
+            raise TinvError(f"{cache_dir} is in the way of {what}; remove it")
     except OSError as error:
         raise TinvError(
-            f"cannot write {what} to {place.parent} ({error.strerror}); choose another folder with "
+            f"cannot write {what} to {cache_dir.parent} ({error.strerror}); choose another folder with "
             "--data.init_args.cache_dir, or turn the cache off"
         ) from error
     finally:
