@@ -34,8 +34,8 @@ def test_their_names_are_those_of_the_new_modules():
 def test_the_function_is_there_whatever_was_imported():
     import tinv.measure.attribution
 
-    with pytest.raises(tinv.TinvError, match="max_shift must be a multiple of 4"):
-        tinv.measure(None, "photos", max_shift=6)
+    with pytest.raises(tinv.TinvError, match="offset_range must be a multiple of 4"):
+        tinv.measure(None, "photos", offset_range=6)
 
 
 def test_nothing_of_torch_is_imported():
@@ -140,7 +140,7 @@ def test_metrics_of_the_old_interface_report_and_are_written(tmp_path):
         ("tinv.policies", "Verdict", "tinv.graph.exact_invariance:ExactInvariance"),
         ("tinv.policies", "Settings", "tinv.policies.conversion:ConversionPolicy"),
         ("tinv.policies.subsampling", "AdaptivePolyphaseSampling", "tinv.policies.subsampling:APS"),
-        ("tinv.graph.judge", "InvarianceAnalyzer", "tinv.graph.invariance_analyzer:InvarianceAnalyzer"),
+        ("tinv.policies.judge", "InvarianceAnalyzer", "tinv.graph.invariance_analyzer:InvarianceAnalyzer"),
     ],
 )
 def test_old_names_stand_for_the_new_ones(module, old, new):

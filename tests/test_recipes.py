@@ -37,7 +37,7 @@ def test_a_network_is_one_file(tmp_path):
     """A copy of tinv with one more file lists the network, takes its own option and trains it under a policy."""
     shutil.copytree(Path(tinv.__file__).parent, tmp_path / "tinv", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(Path(tinv.__file__).parent.parent / "configs", tmp_path / "configs")
-    (tmp_path / "tinv/models/two_layer_net.py").write_text(block("tinv/models/two_layer_net.py"))
+    (tmp_path / "tinv/models/backbones/two_layer_net.py").write_text(block("tinv/models/backbones/two_layer_net.py"))
 
     def run(*words: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

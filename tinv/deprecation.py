@@ -14,59 +14,44 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_POLICIES = {
-    "nn": ("pooling",),
-    "graph": (
-        *("analysis", "border", "contractions", "converted", "functions", "geometry", "operations", "positions"),
-        *("rules", "signs", "state", "tracing", "values", "windows"),
-    ),
-    "surgery": ("alignment", "background", "convert", "explicit_padding", "strides"),
+_MOVED = {
+    "policies": {
+        "nn": "pooling",
+        "graph": "analysis border contractions converted functions geometry operations positions rules signs state "
+        "tracing values windows places=grid judge=invariance_analyzer verdict=exact_invariance",
+        "surgery": "alignment background convert explicit_padding strides builder=rewriter graph_builder=rewriter",
+        "policies": "settings=conversion",
+    },
+    "measure": {
+        "evaluation": "attribution images location_probe networks",
+        "cli": "command=measure probe_command=probe",
+    },
+    "models": {
+        "models.backbones": "bagnet33 densenet121 hardnet moving_shapes_net pooling_cnn red_green_net resnet "
+        "resnet18_max resnet3d rook_net"
+    },
+    "data": {
+        "data": "file_data=from_files",
+        "data.formats": "cache_folder image_cache image_preparation image_files=images patch_set=patches "
+        "video_files=videos",
+    },
+    "runs": {"config": "options", "runs": "commands=engine"},
+    "sweeps": {"sweeps": "cells=trials sweepfile=schema", "cli": "command=sweep"},
+    "report": {"report": "page=html_report pictures=figures shapes=trend_checks", "cli": "command=report"},
+    "": {
+        "utils": "files=io progress memory",
+        "config": "yaml_files nested=merge",
+        "cli": "inspection=inspect listing=list",
+        "": "measure=evaluation",
+    },
 }
-_DATA = {
-    "cache_folder": "formats.cache_folder",
-    "file_data": "from_files",
-    "image_cache": "formats.image_cache",
-    "image_files": "formats.images",
-    "image_preparation": "formats.image_preparation",
-    "patch_set": "formats.patches",
-    "video_files": "formats.videos",
-}
-_MEASURE = ("attribution", "images", "location_probe", "networks")
+"""Old rooms, the rooms that their modules are in now, and the modules, as OLD=NEW where the name is another one."""
 
-_RENAMED = {
-    "places": "tinv.graph.grid",
-    "judge": "tinv.graph.invariance_analyzer",
-    "verdict": "tinv.graph.exact_invariance",
-    "settings": "tinv.policies.conversion",
-    "builder": "tinv.surgery.rewriter",
-    "graph_builder": "tinv.surgery.rewriter",
-}
-
-MODULES = {f"tinv.policies.{name}": f"tinv.{room}.{name}" for room, names in _POLICIES.items() for name in names} | {
-    **{f"tinv.policies.{name}": new for name, new in _RENAMED.items()},
-    "tinv.graph.judge": "tinv.graph.invariance_analyzer",
-    "tinv.graph.verdict": "tinv.graph.exact_invariance",
-    "tinv.measure": "tinv.evaluation",
-    **{f"tinv.measure.{name}": f"tinv.evaluation.{name}" for name in _MEASURE},
-    "tinv.measure.command": "tinv.cli.measure",
-    "tinv.measure.probe_command": "tinv.cli.probe",
-    "tinv.files": "tinv.utils.io",
-    "tinv.progress": "tinv.utils.progress",
-    "tinv.memory": "tinv.utils.memory",
-    "tinv.yaml_files": "tinv.config.yaml_files",
-    "tinv.nested": "tinv.config.merge",
-    "tinv.inspection": "tinv.cli.inspect",
-    "tinv.listing": "tinv.cli.list",
-    "tinv.runs.options": "tinv.config.options",
-    "tinv.runs.commands": "tinv.runs.engine",
-    "tinv.sweeps.cells": "tinv.sweeps.trials",
-    "tinv.sweeps.sweepfile": "tinv.sweeps.schema",
-    "tinv.sweeps.command": "tinv.cli.sweep",
-    "tinv.report.command": "tinv.cli.report",
-    "tinv.report.page": "tinv.report.html_report",
-    "tinv.report.pictures": "tinv.report.figures",
-    "tinv.report.shapes": "tinv.report.trend_checks",
-    **{f"tinv.data.{old}": f"tinv.data.{new}" for old, new in _DATA.items()},
+MODULES = {
+    ".".join(filter(None, ("tinv", old_room, old))): ".".join(filter(None, ("tinv", room, new or old)))
+    for old_room, rooms in _MOVED.items()
+    for room, modules in rooms.items()
+    for old, _, new in (module.partition("=") for module in modules.split())
 }
 """Old names of whole modules, and their new ones."""
 

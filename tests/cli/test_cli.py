@@ -70,3 +70,12 @@ def test_full_help_lists_every_option(capsys):
 def test_an_unknown_command_gets_the_nearest_one(capsys):
     assert main(["fitt"]) == 2
     assert "unknown command 'fitt'; did you mean fit?" in capsys.readouterr().err
+
+
+def test_an_old_name_is_noted_once(capsys):
+    words = ["--config=configs/brown.yaml", "--model.init_args.length=0", "--data.init_args.root=absent"]
+    assert main(["fit", *words]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "note: length is now descriptor_dim"
+    assert len(said) == 2
+    assert "descriptor_dim must be 1 or more" in said[1]

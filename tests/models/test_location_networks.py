@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from tinv.errors import TinvError
 from tinv.models import create_backbone
+from tinv.models.backbones.resnet import resnet
 from tinv.models.border import widen_border
-from tinv.models.resnet import resnet
 
 
 def build(name: str, **kwargs) -> nn.Module:

@@ -92,6 +92,6 @@ def test_in_a_sweep():
 
 def test_a_class_that_is_not_there_is_one_line(capsys):
     assert main(["inspect", "resnet10t", "--subsampling=own_policies.Median"]) == 2
-    assert "subsampling: own_policies.Median cannot be made" in capsys.readouterr().err
+    assert "subsampling: there is no 'Median' in own_policies" in capsys.readouterr().err
     assert main(["fit", *TINY, "--model.init_args.subsampling=own_policies.Median"]) == 2
     assert "own_policies" in capsys.readouterr().err

@@ -81,17 +81,18 @@ def main(args: Sequence[str] | None = None) -> int:
 @contextlib.contextmanager
 def as_notes() -> Iterator[None]:
     """Prints each warning of tinv once, as a note on one line of stderr, as soon as it comes."""
-    show = warnings.showwarning
+    show, printed = warnings.showwarning, set()
 
     def print_note(message: Warning | str, category: type[Warning], *args: Any, **options: Any) -> None:
-        if issubclass(category, TinvWarning | RenamedWarning):
-            print(f"note: {message}", file=sys.stderr)
-        else:
+        if not issubclass(category, TinvWarning | RenamedWarning):
             show(message, category, *args, **options)
+        elif str(message) not in printed:
+            printed.add(str(message))
+            print(f"note: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
         for category in (TinvWarning, RenamedWarning):
-            warnings.simplefilter("once", category)
+            warnings.simplefilter("always", category)
         warnings.showwarning = print_note
         yield
 

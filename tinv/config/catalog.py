@@ -84,7 +84,7 @@ def trainer_options() -> set[str] | None:
 
 def backbone_options(name: str) -> set[str] | None:
     """Returns the options of a network of source `tinv` that are its own, None if there is no such network."""
-    path = PACKAGE / "models" / f"{name}.py"
+    path = PACKAGE / "models" / "backbones" / f"{name}.py"
     for node in _parse(path).body if path.is_file() else ():
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _argument_names(node.args) - COMMON
@@ -150,7 +150,7 @@ def own_backbones() -> dict[str, str]:
     """Returns the networks of source `tinv` and the first line of what they say of themselves."""
     return {
         path.stem: line
-        for path in sorted((PACKAGE / "models").glob("*.py"))
+        for path in sorted((PACKAGE / "models" / "backbones").glob("*.py"))
         for node in _parse(path).body
         if isinstance(node, ast.FunctionDef) and node.name == path.stem and (line := _first_line(node))
     }

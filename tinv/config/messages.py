@@ -13,9 +13,6 @@ def short_message(message: str) -> str:
     """Returns, on one line, which key is wrong and why, out of what jsonargparse says over many lines."""
     key = ".init_args.".join(re.findall(r'Parser key "([\w.]+)"', message))
     where = f"{key}: " if key else ""
-    if found := re.search(r"Literal\[([^]]*)\](?:.|\n)*?(?:Got|Given) value: (.*)", message):
-        choices = re.findall(r"'([^']*)'", found.group(1))
-        return f"{where}{unknown('value', found.group(2), choices)}"
     if found := re.search(r"Option '([^']*)' is not accepted", message):
         owner = re.findall(r"class_path[ =]'([\w.]+)'", message[: found.start()] + message[found.end() :][:80])
         names: list[str] = []
@@ -28,6 +25,9 @@ def short_message(message: str) -> str:
     problems = re.findall(r"Problem with given class_path '([^']*)':\s*(.*)", message)
     if problems := [(path, reason) for path, reason in problems if not reason.startswith("Parser key")]:
         return f"{where}{problems[-1][0]} cannot be made ({problems[-1][1]})"
+    if found := re.search(r"Literal\[([^]]*)\](?:.|\n)*?(?:Got|Given) value: (.*)", message):
+        choices = re.findall(r"'([^']*)'", found.group(1))
+        return f"{where}{unknown('value', found.group(2), choices)}"
     if found := re.search(r"the following arguments are required: ([\w., ]+)", message):
         return f"{where}{found.group(1)} must be set; is a --config missing?"
     kinds = [kind for kind in re.findall(r"Expected a <class '(\w+)'>", message) if kind != "NoneType"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tinv.models.resnet import resnet
+from tinv.models.backbones.resnet import resnet
 
 
 def resnet18_max(*, num_classes: int = 2, in_channels: int = 3, pretrained: bool = False) -> nn.Module:

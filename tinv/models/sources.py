@@ -1,0 +1,126 @@
+"""Where plain networks come from: `tinv/models/backbones/`, timm and torchvision."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from tinv.errors import TinvError, unknown
+from tinv.models.features import classifier_name
+from tinv.models.weights import fetching
+from tinv.policies.conversion import ConversionPolicy
+
+Source = Literal["tinv", "timm", "torchvision"]
+
+
+def own_backbones() -> list[str]:
+    """Returns the names of the networks of source `tinv`."""
+    return sorted(path.stem for path in (Path(__file__).parent / "backbones").glob("*.py") if path.stem != "__init__")
+
+
+def own_network(name: str, common: dict[str, Any], policy: ConversionPolicy, args: dict[str, Any]) -> nn.Module:
+    """Builds a plain network of ours; one that takes `policy` is given it.
+
+    Args:
+        name: Name of the network, and of its file in `tinv/models/backbones/`.
+        common: Arguments that every network may take: num_classes, in_channels and pretrained.
+        policy: Policy that the network will be put under.
+        args: Options of the network itself.
+
+    Raises:
+        TinvError: If there is none of that name, or it does not take the options.
+    """
+    if name not in own_backbones():
+        raise unknown("backbone of source tinv", name, own_backbones())
+    builder = getattr(importlib.import_module(f"tinv.models.backbones.{name}"), name)
+    options = set(inspect.signature(builder).parameters)
+    if common["pretrained"] and "pretrained" not in options:
+        raise TinvError(
+            f"there are no pretrained weights of {name} to fetch; set pretrained: false, name a file of them with "
+            "weights, or use source timm"
+        )
+    given = {**common, "policy": policy}
+    for key in args:
+        if key not in options - set(given):
+            raise unknown(f"key backbone_args.{key} of {name}:", key, sorted(options - set(given)))
+    with fetching(name, common["pretrained"]):
+        network: nn.Module = builder(**{key: value for key, value in given.items() if key in options}, **args)
+    return network
+
+
+@contextmanager
+def _options_checked(name: str, args: dict[str, Any]) -> Iterator[None]:
+    """Says in one line that the source's own builder could not take the options given."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not args:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise TinvError(f"{name} cannot be built with backbone_args {args} ({reason})") from error
+
+
+def timm_network(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
+    """Builds a network of timm; see `tinv.create_backbone` for the arguments.
+
+    Raises:
+        TinvError: If there is none of that name, it cannot take the options, or its weights cannot be had.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise unknown("backbone of source timm", name, timm.list_models())
+    with _options_checked(f"timm's {name}", args), fetching(f"timm's {name}", pretrained):
+        network: nn.Module = timm.create_model(
+            name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **args
+        )
+    return network
+
+
+def torchvision_network(
+    name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]
+) -> nn.Module:
+    """Builds a network of torchvision; see `tinv.create_backbone` for the arguments.
+
+    Raises:
+        TinvError: If there is none of that name, it cannot take the options, or its weights cannot be had.
+    """
+    from torchvision import models
+
+    if name not in models.list_models():
+        raise unknown("backbone of source torchvision", name, models.list_models())
+    if in_channels != 3:
+        raise TinvError(f"torchvision's {name} takes 3 channels, the images have {in_channels}; use source timm")
+    with _options_checked(f"torchvision's {name}", args), fetching(f"torchvision's {name}", pretrained):
+        if not pretrained:
+            network: nn.Module = models.get_model(name, num_classes=num_classes, **args)
+            return network
+        # its builder unpickles whatever lies in torch.hub's folder: read once before as plain tensors, or not at all
+        models.get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        network = models.get_model(name, weights="DEFAULT", **args)
+    _replace_head(network, num_classes)
+    return network
+
+
+def _replace_head(network: nn.Module, num_classes: int) -> None:
+    """Puts a fresh last layer on a pretrained network whose classes are not the ones asked for."""
+    path = classifier_name(network)
+    head = network.get_submodule(path)
+    parent = network.get_submodule(path.rpartition(".")[0])
+    fresh: nn.Module
+    if isinstance(head, nn.Linear):
+        if head.out_features == num_classes:
+            return
+        fresh = nn.Linear(head.in_features, num_classes, bias=head.bias is not None)
+    else:
+        assert isinstance(head, nn.Conv2d)
+        if head.out_channels == num_classes:
+            return
+        fresh = nn.Conv2d(head.in_channels, num_classes, head.kernel_size, bias=head.bias is not None)  # type: ignore[arg-type]
+    setattr(parent, path.rpartition(".")[2], fresh)
