@@ -378,7 +378,6 @@ class Maker:
         layers: list[nn.Module] = []
         for _ in range(self.random.randint(3, 7)):
             for _ in range(10):
-                # few layers know tiny maps
                 self.adapted = (max(1, shape[2] // 2), max(1, shape[3] // 2))
                 try:
                     layer = self.layer(shape)
@@ -394,8 +393,7 @@ class Maker:
 
 def _space_to_depth(x: Tensor) -> Tensor:
     n, c, h, w = x.shape
-    x = x.reshape(n, c, h // 2, 2, w // 2, 2)
-    return x.permute(0, 1, 3, 5, 2, 4).reshape(n, c * 4, h // 2, w // 2)
+    return x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, c * 4, h // 2, w // 2)
 
 
 def _focus(x: Tensor) -> Tensor:

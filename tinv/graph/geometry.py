@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tinv.errors import LayerError, TinvError
 from tinv.graph.grid import AxisGrid, Grid, Uniform, holds_positions
-from tinv.graph.network_graph import NetworkGraph, attribute, is_in_place, layer_name, run_node
+from tinv.graph.network_graph import NetworkGraph, attribute, is_in_place, layer_name
 from tinv.graph.operations import WINDOWS, Operation, item_number, operation, whole_value
 from tinv.graph.rules import grid_after
 from tinv.graph.step import Source, Step
@@ -42,8 +42,10 @@ class Cost:
     bytes: int = 0
 
 
-class GeometryInterpreter:
+class GeometryInterpreter(fx.Interpreter):
     """Runs a graph node by node on shapes alone and keeps what is known of every node.
+
+    A rewriter runs single nodes by `step`, while it changes the graph.
 
     Args:
         graph: of the network.
@@ -53,15 +55,16 @@ class GeometryInterpreter:
     """
 
     def __init__(self, graph: NetworkGraph, network: nn.Module, example: Tensor, count: bool = False) -> None:
-        self.graph, self.network, self.example = graph, network, example
+        super().__init__(network, garbage_collect_values=False, graph=graph)
+        self.graph: NetworkGraph = graph
+        self.network, self.example, self.values = network, example, self.env
         self.axes = example.dim() - 2
-        self.values: dict[fx.Node, Any] = {}
         self.grids: dict[fx.Node, Any] = {}
         self.costs: dict[fx.Node, Cost] = {}
         self.operations: dict[fx.Node, Operation] = {}
         self.counter = FlopCounterMode(display=False) if count else None
 
-    def run(self) -> GeometryInterpreter:
+    def run(self) -> GeometryInterpreter:  # type: ignore[override]  # its input is the example
         """Runs all nodes; returns itself."""
         with self.counter or nullcontext():
             for node in self.graph.nodes:
@@ -83,7 +86,7 @@ class GeometryInterpreter:
         """
         before = self.counter.get_total_flops() if self.counter else 0
         try:
-            value = self.evaluate(node)
+            value = self.run_node(node)
         except TinvError as error:
             raise RunError(f"layer {layer_name(node)}: {error}") from error
         except Exception as error:
@@ -120,20 +123,19 @@ class GeometryInterpreter:
             return False
         return all(isinstance(entry, AxisGrid) and entry.axis == axis for axis, entry in enumerate(grid[2:]))
 
-    def evaluate(self, node: fx.Node) -> Any:
-        """Returns the value of a node, whose inputs have been run."""
-        if node.op == "placeholder":
-            return self.example
-        if node.op == "get_attr":
-            value = attribute(self.network, node)
-            return value.to("meta") if isinstance(value, Tensor) else value
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.values[n])
-        if node.op == "output":
-            return args[0]
-        if node.op == "call_function" and getattr(node.target, "__name__", "") in FACTORIES:
-            # a tensor made of sizes alone has to lie where the others do
-            kwargs = {**kwargs, "device": "meta"}
-        return run_node(node, self.network, args, kwargs)
+    def placeholder(self, target: Any, args: Any, kwargs: Any) -> Tensor:
+        """Returns the images, whatever the input is called."""
+        return self.example
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Returns what a node reads, without values where it is a tensor."""
+        value = attribute(self.network, self.graph, target)
+        return value.to("meta") if isinstance(value, Tensor) else value
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Returns what a function gives; a tensor that it makes of sizes alone has to lie where the others do."""
+        where = {"device": "meta"} if getattr(target, "__name__", "") in FACTORIES else {}
+        return target(*args, **{**kwargs, **where})
 
     def _operation(self, node: fx.Node, value: Any) -> Operation:
         """Returns what a node does; a layer whose output has another size than its attributes say is not known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -16,14 +17,14 @@ class NetworkGraph(fx.Graph):
     Attributes:
         layer_names: name of the layer that a node belongs to, for nodes that a conversion has inserted.
         background: nodes that compute the background, beside those of the network itself.
-        constants: tensors that the forward pass makes, by the node that reads each.
+        constants: tensors that the forward pass makes, by the target of the nodes that read them.
     """
 
     def __init__(self, traced: fx.Graph) -> None:
         super().__init__()
         self.layer_names: dict[fx.Node, str] = {}
         self.background: set[fx.Node] = set()
-        self.constants: dict[fx.Node, Tensor] = {}
+        self.constants: dict[str, Tensor] = {}
         self.output(self.graph_copy(traced, {}))
 
 
@@ -43,15 +44,10 @@ def layer_name(node: fx.Node) -> str:
     return f"{path}.{what}" if path else str(what)
 
 
-def attribute(network: nn.Module, node: fx.Node) -> Any:
-    """Returns what a node of kind get_attr reads: a parameter, a buffer, or a tensor made in the forward pass."""
-    constants = getattr(node.graph, "constants", {})
-    if node in constants:
-        return constants[node]
-    value: Any = network
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    return value
+def attribute(network: nn.Module, graph: fx.Graph, target: str) -> Any:
+    """Returns what nodes of kind get_attr read: a parameter, a buffer, or a tensor made in the forward pass."""
+    constants: dict[str, Tensor] = getattr(graph, "constants", {})
+    return constants[target] if target in constants else operator.attrgetter(target)(network)
 
 
 def is_in_place(node: fx.Node, network: nn.Module) -> bool:

@@ -103,14 +103,14 @@ def _refusal(network: nn.Module, path: str, module: nn.Module, error: Exception)
 
 
 def _keep_constant(graph: NetworkGraph, node: fx.Node, shell: nn.Module) -> None:
-    """Keeps a tensor that a network makes in its forward pass with the node that reads it."""
+    """Keeps a tensor that a network makes in its forward pass under the name by which nodes read it."""
     value = getattr(shell, str(node.target))
     if value.is_meta:
         raise LayerError(
             f"layer {layer_name(node)}: a tensor that the forward pass makes from buffers, in a layer whose control "
             "flow depends on them, cannot be kept"
         )
-    graph.constants[node] = value
+    graph.constants[str(node.target)] = value
 
 
 def _name_in_place_results(graph: fx.Graph, network: nn.Module) -> None:

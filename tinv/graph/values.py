@@ -55,7 +55,7 @@ class Values:
 
     def evaluate(self, node: fx.Node) -> Any:
         if node.op == "get_attr":
-            return attribute(self.network, node)
+            return attribute(self.network, node.graph, str(node.target))
         op = self.geometry.operations[node]
         if any(word in op.name for word in _RANDOM):
             return None

@@ -209,7 +209,7 @@ class _Emitter:
         graph.layer_names[made] = layer_name(self.node)
         try:
             with torch.no_grad():
-                self.geometry.values[made] = self.geometry.evaluate(made)
+                self.geometry.values[made] = self.geometry.run_node(made)
         except Exception as error:
             raise self.refusal("this layer") from error
         self.geometry.grids[made] = None

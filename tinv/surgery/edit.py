@@ -58,10 +58,11 @@ class NetworkEdit:
         """Makes buffers of the tensors that the network makes in its forward pass."""
         holder = nn.Module()
         for graph in self.distinct_graphs:
-            for node, value in graph.constants.items():
+            for target, value in graph.constants.items():
                 name = f"tensor_{len(holder._buffers)}"
                 holder.register_buffer(name, value, persistent=False)
-                node.target = f"policy_layers.constants.{name}"
+                for node in graph.find_nodes(op="get_attr", target=target):
+                    node.target = f"policy_layers.constants.{name}"
             graph.constants.clear()
         if holder._buffers:
             cast(nn.ModuleDict, self.meta_copy.policy_layers)["constants"] = holder
