@@ -120,7 +120,9 @@ def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(step, monkeypatch, cap
     straight = fit("--data.init_args.shuffle=true")
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr("tinv.runs.callbacks.training.SeedEachEpoch.on_train_batch_start", StopBefore(step).on_train_batch_start)
+        patch.setattr(
+            "tinv.runs.callbacks.training.SeedEachEpoch.on_train_batch_start", StopBefore(step).on_train_batch_start
+        )
         assert main(["fit", *TINY, "--data.init_args.shuffle=true"]) == 130
     signal.signal(signal.SIGINT, handler)  # Lightning ignores Ctrl-C from the first one on
     [stopped] = {path.parent for path in Path().glob("runs/*/*/checkpoints")} - {straight}
@@ -161,7 +163,9 @@ def test_a_stopped_run_takes_up_the_schedule_of_its_losses(options, step, monkey
     assert len(set(rates)) > 1
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr("tinv.runs.callbacks.training.SeedEachEpoch.on_train_batch_start", StopBefore(step).on_train_batch_start)
+        patch.setattr(
+            "tinv.runs.callbacks.training.SeedEachEpoch.on_train_batch_start", StopBefore(step).on_train_batch_start
+        )
         assert main(["fit", *TINY, *options]) == 130
     signal.signal(signal.SIGINT, handler)
     [stopped] = {path.parent for path in Path().glob("runs/*/*/checkpoints")} - {straight}
