@@ -16,7 +16,7 @@ def test_the_table_names_costs_and_verdict(capsys):
     assert "resnet18 (timm), padding=full_zero, subsampling=blur3, on 96x96 images" in said
     assert "layer2.0.conv1 + blur3" in said
     assert "the unconverted network" in said
-    assert "left: conv1: the stride of the first convolution, by stem=keep" in said
+    assert "skipped: conv1: the stride of the first convolution, by stem=keep" in said
     assert "circular shifts: none (conv1: pads with zeros)" in said
 
 

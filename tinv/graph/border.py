@@ -128,8 +128,9 @@ def circular_problem(op: Operation, fills: set[str], size: int, stride: int, pos
     """Returns why windows do not go round a ring of `size` positions in even steps; empty if they do."""
     if fills - {"circular"}:
         kinds = " and ".join(sorted(fills - {"circular"}))
-        name = {"max": "-inf", "average": "nothing"}.get(op.kind, "zeros") if kinds == "zeros" else kinds
-        return f"pads with {name}"
+        if kinds == "zeros" and op.kind == "average" and op.window and not op.window.count_include_pad:
+            return "leaves its padding out of the average"
+        return f"pads with {'-inf' if kinds == 'zeros' and op.kind == 'max' else kinds}"
     if size % stride:
         return f"{size} positions are not a multiple of its stride {stride}"
     if positions * stride != size:
