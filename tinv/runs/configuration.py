@@ -243,8 +243,7 @@ def check_nulls(value: Any, key: str) -> None:
         return
     module, _, name = str(value["class_path"]).rpartition(".")
     try:
-        made: Any = getattr(importlib.import_module(module), name)
-        hints = get_type_hints(getattr(made, "__init__") if isinstance(made, type) else made)  # noqa: B009
+        hints = _type_hints(getattr(importlib.import_module(module), name))
     except (ImportError, AttributeError, NameError, TypeError, ValueError):
         hints = {}
     for name, item in given.items():
@@ -252,3 +251,11 @@ def check_nulls(value: Any, key: str) -> None:
         if item is None and hint is not Any and hint is not None and type(None) not in get_args(hint):
             raise TinvError(f"{key}.init_args.{name}: is null, which it cannot be; leave it out for its default")
         check_nulls(item, f"{key}.init_args.{name}")
+
+
+def _type_hints(made: Any) -> dict[str, Any]:
+    """Returns the types of the arguments of a class, with those that its **kwargs hand on to its bases."""
+    if not isinstance(made, type):
+        return get_type_hints(made)
+    owners = [base for base in reversed(made.__mro__) if "__init__" in vars(base) and base is not object]
+    return {name: hint for base in owners for name, hint in get_type_hints(vars(base)["__init__"]).items()}
