@@ -55,15 +55,23 @@ class CIFAR10(TrainTestData):
 
     def _read(self, folder: Path, files: tuple[str, ...]) -> ImageSet:
         is_binary = folder.name == self.folders[0]
-        image, target = [], []
+        image, target, end = torch.empty(0), torch.empty(0), 0
         for file in files:
             path = folder / (f"{file}.bin" if is_binary else file)
             if not path.is_file():
                 raise data_not_found(self.name, [path], self.root)
             pixels, labels = self._read_binary(path) if is_binary else self._read_pickle(path)
-            image.append(torch.from_numpy(pixels).view(-1, 3, 32, 32).permute(0, 2, 3, 1))
-            target.append(check_targets(path, labels, self.num_classes))
-        return ImageSet(torch.cat(image).contiguous(), torch.cat(target))
+            classes = check_targets(path, labels, self.num_classes)
+            if end == 0:
+                # memory for all files, which are of one size: so the set is never in memory twice
+                image = torch.empty(len(classes) * len(files), 32, 32, 3, dtype=torch.uint8)
+                target = torch.empty(len(image), dtype=torch.int64)
+            begin, end = end, end + len(classes)
+            if end > len(image):
+                raise TinvError(f"{path} holds more images than {files[0]}; get the files again")
+            image[begin:end] = torch.from_numpy(pixels).view(-1, 3, 32, 32).permute(0, 2, 3, 1)
+            target[begin:end] = classes
+        return ImageSet(image[:end], target[:end])
 
     def _read_binary(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         record = self.label_bytes + PIXELS
