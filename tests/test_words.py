@@ -5,6 +5,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 STANDARD = {
+    r"\bknows? where it looks\b": "encodes absolute position",
+    r"\banswers? alike\b": "predictions agree under shifts",
+    r"\bto blame\b": "which component causes it",
+    r"\bread rightly\b": "probe accuracy",
+    r"\bgoing on (after|without|with)\b": "resuming",
+    r"\blaid over\b": "merged over",
+    r"\bthe door to\b": "the factory",
+    r"\bwhole numbers\b": "integers",
+    r"\bstands there twice\b": "is duplicated",
     r"\bmend(ed|s|ing)?\b": "fix, correct",
     r"\breckon(s|ed|ing)?\b": "compute",
     r"\bthinn?(ed|ing)? out\b": "subsampled",
