@@ -43,7 +43,7 @@ def main(args: Sequence[str] | None = None) -> int:
     by Ctrl-C or SIGTERM.
 
     Args:
-        args: words after `tinv`; None takes the process's own.
+        args: Words after `tinv`; None takes the process's own.
     """
     if args is None:
         open_outputs()

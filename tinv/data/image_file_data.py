@@ -34,7 +34,7 @@ class ImageFileData(FileData):
             validation images.
         augment: Random changes to training images: `random_resized_crop`, flipped half of the time, as in the published
             recipes; `none` trains on images cut as those of validation.
-        train_transforms: torchvision v2 transforms in the place of `augment`, from any size to one, bytes to bytes.
+        train_transforms: Torchvision v2 transforms in the place of `augment`, from any size to one, bytes to bytes.
         batch_size: Images a step (and a process).
         num_workers: Number of processes that read images.
         **kwargs: See FileData. The cache keeps validation and test images as they are used.

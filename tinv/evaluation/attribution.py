@@ -35,13 +35,13 @@ class Variant:
     """The network with some of its parts made exact.
 
     Attributes:
-        name: what was made exact.
+        name: What was made exact.
         network: None if it could not be made so.
-        refusal: why not.
-        consistency: its measure.
-        partial: layers that could not be made exact.
-        right: images that were classified correctly where they are.
-        labelled: images that have a label.
+        refusal: Why not.
+        consistency: Its measure.
+        partial: Layers that could not be made exact.
+        right: Images that were classified correctly where they are.
+        labelled: Images that have a label.
     """
 
     name: str
@@ -77,11 +77,11 @@ def variants(
     """Returns the network unconverted, with exact padding, with exact subsampling, and with both.
 
     Args:
-        network: not converted.
-        example: images (N, C, H, W) as the network sees them.
-        mode: of the views.
-        consistency: measure to take, not yet updated.
-        partial: whether layers that cannot be made exact are left.
+        network: Not converted.
+        example: Images (N, C, H, W) as the network sees them.
+        mode: Mode of the views.
+        consistency: Measure to take, not yet updated.
+        partial: Whether layers that cannot be made exact are left.
     """
     padding, pool = EXACT_PADDING[mode]
     exact_padding = ConversionPolicy(padding, pool=pool)

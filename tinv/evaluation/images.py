@@ -22,9 +22,9 @@ def class_numbers(folders: Sequence[str], classes: int) -> Tensor | None:
     """Returns the number that a network gives the class of each folder: (folders,), None if it cannot be told.
 
     Args:
-        folders: names of the class folders, sorted. As many as the network has classes: they are those, in this order.
+        folders: Names of the class folders, sorted. As many as the network has classes: they are those, in this order.
             Fewer, but all synsets of ImageNet (`n01440764`), for a network of 1,000 classes: their places among them.
-        classes: of the network.
+        classes: Classes of the network.
     """
     if len(folders) == classes:
         return torch.arange(classes)
@@ -40,10 +40,10 @@ class ImageLayout:
 
     Attributes:
         size: (H, W) in pixels.
-        offset_range: the largest offset of a view.
+        offset_range: The largest offset of a view.
         mode: `crop` keeps offset_range more pixels of the photograph, `zero` lays a smaller one on a blank canvas.
-        mean: of each channel, subtracted from values in 0..1; blank is 0 afterwards.
-        std: of each channel, divided by.
+        mean: Mean of each channel, subtracted from values in 0..1; blank is 0 afterwards.
+        std: Standard deviation of each channel, divided by.
     """
 
     size: tuple[int, int]
@@ -79,13 +79,13 @@ class Photographs:
     """Batches of the images of some files.
 
     Attributes:
-        files: to read.
+        files: Files to read.
         layout: How each is laid out.
-        batch_size: images a batch.
-        workers: processes that read.
-        on_error: what a damaged file does.
-        skipped: paths of damaged files, once they were met.
-        kept: all images, once they were asked for.
+        batch_size: Images a batch.
+        workers: Processes that read.
+        on_error: What a damaged file does.
+        skipped: Paths of damaged files, once they were met.
+        kept: All images, once they were asked for.
     """
 
     files: ImageFiles

@@ -51,18 +51,18 @@ class InvarianceReport:
     """What `tinv.measure` found.
 
     Attributes:
-        images: how many were measured.
-        labelled: whether the folders were the network's classes.
-        metrics: numbers by name, with `NAME_low` and `NAME_high` the ends of 95% bootstrap intervals over images.
+        images: Number of images that were measured.
+        labelled: Whether the folders were the network's classes.
+        metrics: Numbers by name, with `NAME_low` and `NAME_high` the ends of 95% bootstrap intervals over images.
             Accuracies and consistencies are percentages, cosine similarities lie in -1..1. What is not defined is left
             out.
-        skipped: paths of damaged files.
-        partial: layers that a policy asked for was not put on.
-        attribution: consistency, accuracy and share of each condition, and `explanation` in sentences; empty if it was
+        skipped: Paths of damaged files.
+        partial: Layers that a policy asked for was not put on.
+        attribution: Consistency, accuracy and share of each condition, and `explanation` in sentences; empty if it was
             not asked for.
         layers: `shift` in pixels, and relative equivariance errors of every layer; empty if they were not asked for.
         shifts: How images were moved, for titles.
-        measured: the metrics themselves, with what they hold beyond numbers, by name.
+        measured: The metrics themselves, with what they hold beyond numbers, by name.
     """
 
     images: int
@@ -91,8 +91,8 @@ class InvarianceReport:
         """Writes `measure.json`, then figures and arrays of the metrics.
 
         Args:
-            folder: to write to, which is there.
-            **more: put into `measure.json` first.
+            folder: To write to, which is there.
+            **more: Put into `measure.json` first.
         """
         write_atomically(folder / "measure.json", json.dumps({**more, **self.to_dict()}, indent=2) + "\n")
         for name, metric in self.measured.items():
@@ -164,29 +164,29 @@ def measure(
     """Measures how invariant a network is to shifts, on a folder of images, and which part breaks it.
 
     Args:
-        network: maps images (N, C, H, W) to (N, num_classes); set to evaluation mode, moved to the device.
-        images: folder; class folders are labels if they are as many as the classes, or some of ImageNet's.
-        num_classes: output classes.
-        input_size: pixels (H, W) that the network sees.
-        metrics: what is measured, some of `MEASURES`.
+        network: Maps images (N, C, H, W) to (N, num_classes); set to evaluation mode, moved to the device.
+        images: Folder; class folders are labels if they are as many as the classes, or some of ImageNet's.
+        num_classes: Output classes.
+        input_size: Pixels (H, W) that the network sees.
+        metrics: What is measured, some of `MEASURES`.
         mode: `crop` cuts windows of a larger photograph, `zero` moves it on a blank canvas, `circular` wraps it.
         offset_range: Views lie at offsets from 0 to so many pixels, a multiple of 4; the map holds shifts up to half of
             it to each side.
-        passes: pairs of views of each image.
-        max_images: spread evenly over the folder; None for all.
+        passes: Pairs of views of each image.
+        max_images: Spread evenly over the folder; None for all.
         mean: Mean of each channel, subtracted from values in 0..1; None takes the network's own, else ImageNet's.
         std: Standard deviation of each channel, divided by; None as for `mean`.
-        plain: the network without policies, for the attribution; None for `network` itself.
-        partial: whether the attribution may leave layers that cannot be made exact.
-        on_error: what a damaged file does.
-        batch_size: images a batch.
-        workers: processes that read; 0 reads in this one.
-        seed: of shifts and intervals; they depend on neither batch size nor workers.
+        plain: The network without policies, for the attribution; None for `network` itself.
+        partial: Whether the attribution may leave layers that cannot be made exact.
+        on_error: What a damaged file does.
+        batch_size: Images a batch.
+        workers: Processes that read; 0 reads in this one.
+        seed: Seed of shifts and intervals; they depend on neither batch size nor workers.
         device: `auto` takes a GPU if there is one.
         precision: `32` shows exactness, `bf16` is faster on GPUs and on CPUs with AMX.
 
     Raises:
-        TinvError: for a value out of range, a folder without images, a damaged file (unless skipped), or a network
+        TinvError: For a value out of range, a folder without images, a damaged file (unless skipped), or a network
             that cannot take the images.
     """
     size = (input_size, input_size) if isinstance(input_size, int) else input_size
@@ -214,7 +214,7 @@ def checked_images(
     """Returns the images that will be measured; see `measure` for the arguments.
 
     Raises:
-        TinvError: for a value out of range, or a folder without images.
+        TinvError: For a value out of range, or a folder without images.
     """
     if offset_range < 4 or offset_range % 4:
         raise TinvError(f"offset_range must be a multiple of 4 pixels, not {offset_range}")

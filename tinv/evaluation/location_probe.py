@@ -37,8 +37,8 @@ class Readout:
     """The accuracy of the probe at one distance from the border.
 
     Attributes:
-        distance: blank pixels between the photograph and the border of the image, at the nearer corner.
-        accuracy: percentage of held-out photographs, in both places; 50 is chance.
+        distance: Blank pixels between the photograph and the border of the image, at the nearer corner.
+        accuracy: Percentage of held-out photographs, in both places; 50 is chance.
         low: 2.5th percentile of that, by bootstrap over photographs.
         high: 97.5th percentile.
     """
@@ -58,13 +58,13 @@ class LocationProbe:
     others, which it never saw, are scored. A network that does not encode absolute position gives 50%.
 
     Args:
-        network: maps (N, C, H, W) to (N, classes); used in evaluation mode.
+        network: Maps (N, C, H, W) to (N, classes); used in evaluation mode.
         photographs: (N, C, h, w) as the network takes them, black being 0; at least 4.
-        seed: of the halves and the bootstrap.
-        batch_size: photographs a batch.
+        seed: Seed of the halves and the bootstrap.
+        batch_size: Photographs a batch.
 
     Raises:
-        TinvError: for fewer than 4 photographs.
+        TinvError: For fewer than 4 photographs.
     """
 
     def __init__(self, network: nn.Module, photographs: Tensor, seed: int = 0, batch_size: int = 16) -> None:
@@ -115,10 +115,10 @@ class LocationReport:
     """What `tinv.probe_location` found.
 
     Attributes:
-        readouts: one for each distance from the border, smallest first.
-        images: photographs, half of them learned from.
-        skipped: paths of damaged files.
-        partial: layers that a policy asked for was not put on.
+        readouts: One for each distance from the border, smallest first.
+        images: Photographs, half of them learned from.
+        skipped: Paths of damaged files.
+        partial: Layers that a policy asked for was not put on.
     """
 
     readouts: tuple[Readout, ...]
@@ -171,26 +171,26 @@ def probe_location(
     """Reads from a frozen network where a photograph lies on black, at growing distances from the border.
 
     Args:
-        network: maps images (N, C, H, W) of any size to (N, classes); set to evaluation mode, moved to the device.
-        images: folder of photographs, or photographs that were laid out already.
-        distances: blank pixels between the photograph and the border.
-        input_size: side of a photograph in pixels.
-        max_images: photographs, spread evenly over the folder; half to learn from, half to score.
+        network: Maps images (N, C, H, W) of any size to (N, classes); set to evaluation mode, moved to the device.
+        images: Folder of photographs, or photographs that were laid out already.
+        distances: Blank pixels between the photograph and the border.
+        input_size: Side of a photograph in pixels.
+        max_images: Photographs, spread evenly over the folder; half to learn from, half to score.
         mean: Mean of each channel, subtracted from values in 0..1; None takes the network's own, else ImageNet's.
         std: Standard deviation of each channel, divided by; None as for `mean`.
-        on_error: what a damaged file does.
-        batch_size: photographs a batch.
-        workers: processes that read; 0 reads in this one.
-        seed: of the halves and of the intervals.
+        on_error: What a damaged file does.
+        batch_size: Photographs a batch.
+        workers: Processes that read; 0 reads in this one.
+        seed: Seed of the halves and of the intervals.
         device: `auto` takes a GPU if there is one.
         precision: `32` or `bf16`.
-        name: of the network, for the progress.
+        name: Name of the network, for the progress.
 
     Returns:
         The accuracy of the probe on held-out photographs at each distance, in percent; 50 is chance.
 
     Raises:
-        TinvError: for a value out of range, fewer than 4 photographs, or a damaged file (unless skipped).
+        TinvError: For a value out of range, fewer than 4 photographs, or a damaged file (unless skipped).
     """
     check_probe(input_size, max_images, distances, batch_size, workers)
     if not isinstance(images, Photographs):

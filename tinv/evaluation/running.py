@@ -16,7 +16,7 @@ def device_of(name: str) -> torch.device:
     """Returns the device of that name; `auto` is a GPU if there is one.
 
     Raises:
-        TinvError: if there is no such device.
+        TinvError: If there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

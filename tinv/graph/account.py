@@ -22,14 +22,14 @@ class Conversion:
     """What `convert` did.
 
     Attributes:
-        policy: all policies together.
-        changed: layers that were changed or added, in the order of running, each with what was done.
-        skipped: layers that the policies name but that were not changed, each with the reason.
-        partial: layers among those that a policy was asked for and could not be put on; none unless `partial=True`.
-        counts: how many layers of each kind of change.
-        size: of the example's images, in pixels.
-        before: what the example cost in evaluation before the conversion.
-        after: what it costs since.
+        policy: All policies together.
+        changed: Layers that were changed or added, in the order of running, each with what was done.
+        skipped: Layers that the policies name but that were not changed, each with the reason.
+        partial: Layers among those that a policy was asked for and could not be put on; none unless `partial=True`.
+        counts: Number of layers by kind of change.
+        size: Size of the example's images, in pixels.
+        before: What the example cost in evaluation before the conversion.
+        after: What it costs since.
     """
 
     policy: ConversionPolicy

@@ -22,13 +22,13 @@ class Layer:
     """One step of a network.
 
     Attributes:
-        name: path of the module; of the module and the function where it is not a module itself.
-        kind: the module's class, or the function.
-        shape: of its output, (N, C, *spatial).
-        grid: of its output, by axis of the image; empty where it has no positions.
-        at_border: positions of each axis that see beyond the image's border, in the same order.
-        changes_geometry: whether size, stride, offset or receptive field differ from those of its input.
-        cost: of the whole batch.
+        name: Path of the module; of the module and the function where it is not a module itself.
+        kind: The module's class, or the function.
+        shape: Shape of its output, (N, C, *spatial).
+        grid: Grid of its output, by axis of the image; empty where it has no positions.
+        at_border: Positions of each axis that see beyond the image's border, in the same order.
+        changes_geometry: Whether size, stride, offset or receptive field differ from those of its input.
+        cost: Cost of the whole batch.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Analysis:
 
     Attributes:
         input_shape: (N, C, *spatial).
-        layers: in the order of running.
-        verdict: what it is exactly invariant to.
+        layers: Layers in the order of running.
+        verdict: What it is exactly invariant to.
     """
 
     input_shape: tuple[int, ...]
@@ -69,11 +69,11 @@ def analyze(network: nn.Module, example_input: Tensor) -> Analysis:
     """Finds where each activation of a network sits, what it costs, and what the network is invariant to.
 
     Args:
-        network: converted by `tinv.convert` or not; it is left as it is.
-        example_input: images (N, C, *spatial) of any values.
+        network: Converted by `tinv.convert` or not; it is left as it is.
+        example_input: Images (N, C, *spatial) of any values.
 
     Raises:
-        LayerError: naming a layer that cannot be traced, or cannot run on a map of its size.
+        LayerError: Naming a layer that cannot be traced, or cannot run on a map of its size.
     """
     geometry = geometry_of(network, example_input, count=True)
     layers = [

@@ -54,8 +54,8 @@ def check_window(case: Case, rectified: Callable[[], bool]) -> None:
     """Checks a convolution, pool, blur or adaptive layer on every axis it slides over.
 
     Args:
-        case: the layer.
-        rectified: says whether all that read its output set negative values to zero.
+        case: The layer.
+        rectified: Says whether all that read its output set negative values to zero.
     """
     window, source = case.op.window, case.source
     assert window is not None

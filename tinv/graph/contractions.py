@@ -17,9 +17,9 @@ class Contraction:
     """What a product does to positions.
 
     Attributes:
-        grid: of the result.
-        clashes: axes whose positions are told apart: summed with, or multiplied by, numbers that differ along them.
-        owners: the operands that each axis of the result comes from.
+        grid: Grid of the result.
+        clashes: Axes whose positions are told apart: summed with, or multiplied by, numbers that differ along them.
+        owners: The operands that each axis of the result comes from.
     """
 
     grid: Grid
@@ -31,9 +31,9 @@ def contracted(op: Operation, operands: Sequence[Operand], number: int = 0) -> C
     """Returns what a matrix product, an `einsum` or attention does to positions; None for one that is not understood.
 
     Args:
-        op: what is computed.
-        operands: the grid and the shape of each tensor, in the order of the arguments.
-        number: of the result, where there are several.
+        op: What is computed.
+        operands: The grid and the shape of each tensor, in the order of the arguments.
+        number: Number of the result, where there are several.
     """
     if op.kind == "attention":
         return _attended(op, operands, number)

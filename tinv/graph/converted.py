@@ -30,8 +30,8 @@ class ConvertedNetwork(nn.Module):
     layers, of which a warning tells.
 
     Attributes:
-        conversion: what was done.
-        graphs: the torch.fx graph in training (True) and in evaluation (False).
+        conversion: What was done.
+        graphs: The torch.fx graph in training (True) and in evaluation (False).
     """
 
     conversion: Conversion
@@ -153,12 +153,12 @@ def geometry_of(network: nn.Module, example: Tensor, count: bool = False) -> Geo
     """Returns the geometry of a network in evaluation, converted or not; it is left as it is.
 
     Args:
-        network: takes one batch of images.
-        example: images (N, C, *spatial) of any values.
-        count: whether to count costs.
+        network: Takes one batch of images.
+        example: Images (N, C, *spatial) of any values.
+        count: Whether to count costs.
 
     Raises:
-        LayerError: naming a layer that cannot be traced, or cannot run on a map of its size.
+        LayerError: Naming a layer that cannot be traced, or cannot run on a map of its size.
     """
     meta_copy = copy_to_meta(network).eval()
     return GeometryInterpreter(graph_of(network), meta_copy, example.detach().to("meta"), count).run()

@@ -25,10 +25,10 @@ class InvariantShifts:
     """What is left of one kind of shift, on one axis.
 
     Attributes:
-        unit: shifts by multiples of this many pixels change nothing; None where only no shift does.
-        layer: the first that raised the unit above 1, or broke it.
-        reason: how.
-        order: of that layer in the graph.
+        unit: Shifts by multiples of this many pixels change nothing; None where only no shift does.
+        layer: The first that raised the unit above 1, or broke it.
+        reason: How.
+        order: Order of that layer in the graph.
     """
 
     unit: int | None = 1
@@ -71,10 +71,10 @@ class ExactInvariance:
     image, by one position for each `output_stride` pixels.
 
     Attributes:
-        circular: of rolled images.
-        zero_canvas: of content that moves on an image of zeros and stays inside.
-        unknown: layers that the analysis does not know; they count as breaking.
-        output_stride: pixels for each position of the output; None for an axis of which it has no positions.
+        circular: Shifts of rolled images that leave the output exactly unchanged.
+        zero_canvas: The same of content that moves on an image of zeros and stays inside.
+        unknown: Layers that the analysis does not know; they count as breaking.
+        output_stride: Pixels for each position of the output; None for an axis of which it has no positions.
     """
 
     circular: tuple[InvariantShifts, ...]

@@ -34,8 +34,8 @@ class Cost:
     """What a node costs for the whole batch.
 
     Attributes:
-        flops: floating-point operations, two for each multiply-add.
-        bytes: of its output, 0 where it overwrites or views another.
+        flops: Floating-point operations, two for each multiply-add.
+        bytes: Bytes of its output, 0 where it overwrites or views another.
     """
 
     flops: int = 0
@@ -48,10 +48,10 @@ class GeometryInterpreter(fx.Interpreter):
     A rewriter runs single nodes by `step`, while it changes the graph.
 
     Args:
-        graph: of the network.
-        network: on the meta device.
-        example: images (N, C, *spatial) on the meta device.
-        count: whether to count costs.
+        graph: Graph of the network.
+        network: Network on the meta device.
+        example: Images (N, C, *spatial) on the meta device.
+        count: Whether to count costs.
     """
 
     def __init__(self, graph: NetworkGraph, network: nn.Module, example: Tensor, count: bool = False) -> None:
@@ -82,7 +82,7 @@ class GeometryInterpreter(fx.Interpreter):
         """Runs one node, whose inputs have been run.
 
         Raises:
-            LayerError: naming the layer, if it cannot run on the map it gets.
+            LayerError: Naming the layer, if it cannot run on the map it gets.
         """
         before = self.counter.get_total_flops() if self.counter else 0
         try:

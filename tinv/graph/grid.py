@@ -24,13 +24,13 @@ class AxisGrid:
     """Where the positions of one axis of a map sit over the image, in pixels of the image.
 
     Attributes:
-        axis: of the image, 0 for the first spatial one.
-        offset: pixel that position 0 looks at; position i looks at offset + stride * i.
-        stride: from one position to the next.
-        size: positions.
-        low: first pixel that position 0 sees.
-        high: last pixel that position 0 sees.
-        choices: names of the adaptive layers that chose among the possible offsets, which the above takes as 0.
+        axis: Axis of the image, 0 for the first spatial one.
+        offset: Pixel that position 0 looks at; position i looks at offset + stride * i.
+        stride: From one position to the next.
+        size: Positions.
+        low: First pixel that position 0 sees.
+        high: Last pixel that position 0 sees.
+        choices: Names of the adaptive layers that chose among the possible offsets, which the above takes as 0.
     """
 
     axis: int

@@ -24,8 +24,8 @@ def exact_invariance(geometry: GeometryInterpreter, network: nn.Module) -> Exact
     """Returns which shifts a network's output follows exactly.
 
     Args:
-        geometry: complete, over the network's graph in evaluation.
-        network: with its weights, which say what a blank image gives.
+        geometry: Complete, over the network's graph in evaluation.
+        network: Network with its weights, which say what a blank image gives.
     """
     modes = {module: module.training for module in network.modules()}
     network.eval()
@@ -45,8 +45,8 @@ class InvarianceAnalyzer:
     """Follows both kinds of shift through a graph, node by node.
 
     Args:
-        geometry: complete, over the network's graph in evaluation.
-        network: in evaluation mode, with its weights.
+        geometry: Complete, over the network's graph in evaluation.
+        network: Network in evaluation mode, with its weights.
     """
 
     def __init__(self, geometry: GeometryInterpreter, network: nn.Module) -> None:

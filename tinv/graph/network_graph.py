@@ -12,12 +12,12 @@ class NetworkGraph(fx.Graph):
     """What a network computes, node by node.
 
     Args:
-        traced: the graph that is copied, with the names of its nodes.
+        traced: The graph that is copied, with the names of its nodes.
 
     Attributes:
-        layer_names: name of the layer that a node belongs to, for nodes that a conversion has inserted.
-        background: nodes that compute the background, beside those of the network itself.
-        constants: tensors that the forward pass makes, by the target of the nodes that read them.
+        layer_names: Name of the layer that a node belongs to, for nodes that a conversion has inserted.
+        background: Nodes that compute the background, beside those of the network itself.
+        constants: Tensors that the forward pass makes, by the target of the nodes that read them.
     """
 
     def __init__(self, traced: fx.Graph) -> None:

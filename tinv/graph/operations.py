@@ -93,14 +93,14 @@ class Operation:
     """What a node does.
 
     Attributes:
-        kind: see `Kind`.
-        name: of the function or method, or of the module's class.
-        window: of convolutions, pools and blurs.
-        pads: of padding that is a step of its own.
-        module: of the node, if it is one.
-        inputs: the nodes it reads.
-        args: of the call, with the numbers that nodes stand for, as far as they are known.
-        kwargs: likewise.
+        kind: See `Kind`.
+        name: Name of the function or method, or of the module's class.
+        window: Window of convolutions, pools and blurs.
+        pads: Pixels of padding that is a step of its own.
+        module: Module of the node, if it is one.
+        inputs: The nodes it reads.
+        args: Arguments of the call, with the numbers that nodes stand for, as far as they are known.
+        kwargs: Likewise.
     """
 
     kind: Kind
@@ -133,10 +133,10 @@ def operation(node: fx.Node, network: nn.Module, axes: int, values: Mapping[fx.N
     """Returns what a node does to maps with `axes` spatial axes.
 
     Args:
-        node: of the graph.
-        network: holds the modules of the graph.
-        axes: spatial ones.
-        values: of the nodes before, whose numbers become arguments.
+        node: Node of the graph.
+        network: Holds the modules of the graph.
+        axes: Spatial ones.
+        values: Values of the nodes before, whose numbers become arguments.
     """
     known = values or {}
 

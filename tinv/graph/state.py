@@ -20,14 +20,14 @@ class State:
     """What is known of one map.
 
     Attributes:
-        shifts: by kind of shift and axis.
-        zero: for each axis, whether values are zero wherever no content is seen along it.
-        content: for each axis with positions, the first and the last position that can see content.
-        uniform: for each axis, whether what is seen where no content is, is the same at every position.
-        not_negative: whether no value can be negative.
-        steps: for each axis, the least common multiple of the strides at which adaptive layers chose.
-        pads: what was just added around the map `before`, for the layer that follows.
-        before: the map without it.
+        shifts: Shifts by kind of shift and axis.
+        zero: For each axis, whether values are zero wherever no content is seen along it.
+        content: For each axis with positions, the first and the last position that can see content.
+        uniform: For each axis, whether what is seen where no content is, is the same at every position.
+        not_negative: Whether no value can be negative.
+        steps: For each axis, the least common multiple of the strides at which adaptive layers chose.
+        pads: What was just added around the map `before`, for the layer that follows.
+        before: The map without it.
     """
 
     shifts: dict[tuple[Shift, int], InvariantShifts]
@@ -68,11 +68,11 @@ class Reading(Source):
     """A tensor that a node reads.
 
     Attributes:
-        node: that gives it.
-        grid: one entry for each of its axes.
-        shape: of it.
-        state: of it.
-        constant: whether it depends on no image.
+        node: Node that gives the tensor.
+        grid: One entry for each of its axes.
+        shape: Shape of the tensor.
+        state: State of the tensor.
+        constant: Whether it depends on no image.
     """
 
     shape: tuple[int, ...]
@@ -89,15 +89,15 @@ class Case:
     """A node, what it reads, and the state of its output as far as it is judged.
 
     Attributes:
-        node: of the graph.
-        op: what it does.
-        readings: the tensors it reads.
-        grid: of its output.
-        shape: of its output.
-        number: of the output among several.
-        layer: that messages name.
-        order: of the node in the graph.
-        state: of its output.
+        node: Node of the graph.
+        op: What it does.
+        readings: The tensors it reads.
+        grid: Grid of its output.
+        shape: Shape of its output.
+        number: Number of the output among several.
+        layer: Layer that messages name.
+        order: Order of the node in the graph.
+        state: State of its output.
     """
 
     node: fx.Node

@@ -16,9 +16,9 @@ class Source:
     """A tensor that a node reads.
 
     Attributes:
-        node: that gives it.
-        grid: one entry an axis.
-        shape: of the tensor.
+        node: Node that gives the tensor.
+        grid: One entry an axis.
+        shape: Shape of the tensor.
     """
 
     node: fx.Node
@@ -36,11 +36,11 @@ class Step:
     """What a rule needs to know.
 
     Attributes:
-        node: of the graph.
-        op: what it does.
-        sources: the tensors it reads, in the order of its arguments.
-        shape: of its output.
-        number: of the output among several.
+        node: Node of the graph.
+        op: What it does.
+        sources: The tensors it reads, in the order of its arguments.
+        shape: Shape of its output.
+        number: Number of the output among several.
     """
 
     node: fx.Node

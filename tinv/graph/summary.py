@@ -28,10 +28,10 @@ class Summary:
     """What `tinv inspect` prints of a network.
 
     Attributes:
-        title: of the table.
-        analysis: geometry and cost of every layer, and the verdict.
-        conversion: what was changed; None for a network that is not converted.
-        before: cost of the unconverted network on the same images; None if it is not known.
+        title: Title of the table.
+        analysis: Geometry and cost of every layer, and the verdict.
+        conversion: What was changed; None for a network that is not converted.
+        before: Cost of the unconverted network on the same images; None if it is not known.
     """
 
     title: str
@@ -53,7 +53,7 @@ class Summary:
         """Returns size, stride, offset, receptive field, border and cost of the layers, for a terminal.
 
         Args:
-            every_layer: a line for every layer, not only where geometry changes.
+            every_layer: A line for every layer, not only where geometry changes.
         """
         from rich import box
         from rich.table import Table
@@ -138,12 +138,12 @@ def summary(network: nn.Module, images: Tensor, title: str | None = None) -> Sum
     """Finds where each activation of a network sits, what it costs, and which shifts leave its output unchanged.
 
     Args:
-        network: converted or not; it is left as it is.
-        images: one batch (N, C, *spatial) of any values; costs are of one image.
-        title: of the table; None for the network's class.
+        network: Converted or not; it is left as it is.
+        images: One batch (N, C, *spatial) of any values; costs are of one image.
+        title: Title of the table; None for the network's class.
 
     Raises:
-        LayerError: naming a layer that cannot be traced, or cannot run on a map of its size.
+        LayerError: Naming a layer that cannot be traced, or cannot run on a map of its size.
 
     Examples:
         >>> import torch

@@ -33,10 +33,10 @@ def trace(network: nn.Module) -> dict[Mode, NetworkGraph]:
     geometric step is visible. A module with control flow that holds no convolution and no pool is a single node too.
 
     Args:
-        network: takes one batch of images; further arguments keep their defaults.
+        network: Takes one batch of images; further arguments keep their defaults.
 
     Raises:
-        LayerError: naming the first layer whose control flow depends on the data.
+        LayerError: Naming the first layer whose control flow depends on the data.
     """
     modes = {module: module.training for module in network.modules()}
     graphs = {}

@@ -22,8 +22,8 @@ class Values:
     """Evaluates, with a network's weights, what does not depend on the image.
 
     Args:
-        geometry: complete, over the network's graph in evaluation.
-        network: with its weights.
+        geometry: Complete, over the network's graph in evaluation.
+        network: Network with its weights.
     """
 
     def __init__(self, geometry: GeometryInterpreter, network: nn.Module) -> None:

@@ -21,13 +21,13 @@ class Window:
     """What slides over a map, a number for each of its spatial axes.
 
     Attributes:
-        kernel: pixels.
-        stride: pixels.
-        dilation: pixels.
+        kernel: Pixels.
+        stride: Pixels.
+        dilation: Pixels.
         pad_widths: (left, right) in pixels; None where TensorFlow's SAME rule finds them from the size of the map.
-        padding_mode: what it holds.
-        ceil_mode: whether the last window may end outside of the map.
-        count_include_pad: whether an average counts zeros at the border.
+        padding_mode: What it holds.
+        ceil_mode: Whether the last window may end outside of the map.
+        count_include_pad: Whether an average counts zeros at the border.
     """
 
     kernel: tuple[int, ...]
@@ -75,9 +75,9 @@ class Pads:
     """Padding that is a step of its own.
 
     Attributes:
-        widths: pixels (left, right) of the last axes of the tensor, in their order; negative where it crops.
-        padding_mode: what is added; `constant` for a number that is not zero.
-        fixed: whether the widths are numbers, and not found from the size of the map.
+        widths: Pixels (left, right) of the last axes of the tensor, in their order; negative where it crops.
+        padding_mode: What is added; `constant` for a number that is not zero.
+        fixed: Whether the widths are numbers, and not found from the size of the map.
     """
 
     widths: tuple[tuple[int, int], ...]

@@ -20,11 +20,11 @@ def widen_border(network: nn.Module, border: int) -> None:
     their names.
 
     Args:
-        network: maps (N, C, H, W) to (N, classes); changed.
-        border: zeros a side in pixels; 0 changes nothing.
+        network: Maps (N, C, H, W) to (N, classes); changed.
+        border: Zeros a side in pixels; 0 changes nothing.
 
     Raises:
-        TinvError: if the first convolution pads by more already.
+        TinvError: If the first convolution pads by more already.
     """
     if border == 0:
         return

@@ -29,10 +29,10 @@ def list_backbones(source: Source = "tinv", pattern: str = "*") -> list[str]:
 
     Args:
         source: `tinv`, `timm` or `torchvision`.
-        pattern: of names, such as `resnet*`.
+        pattern: Pattern of names, such as `resnet*`.
 
     Raises:
-        TinvError: for an unknown source.
+        TinvError: For an unknown source.
     """
     if source == "tinv":
         names = own_backbones()
@@ -71,29 +71,29 @@ def create_backbone(
     """Builds a plain network and puts it under a padding and a subsampling policy, by `tinv.convert`.
 
     Args:
-        name: of the network in its source.
+        name: Name of the network in its source.
         source: `tinv` (the papers' own small networks), `timm` or `torchvision`.
-        num_classes: output classes.
-        in_channels: channels of the image.
+        num_classes: Output classes.
+        in_channels: Channels of the image.
         input_size: (H, W) of the image in pixels, (T, H, W) of a clip; a network too large for it is refused here.
-        padding: policy of every convolution with a kernel larger than one pixel, by name or as an object.
-        subsampling: policy of every layer with a stride larger than one pixel, by name or as an object.
-        pool: padding of the pools, see `tinv.convert`.
-        stem: whether the stride of the first convolution is kept.
-        axes: what the policies treat in clips.
-        blur_padding: what the border of blurs holds.
-        partial: whether layers that cannot take the policies are left, see `tinv.convert`.
-        pretrained: loads the source's default weights (downloads them once).
-        weights: a file that the pretrained weights are taken from, instead of the source's; its last layer is left out
+        padding: Policy of every convolution with a kernel larger than one pixel, by name or as an object.
+        subsampling: Policy of every layer with a stride larger than one pixel, by name or as an object.
+        pool: Padding of the pools, see `tinv.convert`.
+        stem: Whether the stride of the first convolution is kept.
+        axes: What the policies treat in clips.
+        blur_padding: What the border of blurs holds.
+        partial: Whether layers that cannot take the policies are left, see `tinv.convert`.
+        pretrained: Loads the source's default weights (downloads them once).
+        weights: A file that the pretrained weights are taken from, instead of the source's; its last layer is left out
             if it is for other classes.
-        border: zeros around the image in pixels a side, see `tinv.models.border.widen_border`.
-        **backbone_args: the network's own options, such as `kernel_size`.
+        border: Zeros around the image in pixels a side, see `tinv.models.border.widen_border`.
+        **backbone_args: The network's own options, such as `kernel_size`.
 
     Returns:
         A module that maps (N, in_channels, H, W) to (N, num_classes).
 
     Raises:
-        TinvError: for an unknown name, option or policy, a kernel larger than the map it runs on, and a policy that
+        TinvError: For an unknown name, option or policy, a kernel larger than the map it runs on, and a policy that
             the network cannot take.
     """
     policy = ConversionPolicy(
@@ -126,11 +126,11 @@ def backbone_options(backbone_args: dict[str, Any] | None, **options: Any) -> di
     """Returns options of `create_backbone` together with those of the network itself.
 
     Args:
-        backbone_args: of the network itself.
-        **options: that have a place of their own.
+        backbone_args: Options of the network itself.
+        **options: Options that have a place of their own.
 
     Raises:
-        TinvError: naming a key of `backbone_args` that has a place of its own.
+        TinvError: Naming a key of `backbone_args` that has a place of its own.
     """
     own = set(inspect.signature(create_backbone).parameters) - {"backbone_args"}
     for key in backbone_args or {}:
@@ -160,14 +160,14 @@ def under_policies(
     The head of a `TrunkAndHead` is made here, when the size of its trunk's last map is known.
 
     Args:
-        network: maps (N, in_channels, *size).
-        name: of it, for messages.
-        in_channels: of the image.
+        network: Maps (N, in_channels, *size).
+        name: Name of the network, for messages.
+        in_channels: Channels of the image.
         size: (H, W) in pixels, or (T, H, W).
-        policy: to put it under.
+        policy: Policy that the network is put under.
 
     Raises:
-        TinvError: if the network cannot take it, or such images.
+        TinvError: If the network cannot take it, or such images.
     """
     if policy.padding.amount == "keep" and not policy.keeps_all and hasattr(network, "own_padding"):
         policy = replace(policy, padding=padding_policy(cast(str, network.own_padding)))

@@ -22,7 +22,7 @@ def logits_and_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Ten
     """Runs the network once.
 
     Args:
-        network: maps (N, C, H, W) to (N, classes).
+        network: Maps (N, C, H, W) to (N, classes).
         images: (N, C, H, W).
 
     Returns:

@@ -20,7 +20,7 @@ class TrunkAndHead(nn.Module):
     """Base of networks of a trunk, which policies treat, and a head that is made when the trunk is under its policies.
 
     Attributes:
-        trunk_name: name of the trunk among the submodules.
+        trunk_name: Name of the trunk among the submodules.
     """
 
     trunk_name: ClassVar[str] = "features"
@@ -31,10 +31,10 @@ class TrunkAndHead(nn.Module):
 
         Args:
             maps: (1, C', *spatial') what the trunk makes of one image.
-            policy: that the trunk is under.
+            policy: That the trunk is under.
 
         Raises:
-            TinvError: if the head cannot take such maps.
+            TinvError: If the head cannot take such maps.
         """
 
 
@@ -43,9 +43,9 @@ class PlainNetwork(TrunkAndHead):
 
     Args:
         features: (N, C, H, W) -> (N, C', H', W').
-        head: what happens to the last map: `flatten` keeps every position apart, `gap` averages over positions, `gmp`
+        head: What happens to the last map: `flatten` keeps every position apart, `gap` averages over positions, `gmp`
             takes their maximum.
-        num_classes: output classes.
+        num_classes: Output classes.
 
     Shape:
         (N, C, H, W) -> (N, num_classes).
@@ -80,10 +80,10 @@ def conv_chain(
     """Returns convolutions that keep the size of the map but for their stride, each followed by a ReLU.
 
     Args:
-        in_channels: of the image.
-        layers: output channels and stride of each.
-        kernel_size: odd number of pixels.
-        bias: whether they have one.
+        in_channels: Channels of the image.
+        layers: Output channels and stride of each.
+        kernel_size: Odd number of pixels.
+        bias: Whether they have one.
     """
     chain: OrderedDict[str, nn.Module] = OrderedDict()
     channels = in_channels

@@ -24,11 +24,11 @@ def fetching(network: str, pretrained: bool) -> Iterator[None]:
     """Around what builds a network: says in one line why its pretrained weights could not be had.
 
     Args:
-        network: whose weights they are.
-        pretrained: whether any are fetched; without, nothing is done.
+        network: Network whose weights they are.
+        pretrained: Whether any are fetched; without, nothing is done.
 
     Raises:
-        TinvError: if the source has no weights of this network, is out of reach, or sends a damaged file.
+        TinvError: If the source has no weights of this network, is out of reach, or sends a damaged file.
     """
     try:
         yield
@@ -48,7 +48,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Takes a state dict, or a checkpoint that holds one as `state_dict` or `model`; prefixes of wrappers are taken off.
 
     Raises:
-        TinvError: if the file is not there, cannot be read so, or holds no state dict.
+        TinvError: If the file is not there, cannot be read so, or holds no state dict.
     """
     if not path.is_file():
         raise TinvError(f"no weights file {path}")
@@ -72,12 +72,12 @@ def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
     """Loads the weights in a file into a network.
 
     Args:
-        network: to load into.
-        path: of the file.
-        any_head: leaves the last layer as it is where the file's has another number of classes.
+        network: Network that the weights are loaded into.
+        path: Path of the file.
+        any_head: Leaves the last layer as it is where the file's has another number of classes.
 
     Raises:
-        TinvError: if they are those of another network; the keys that differ are listed.
+        TinvError: If they are those of another network; the keys that differ are listed.
     """
     found, own = read_state_dict(path), network.state_dict()
     if any_head:

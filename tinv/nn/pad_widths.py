@@ -35,11 +35,11 @@ def window_widths(
     Args:
         padding: `valid` (none), `same` (d(k-1) in all, an odd one more on the right), `full` (d(k-1) a side), or
             pixels: one number for all axes, one for each, or a pair for each.
-        kernel_size: k of each axis.
-        dilation: d of each axis.
+        kernel_size: K of each axis.
+        dilation: D of each axis.
 
     Raises:
-        TinvError: for another word.
+        TinvError: For another word.
     """
     totals = [size - 1 for size in effective_kernel_size(kernel_size, dilation)]
     if padding == "valid":

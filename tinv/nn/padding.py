@@ -50,8 +50,8 @@ def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", backgrou
 
     Args:
         images: (N, C, *spatial), one to three spatial axes.
-        widths: pixels (left, right) of each spatial axis; a negative number takes pixels away.
-        padding_mode: what the new pixels hold: a `PaddingMode`, or the dotted path of a function of your own.
+        widths: Pixels (left, right) of each spatial axis; a negative number takes pixels away.
+        padding_mode: What the new pixels hold: a `PaddingMode`, or the dotted path of a function of your own.
         background: (1 or N, C, 1, ...) the constant of each channel, for the mode `background`.
 
     Returns:
@@ -119,7 +119,7 @@ def pad_or_crop_like(
     Args:
         images: (N, C, *spatial).
         like: (N, C', *spatial').
-        padding_mode: what new pixels hold, see `pad`.
+        padding_mode: What new pixels hold, see `pad`.
         background: (1 or N, C, 1, ...) the constant of each channel, for the mode `background`.
 
     Returns:
@@ -149,20 +149,20 @@ class PaddedConv(_ConvNd):
     """A convolution with any padding; weights are those of torch's own layer.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: one number, or one for each axis.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: One number, or one for each axis.
         padding: `valid`, `same` or `full`, or pixels as torch takes them, or a pair (left, right) for each axis.
-        padding_mode: what the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
+        padding_mode: What the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
             function of your own. Circular and reflect padding may be larger than the map.
-        padding_policy: old name of both together, such as `same_circular`.
-        **kwargs: stride, dilation, groups, bias, ... as in torch.
+        padding_policy: Old name of both together, such as `same_circular`.
+        **kwargs: Stride, dilation, groups, bias, ... as in torch.
 
     Shape:
         (N, C, *spatial) -> (N, out_channels, *spatial').
 
     Raises:
-        TinvError: when built, for an unknown word; when run, for a map smaller than the (dilated) kernel, or without
+        TinvError: When built, for an unknown word; when run, for a map smaller than the (dilated) kernel, or without
             the batch axis.
     """
 

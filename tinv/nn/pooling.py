@@ -28,20 +28,20 @@ class Pool(nn.Module):
 
     Args:
         kind: `max` or `average`.
-        kernel_size: pixels, one number for all axes or one for each.
-        stride: pixels; 1 keeps the resolution.
+        kernel_size: Pixels, one number for all axes or one for each.
+        stride: Pixels; 1 keeps the resolution.
         padding: `valid`, `same` or `full`, or pixels: one number, one for each axis, or a pair (left, right) for each.
-        dilation: pixels between the pixels of the window.
-        padding_mode: what the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
+        dilation: Pixels between the pixels of the window.
+        padding_mode: What the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
             function of your own.
-        ceil_mode: adds a last window that begins inside the map and ends outside of it, as in torch.
-        count_include_pad: whether an average counts zeros; None: under `full` padding alone.
+        ceil_mode: Adds a last window that begins inside the map and ends outside of it, as in torch.
+        count_include_pad: Whether an average counts zeros; None: under `full` padding alone.
 
     Shape:
         (N, C, *spatial) -> (N, C, *spatial'), one to three spatial axes.
 
     Raises:
-        TinvError: when run, if the kernel is larger than the padded map, or if a window holds nothing but padding.
+        TinvError: When run, if the kernel is larger than the padded map, or if a window holds nothing but padding.
     """
 
     @renamed(amounts="padding", count_padding="count_include_pad")

@@ -21,9 +21,9 @@ class Subsampler(nn.Module):
     """Base of layers that carry a stride: what geometry and verdict must know of one.
 
     Attributes:
-        stride: pixels, one number for all axes or one for each.
-        padding_mode: of its border.
-        exact: kinds of shift of its input, by multiples of the stride, that shift its output by whole positions and
+        stride: Pixels, one number for all axes or one for each.
+        padding_mode: Padding mode of its border.
+        exact: Kinds of shift of its input, by multiples of the stride, that shift its output by whole positions and
             change nothing else; empty where that is not known. The verdict of a network counts on it.
     """
 
@@ -57,16 +57,16 @@ class BlurPool(Subsampler):
     (CVPR 2020): n pixels become floor((n + size - 2) / stride) + 1.
 
     Args:
-        size: of the filter, 1 to 7, one number for all axes or one for each; 1 is plain sampling.
-        stride: pixels, one number for all axes or one for each.
-        padding_mode: what the padding holds, a `PaddingMode`; `background` in converted networks.
-        full: whether size - 1 pixels are added a side, not (size - 1) / 2.
+        size: Size of the filter, 1 to 7, one number for all axes or one for each; 1 is plain sampling.
+        stride: Pixels, one number for all axes or one for each.
+        padding_mode: What the padding holds, a `PaddingMode`; `background` in converted networks.
+        full: Whether size - 1 pixels are added a side, not (size - 1) / 2.
 
     Shape:
         (N, C, *spatial) -> (N, C, *spatial'), one to three spatial axes; spatial' = ceil(spatial / stride) unless full.
 
     Raises:
-        TinvError: if the size is not 1 to 7.
+        TinvError: If the size is not 1 to 7.
     """
 
     @renamed(content="padding_mode")
@@ -139,10 +139,10 @@ class AdaptivePolyphaseSampling(Subsampler):
     The choice is made for each image by itself.
 
     Args:
-        stride: pixels, one number for all axes or one for each.
-        blur: size (1 to 7) of a binomial filter before the choice, one number or one for each axis; 1 for none.
-        padding_mode: what the border of the filter holds, and the pixels added where a stride does not divide a size.
-        full: whether the filter's padding is full, see BlurPool.
+        stride: Pixels, one number for all axes or one for each.
+        blur: Size (1 to 7) of a binomial filter before the choice, one number or one for each axis; 1 for none.
+        padding_mode: What the border of the filter holds, and the pixels added where a stride does not divide a size.
+        full: Whether the filter's padding is full, see BlurPool.
 
     Shape:
         (N, C, *spatial) -> (N, C, *ceil(spatial' / stride)), one to three spatial axes; spatial' is spatial, or
@@ -207,8 +207,8 @@ class SharedPhaseSampling(AdaptivePolyphaseSampling):
     """Takes the component (N, C, *spatial') that another branch has chosen; all branches of a block follow one choice.
 
     Args:
-        sampler: the layer whose place it takes.
-        phase_group: names the choice; all that follow it have the same.
+        sampler: The layer whose place it takes.
+        phase_group: Names the choice; all that follow it have the same.
     """
 
     def __init__(self, sampler: AdaptivePolyphaseSampling, phase_group: str) -> None:

@@ -25,10 +25,10 @@ class Card:
     """What a user must know of a policy before choosing it.
 
     Attributes:
-        what: what it does to a layer with kernel size k, dilation d and stride s.
-        source: the paper that uses it.
-        exact: for which shifts of the image the network's pooled output is exactly unchanged.
-        cost: compute against the network's usual padding or striding.
+        what: What it does to a layer with kernel size k, dilation d and stride s.
+        source: The paper that uses it.
+        exact: Shifts of the image for which the network's pooled output is exactly unchanged.
+        cost: Compute against the network's usual padding or striding.
     """
 
     what: str

@@ -64,8 +64,8 @@ class PaddingPolicy(Policy):
         """Returns the pixels to add (left, right) on each spatial axis; the stride plays no part.
 
         Args:
-            kernel_size: k of each axis.
-            dilation: d of each axis.
+            kernel_size: K of each axis.
+            dilation: D of each axis.
 
         Raises:
             TinvError: For `keep`, which stands for whatever the layer had.

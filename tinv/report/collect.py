@@ -33,14 +33,14 @@ class Run:
     """One results.json.
 
     Attributes:
-        path: of its folder.
-        status: of the run.
-        seed: of the run.
-        metrics: by name.
-        config: with every default filled in; of a run that failed early only what was given.
-        error: why it failed or is excluded.
-        duration_s: seconds.
-        partial: layers that its policies could not be put on, where that was allowed.
+        path: Path of its folder.
+        status: Status of the run.
+        seed: Seed of the run.
+        metrics: Metrics by name.
+        config: Configuration with every default filled in; of a run that failed early only what was given.
+        error: Why it failed or is excluded.
+        duration_s: Seconds.
+        partial: Layers that its policies could not be put on, where that was allowed.
         units: Units that its metrics declare.
     """
 
@@ -60,11 +60,11 @@ class RunGroup:
     """All runs of one configuration.
 
     Attributes:
-        setting: the keys in which the experiment's groups differ, with this group's values.
-        runs: of every seed, in order of the seed.
-        seeds: how many seeds the best-filled group of the experiment has.
-        precisions: of its runs, where runs of the experiment differ in it.
-        differing: other keys of the machine in which its runs differ, which make no group.
+        setting: The keys in which the experiment's groups differ, with this group's values.
+        runs: Runs of every seed, in order of the seed.
+        seeds: Number of seeds of the best-filled group of the experiment.
+        precisions: Precisions of the runs, where runs of the experiment differ in it.
+        differing: Other keys of the machine in which its runs differ, which make no group.
     """
 
     setting: dict[str, Any]
@@ -153,7 +153,7 @@ def collect(folders: Iterable[Path]) -> dict[str, list[RunGroup]]:
     A damaged results.json is named on stderr and left out.
 
     Raises:
-        TinvError: if a folder is not there, or no run was found.
+        TinvError: If a folder is not there, or no run was found.
     """
     experiments: dict[str, list[Run]] = {}
     looked_at = []

@@ -18,7 +18,7 @@ def load_runs(folders: str | Path | Sequence[str | Path]) -> pandas.DataFrame:
     """Returns the runs of `tinv fit` below some folders.
 
     Args:
-        folders: one, or several.
+        folders: One, or several.
 
     Returns:
         A row a run. Columns: `experiment`, `status`, `seed`, `duration_s` (seconds), `path`; those keys of the
@@ -26,7 +26,7 @@ def load_runs(folders: str | Path | Sequence[str | Path]) -> pandas.DataFrame:
         each test metric under its name.
 
     Raises:
-        TinvError: if a folder is not there, or holds no run.
+        TinvError: If a folder is not there, or holds no run.
     """
     import pandas
 

@@ -30,10 +30,10 @@ def html_report(
     """Returns one HTML page that refers to no other file; `html/` beside this file holds its template.
 
     Args:
-        experiments: groups by experiment.
-        titles: what stands over each.
-        remarks: lines below its table.
-        figures: its figures.
+        experiments: Groups by experiment.
+        titles: What stands over each.
+        remarks: Lines below its table.
+        figures: Its figures.
     """
     sections = [
         {

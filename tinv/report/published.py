@@ -54,7 +54,7 @@ def published_for(config: dict[str, Any]) -> dict[str, Value]:
     """Returns the published value of each metric for a configuration; empty if it names none or no row fits.
 
     Raises:
-        TinvError: if the configuration names an entry that does not exist.
+        TinvError: If the configuration names an entry that does not exist.
     """
     name = config.get("published")
     if name is None:

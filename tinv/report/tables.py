@@ -23,9 +23,9 @@ class Row:
     """One metric of one group; without metric for a group that has no numbers.
 
     Attributes:
-        group: it belongs to.
-        metric: its name, or empty.
-        published: the published value.
+        group: It belongs to.
+        metric: Its name, or empty.
+        published: The published value.
     """
 
     group: RunGroup

@@ -17,9 +17,9 @@ class TrendCheck:
     """One statement on a row or column of a grid.
 
     Attributes:
-        claim: what should hold.
-        values: means over seeds, in order of the key that varies.
-        holds: whether it does: `rises` at every step, `rises in all` from first to last only, or `no`.
+        claim: What should hold.
+        values: Means over seeds, in order of the key that varies.
+        holds: Whether it does: `rises` at every step, `rises in all` from first to last only, or `no`.
     """
 
     claim: str

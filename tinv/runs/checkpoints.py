@@ -42,7 +42,7 @@ def load_weights(model: LightningModule, path: Path) -> dict[str, Any]:
     """Loads a checkpoint's weights into a built model and returns the rest of the checkpoint.
 
     Raises:
-        TinvError: if the file is no checkpoint, or one of another network (which keys differ is said).
+        TinvError: If the file is no checkpoint, or one of another network (which keys differ is said).
     """
     checkpoint = read_checkpoint(path)
     state, own = checkpoint["state_dict"], model.state_dict()
@@ -67,7 +67,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint without running any code in it.
 
     Raises:
-        TinvError: if it is not there or cannot be read as one.
+        TinvError: If it is not there or cannot be read as one.
     """
     if not path.is_file():
         raise TinvError(f"no checkpoint {path}; name a .ckpt file with --ckpt_path")

@@ -67,13 +67,13 @@ class TinvCLI(LightningCLI):
     """Reads configuration files and options, and builds data, task and trainer from them.
 
     Args:
-        args: the options, configuration files among them.
+        args: The options, configuration files among them.
 
     Attributes:
-        values: the configuration with every default filled in and interpolation resolved.
+        values: The configuration with every default filled in and interpolation resolved.
 
     Raises:
-        TinvError: for a value that does not fit its key.
+        TinvError: For a value that does not fit its key.
     """
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -140,8 +140,8 @@ class TinvCLI(LightningCLI):
         """Builds the trainer, with the callbacks of the configuration and those given.
 
         Args:
-            callbacks: put before those of the configuration.
-            folder: where Lightning writes what it writes unasked.
+            callbacks: Put before those of the configuration.
+            folder: Where Lightning writes what it writes unasked.
         """
         options = dict(self.config_init["trainer"])
         # a bar where it can be seen; elsewhere a line a minute, and LastCheckpoint prints a line an epoch
@@ -212,7 +212,7 @@ def check_values(values: dict[str, Any]) -> None:
     """Checks what no type says of a value.
 
     Raises:
-        TinvError: for a seed out of range, and for an empty path or name, naming the key.
+        TinvError: For a seed out of range, and for an empty path or name, naming the key.
     """
     for key, value in flatten(values):
         last = key.rpartition(".")[2]
@@ -229,7 +229,7 @@ def check_nulls(value: Any, key: str) -> None:
     """Checks that null is given only where a class takes it, in a class of a configuration and those inside of it.
 
     Raises:
-        TinvError: naming the key.
+        TinvError: Naming the key.
     """
     if isinstance(value, list):
         for number, item in enumerate(value):

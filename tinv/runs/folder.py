@@ -30,10 +30,10 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        path: of the folder; made if it is not there.
+        path: Path of the folder; made if it is not there.
 
     Raises:
-        TinvError: if it cannot be made or written to.
+        TinvError: If it cannot be made or written to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +50,7 @@ class RunFolder:
         """Makes the folder, and holds it until `release` or the end of the process.
 
         Raises:
-            TinvError: if it cannot be written to, or another process holds it.
+            TinvError: If it cannot be written to, or another process holds it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def new_folder(command: str, config: dict[str, Any]) -> RunFolder:
     `run_dir` if it is given, else a new one, `RUNS/EXPERIMENT/[COMMAND-]TIME-seedN-XXXX`.
 
     Raises:
-        TinvError: if the folder already holds a run.
+        TinvError: If the folder already holds a run.
     """
     shared = os.environ.get(RUN_DIR_VARIABLE)
     if shared and rank() and ranks() < 2:
@@ -162,7 +162,7 @@ def unfinished_folder(config: dict[str, Any]) -> RunFolder:
     """Returns the folder of the run to resume: `run_dir`, else the newest stopped run of the same configuration.
 
     Raises:
-        TinvError: if there is none, or it was configured differently (which keys is said).
+        TinvError: If there is none, or it was configured differently (which keys is said).
     """
     shared = os.environ.get(RUN_DIR_VARIABLE)
     if shared and rank() and ranks() < 2:
@@ -200,9 +200,9 @@ def differences(old: dict[str, Any], new: dict[str, Any], within: tuple[str, ...
     """Returns the dotted keys whose values differ between two configurations and may change its numbers.
 
     Args:
-        old: a configuration.
-        new: another.
-        within: compares only these top-level keys; empty for all.
+        old: A configuration.
+        new: Another.
+        within: Compares only these top-level keys; empty for all.
     """
     # through JSON, so that a tuple and the list that YAML makes of it are the same
     sides = [dict(flatten(json.loads(json.dumps(without_location(config))))) for config in (old, new)]

@@ -26,7 +26,7 @@ class LastingWandbLogger(WandbLogger):
     """Sends a run to W&B; where the server is out of reach or refuses the run, keeps its log on disk.
 
     Args:
-        options: of `lightning.pytorch.loggers.WandbLogger`.
+        options: Options of `lightning.pytorch.loggers.WandbLogger`.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -64,7 +64,7 @@ def end_run(ok: bool) -> None:
     """Ends the W&B run of this process, if there is one, so that its summary is complete.
 
     Args:
-        ok: whether the run has finished.
+        ok: Whether the run has finished.
     """
     run = wandb.run
     if run is None:

@@ -45,7 +45,7 @@ def trainer_options(options: dict[str, Any]) -> dict[str, Any]:
     """Returns options of the Trainer that fit the processes that a launcher has started.
 
     Raises:
-        TinvError: for numbers of devices or nodes that say something else.
+        TinvError: For numbers of devices or nodes that say something else.
     """
     if ranks() < 2:
         return options
@@ -70,11 +70,11 @@ def agreed(name: str, decide: Callable[[], str]) -> str:
     """Returns what the first process decides, in all processes.
 
     Args:
-        name: of what is decided.
-        decide: called in the first process alone.
+        name: Name of the decision.
+        decide: Called in the first process alone.
 
     Raises:
-        TinvError: what `decide` raises, in all processes; or if the first process says nothing in time.
+        TinvError: What `decide` raises, in all processes; or if the first process says nothing in time.
     """
     if ranks() < 2:
         return decide()

@@ -20,17 +20,17 @@ class RunResult:
 
     Attributes:
         status: `finished`; of a cell of a sweep also `failed`, or `excluded` as impossible.
-        command: that made it.
-        experiment: of the configuration.
-        seed: of the run.
-        config: configuration with every default filled in; of a run that failed early only what was given.
-        metrics: test metrics by name.
-        duration_s: seconds; None for a run that did not finish.
-        data: what the data module tells of itself, such as the checksum of a list of images.
+        command: Command that made the file.
+        experiment: Experiment of the configuration.
+        seed: Seed of the run.
+        config: Configuration with every default filled in; of a run that failed early only what was given.
+        metrics: Test metrics by name.
+        duration_s: Seconds; None for a run that did not finish.
+        data: What the data module tells of itself, such as the checksum of a list of images.
         units: Unit of those metrics that declare one: percent, cosine, ratio or pixels.
-        partial: layers that the policies were not put on, where that was allowed, each with the reason.
-        versions: of what the numbers depend on.
-        error: why it failed or is excluded.
+        partial: Layers that the policies were not put on, where that was allowed, each with the reason.
+        versions: Versions of what the numbers depend on.
+        error: Why it failed or is excluded.
     """
 
     status: RunStatus
@@ -51,7 +51,7 @@ class RunResult:
         """Reads a file.
 
         Raises:
-            TinvError: if there is none, it cannot be read, or it is damaged.
+            TinvError: If there is none, it cannot be read, or it is damaged.
         """
         try:
             return RunResult.from_dict(printable(json.loads(read_text(path))))
@@ -63,7 +63,7 @@ class RunResult:
         """Reads a file; returns None if there is none.
 
         Raises:
-            TinvError: if it cannot be read, or is damaged.
+            TinvError: If it cannot be read, or is damaged.
         """
         return RunResult.read(path) if path.exists() else None
 
@@ -72,7 +72,7 @@ class RunResult:
         """Returns what a file holds.
 
         Raises:
-            ValueError: for an unknown status; KeyError, TypeError or AttributeError for other damage.
+            ValueError: For an unknown status; KeyError, TypeError or AttributeError for other damage.
         """
         if found["status"] not in get_args(RunStatus):
             raise ValueError(f"status {found['status']!r}")
@@ -103,7 +103,7 @@ class RunResult:
         """Writes a file, whole or not at all.
 
         Raises:
-            OSError: if the disk does not take it.
+            OSError: If the disk does not take it.
         """
         write_atomically(path, json.dumps(self.to_dict(), indent=2) + "\n")
 

@@ -19,9 +19,9 @@ def wandb_logger(mode: WandbMode, config: dict[str, Any], folder: Path) -> Any:
     is resumed stays the same W&B run.
 
     Args:
-        mode: of the configuration.
-        config: with every default filled in.
-        folder: of the run; W&B's own files lie in `wandb/` in it.
+        mode: Value of `wandb` in the configuration.
+        config: Configuration with every default filled in.
+        folder: Folder of the run; W&B's own files lie in `wandb/` in it.
     """
     under_agent = "WANDB_SWEEP_ID" in os.environ
     if mode == "off" or (mode == "auto" and not under_agent):

@@ -30,7 +30,7 @@ class Aligner(GraphJob):
     """Aligns the branches of one graph, merge by merge, in the order of the graph.
 
     Args:
-        edit: the graph that is being changed; its geometry is complete up to the merge at hand.
+        edit: The graph that is being changed; its geometry is complete up to the merge at hand.
     """
 
     def __init__(self, edit: GraphEdit) -> None:
@@ -42,7 +42,7 @@ class Aligner(GraphJob):
         """Aligns what meets at a node; returns whether anything had to be moved.
 
         Raises:
-            LayerError: if branches were subsampled by different adaptive choices.
+            LayerError: If branches were subsampled by different adaptive choices.
         """
         maps = list(dict.fromkeys(node for node in inputs if self.geometry.has_positions(node)))
         moves: dict[fx.Node, Moves] = {node: {} for node in maps}

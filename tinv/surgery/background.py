@@ -42,12 +42,12 @@ def add_background(geometry: GeometryInterpreter, axes: tuple[int, ...], needs: 
     """Adds to a graph what follows its background, as far as some nodes need it.
 
     Args:
-        geometry: over the graph, complete.
-        axes: spatial axes that the policy treats.
-        needs: nodes that fill a border; each gets the background of its first input as argument `background`.
+        geometry: Over the graph, complete.
+        axes: Spatial axes that the policy treats.
+        needs: Nodes that fill a border; each gets the background of its first input as argument `background`.
 
     Raises:
-        LayerError: naming a layer that the background cannot be followed through.
+        LayerError: Naming a layer that the background cannot be followed through.
     """
     wanted: set[fx.Node] = set()
     stack = [cast(fx.Node, node.args[0]) for node in needs]

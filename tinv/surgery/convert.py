@@ -77,27 +77,27 @@ def convert(
     kernel at stride 1. Adaptive layers of one resolution share one choice a sample.
 
     Args:
-        model: takes one batch of images (N, C, *spatial), one to three spatial axes.
-        padding: a name of `tinv list padding`, or a `PaddingPolicy`.
-        subsampling: a name of `tinv list subsampling`, or a `SubsamplingPolicy`, also one of your own.
-        policy: all policies together, in the place of single ones.
-        pool: padding of pools: `keep`, `valid`, `same` ((k-1)/2 a side) or `full` (k-1 a side).
+        model: Takes one batch of images (N, C, *spatial), one to three spatial axes.
+        padding: A name of `tinv list padding`, or a `PaddingPolicy`.
+        subsampling: A name of `tinv list subsampling`, or a `SubsamplingPolicy`, also one of your own.
+        policy: All policies together, in the place of single ones.
+        pool: Padding of pools: `keep`, `valid`, `same` ((k-1)/2 a side) or `full` (k-1 a side).
         stem: `keep` leaves the stride of the first convolution, as the BlurPool networks of Kayhan & van Gemert do.
-        axes: of clips (N, C, T, H, W): `space` leaves time as it is.
-        blur_padding: what the border of blurs holds; `as_padding` follows `padding`, zeros for `keep`. That border
+        axes: Axes of clips (N, C, T, H, W): `space` leaves time as it is.
+        blur_padding: What the border of blurs holds; `as_padding` follows `padding`, zeros for `keep`. That border
             is full, size - 1 pixels a side, under `full_*`.
-        partial: whether layers that cannot take a policy asked for are left, which otherwise is an error. They are
+        partial: Whether layers that cannot take a policy asked for are left, which otherwise is an error. They are
             listed in `conversion.partial`.
-        example_input: images of any values; the converted network takes other sizes and batches too.
+        example_input: Images of any values; the converted network takes other sizes and batches too.
 
     Returns:
         A `ConvertedNetwork` (a plain copy if all policies are `keep`), on the same device, in the same mode, whose
         parameter names, shapes and order are the old ones, and whose attribute `conversion` is a `Conversion`.
 
     Raises:
-        TinvError: for an unknown policy, a wrapped model, an example of the wrong rank, or one too small for `valid`
+        TinvError: For an unknown policy, a wrapped model, an example of the wrong rank, or one too small for `valid`
             (naming the least size that works).
-        LayerError: naming a layer that cannot be traced, or those with a window larger than one pixel that cannot take
+        LayerError: Naming a layer that cannot be traced, or those with a window larger than one pixel that cannot take
             a policy.
     """
     given = ConversionPolicy(

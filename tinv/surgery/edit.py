@@ -24,14 +24,14 @@ class NetworkEdit:
     """A copy of a network that has shapes but no values, which is being changed.
 
     Args:
-        model: the network; it is left as it is.
-        policy: all policies together.
+        model: The network; it is left as it is.
+        policy: All policies together.
 
     Attributes:
-        meta_copy: the copy, on the meta device; layers that are added are in its `policy_layers`.
-        graphs: its graph in training (True) and in evaluation (False).
-        conversion: what was done.
-        windows: of each convolution and pool, by its path: one that runs several times has one window.
+        meta_copy: The copy, on the meta device; layers that are added are in its `policy_layers`.
+        graphs: Its graph in training (True) and in evaluation (False).
+        conversion: What was done.
+        windows: Windows of each convolution and pool, by its path: one that runs several times has one window.
     """
 
     def __init__(self, model: nn.Module, policy: ConversionPolicy) -> None:
@@ -99,18 +99,18 @@ class GraphEdit:
     """One graph of a network that is being changed; its geometry is always known up to the current node.
 
     Args:
-        network: that the graph is of.
-        original: geometry of the graph before any change.
-        example: images (N, C, *spatial) on the meta device.
+        network: Network that the graph is of.
+        original: Geometry of the graph before any change.
+        example: Images (N, C, *spatial) on the meta device.
 
     Attributes:
-        report: takes notes of what is done.
-        geometry: of the graph as far as it is changed.
-        axes: spatial axes that the policies treat.
-        padding_mode: what convolutions are padded with.
-        pads: whether the policy sets the padding of convolutions.
-        full: whether that padding is full.
-        absorbed: padding (left, right) on each axis that was a step of its own, by the layer that it was left to.
+        report: Takes notes of what is done.
+        geometry: Geometry of the graph, as far as the graph is changed.
+        axes: Spatial axes that the policies treat.
+        padding_mode: What convolutions are padded with.
+        pads: Whether the policy sets the padding of convolutions.
+        full: Whether that padding is full.
+        absorbed: Padding (left, right) on each axis that was a step of its own, by the layer that it was left to.
     """
 
     def __init__(self, network: NetworkEdit, original: GeometryInterpreter, example: Tensor) -> None:
@@ -145,7 +145,7 @@ class GraphJob:
     """Base of what changes nodes of one graph.
 
     Args:
-        edit: the graph that is being changed.
+        edit: The graph that is being changed.
     """
 
     def __init__(self, edit: GraphEdit) -> None:

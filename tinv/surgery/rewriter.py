@@ -29,15 +29,15 @@ def rewrite(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> Netw
     """Puts policies on a copy of a network that has shapes but no values.
 
     Args:
-        model: the network; it is left as it is.
-        policy: all policies together.
-        example: images (N, C, *spatial) on the meta device.
+        model: The network; it is left as it is.
+        policy: All policies together.
+        example: Images (N, C, *spatial) on the meta device.
 
     Returns:
         The changed copy, whose `conversion` says what was done.
 
     Raises:
-        LayerError: naming a layer that cannot be traced, cannot run on its map, or cannot take a policy.
+        LayerError: Naming a layer that cannot be traced, cannot run on its map, or cannot take a policy.
     """
     network = NetworkEdit(model, policy)
     # every graph is seen before any layer is changed
@@ -76,7 +76,7 @@ class GraphRewriter(GraphJob):
     """Changes one graph, node by node.
 
     Args:
-        edit: the graph that is being changed.
+        edit: The graph that is being changed.
     """
 
     def __init__(self, edit: GraphEdit) -> None:

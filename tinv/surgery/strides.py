@@ -23,7 +23,7 @@ class Strides(GraphJob):
     """Takes strides out of the layers of one graph.
 
     Args:
-        edit: the graph that is being changed.
+        edit: The graph that is being changed.
     """
 
     def __init__(self, edit: GraphEdit) -> None:

@@ -26,8 +26,8 @@ class Windows(GraphJob):
     """Changes the layers of one graph that slide a window.
 
     Args:
-        edit: the graph that is being changed.
-        strides: takes the strides out of its layers.
+        edit: The graph that is being changed.
+        strides: Takes the strides out of its layers.
     """
 
     def __init__(self, edit: GraphEdit, strides: Strides) -> None:

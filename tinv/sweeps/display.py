@@ -24,10 +24,10 @@ class Display:
     """Shows how far a sweep is: done, running, failed, time left.
 
     Args:
-        ledger: of the sweep.
-        trials: those asked for so far, excluded ones not among them.
-        total: how many they will be in all.
-        together: how many run side by side.
+        ledger: Ledger of the sweep.
+        trials: Those asked for so far, excluded ones not among them.
+        total: Number of trials that there will be in all.
+        together: Number of trials that run side by side.
     """
 
     def __init__(self, ledger: Ledger, trials: Sequence[Trial], total: int, together: int) -> None:

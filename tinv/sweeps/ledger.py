@@ -32,13 +32,13 @@ class Entry:
     """What is known of one trial.
 
     Attributes:
-        name: of its folder.
-        settings: swept keys and values.
-        status: of the trial.
-        attempts: how often it was begun or resumed.
-        seconds: of the attempts that have ended.
-        error: why it failed, or is excluded.
-        job: of Slurm.
+        name: Name of the folder of the trial.
+        settings: Swept keys and values.
+        status: Status of the trial.
+        attempts: How often the trial was begun or resumed.
+        seconds: Seconds of the attempts that have ended.
+        error: Why it failed, or is excluded.
+        job: Job number of Slurm.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Entry:
         """Makes an entry of what a ledger holds.
 
         Raises:
-            ValueError: if it is damaged.
+            ValueError: If it is damaged.
         """
         if not isinstance(content, dict) or content.get("status") not in get_args(TrialStatus):
             raise ValueError("an entry without status")
@@ -77,12 +77,12 @@ class Ledger:
     """The ledger of the sweep in one folder, held against other `tinv sweep` until it is closed.
 
     Args:
-        folder: of the sweep; made if it is not there.
-        sweep: that runs in it.
+        folder: Folder of the sweep; made if it is not there.
+        sweep: Sweep that runs in it.
         extra: Options that override those of every trial.
 
     Raises:
-        TinvError: if the folder belongs to another sweep, another process works on it, or it cannot be written to.
+        TinvError: If the folder belongs to another sweep, another process works on it, or it cannot be written to.
     """
 
     def __init__(self, folder: Path, sweep: Sweep, extra: tuple[str, ...] = ()) -> None:
@@ -145,8 +145,8 @@ class Ledger:
         is stopped now. A damaged results.json is named and set aside.
 
         Args:
-            trials: of the sweep.
-            excluded: reasons by trial id.
+            trials: Of the sweep.
+            excluded: Reasons by trial id.
         """
         for trial in trials:
             entry = self.entries.setdefault(trial.id, Entry(trial.name, trial.settings))

@@ -45,9 +45,9 @@ class Launcher(Protocol):
     """Who runs trials: this machine, or a cluster.
 
     Attributes:
-        together: how many trials run side by side.
-        capacity: how many may be started before others have ended.
-        restarts: whether a trial that was stopped by someone else is started again.
+        together: Number of trials that run side by side.
+        capacity: Number of trials that may be started before others have ended.
+        restarts: Whether a trial that was stopped by someone else is started again.
     """
 
     together: int
@@ -93,9 +93,9 @@ class LocalLauncher:
     """Runs trials as processes of this machine.
 
     Args:
-        folder: of the sweep.
-        jobs: how many run side by side; CPU cores, or GPUs where there are any, are divided among them.
-        program: the command that runs a trial, before its options.
+        folder: Folder of the sweep.
+        jobs: Number of trials that run side by side; CPU cores, or GPUs where there are any, are divided among them.
+        program: The command that runs a trial, before its options.
     """
 
     restarts = False

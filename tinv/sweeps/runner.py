@@ -59,10 +59,10 @@ class Runner:
     """Runs trials and keeps the ledger.
 
     Args:
-        ledger: opened.
-        launcher: who runs the trials.
-        source: of the trials to run.
-        watcher: told of all that happens.
+        ledger: Opened.
+        launcher: Who runs the trials.
+        source: Source of the trials to run.
+        watcher: Told of all that happens.
     """
 
     def __init__(self, ledger: Ledger, launcher: Launcher, source: Source, watcher: Watcher) -> None:
@@ -75,7 +75,7 @@ class Runner:
         """Runs until no trial is left, or a signal stops it.
 
         Args:
-            attached: jobs of an earlier session that still run.
+            attached: Jobs of an earlier session that still run.
 
         Returns:
             0, or 128 and the number of the signal.

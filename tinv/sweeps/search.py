@@ -18,7 +18,7 @@ class Search:
     """Chooses settings one after the other; the same seed and the same answers give the same choices.
 
     Args:
-        sweep: of method random or bayes.
+        sweep: Sweep of method random or bayes.
     """
 
     def __init__(self, sweep: Sweep) -> None:
@@ -97,10 +97,10 @@ class BayesSource:
     """Trials of a bayes sweep: those begun before, then as many new ones as are still missing.
 
     Args:
-        plan: the sweep.
-        make: makes a trial of settings.
-        ledger: opened.
-        todo: trials of an earlier session that are not done.
+        plan: The sweep.
+        make: Makes a trial of settings.
+        ledger: Opened.
+        todo: Trials of an earlier session that are not done.
     """
 
     def __init__(self, plan: Sweep, make: TrialFactory, ledger: Ledger, todo: Sequence[Trial]) -> None:

@@ -35,9 +35,9 @@ class RunTrial:
     """What a job of the cluster does: runs a trial, or resumes it, and returns the exit code.
 
     Args:
-        trial: to run.
-        sweep_folder: of the sweep, on a disk that the nodes share.
-        program: the command that runs a trial, before its options.
+        trial: Trial to run.
+        sweep_folder: Folder of the sweep, on a disk that the nodes share.
+        program: The command that runs a trial, before its options.
     """
 
     def __init__(self, trial: Trial, sweep_folder: Path, program: Sequence[str] = PROGRAM) -> None:
@@ -143,7 +143,7 @@ class SlurmQueue:
 
         Args:
             name: Slurm's number of the job.
-            patience: seconds for which a job that has left the queue may still be writing its result.
+            patience: Seconds for which a job that has left the queue may still be writing its result.
         """
         now = time.monotonic()
         if now - self.asked_at > QUEUE_SECONDS:
@@ -172,13 +172,13 @@ class SlurmLauncher:
     """Submits trials as one array of jobs.
 
     Args:
-        folder: of the sweep, on a disk that the nodes share.
-        jobs: how many run side by side.
-        parameters: options of sbatch, by name with underscores.
-        program: the command that runs a trial, before its options.
+        folder: Folder of the sweep, on a disk that the nodes share.
+        jobs: Number of trials that run side by side.
+        parameters: Options of sbatch, by name with underscores.
+        program: The command that runs a trial, before its options.
 
     Raises:
-        TinvError: if there is no Slurm here, or an option that it does not take.
+        TinvError: If there is no Slurm here, or an option that it does not take.
     """
 
     restarts = True

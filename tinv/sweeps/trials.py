@@ -25,11 +25,11 @@ class Trial:
     """One run of a sweep.
 
     Attributes:
-        id: hash of the configuration that the run's files and options come to.
-        name: of its folder.
-        settings: the swept keys and their values.
-        words: all options of the run but those of place.
-        flat: every dotted key that a file or option sets, and its value.
+        id: Hash of the configuration that the run's files and options come to.
+        name: Name of the folder of the trial.
+        settings: The swept keys and their values.
+        words: All options of the run but those of place.
+        flat: Every dotted key that a file or option sets, and its value.
     """
 
     id: str
@@ -62,7 +62,7 @@ class TrialFactory:
     """Makes the trials of one sweep under the same further options.
 
     Args:
-        sweep: whose trials.
+        sweep: Sweep whose trials are made.
         extra: Options that override those of every trial.
     """
 
@@ -97,7 +97,7 @@ def select_trials(trials: Sequence[Trial], only: Sequence[str], parameters: Sequ
     """Returns the trials that fit all of some `key=value` conditions; a key may be named by its last word.
 
     Raises:
-        TinvError: for a key that is not varied, or if nothing fits.
+        TinvError: For a key that is not varied, or if nothing fits.
     """
     conditions: dict[str, set[str]] = {}
     for condition in only:

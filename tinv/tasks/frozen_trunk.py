@@ -22,7 +22,7 @@ class FrozenTrunk:
         """Leaves only the last layer to be trained.
 
         Raises:
-            TinvError: if training images change from epoch to epoch, or the network does not end in a linear layer.
+            TinvError: If training images change from epoch to epoch, or the network does not end in a linear layer.
         """
         if is_augmented:
             raise TinvError(
@@ -46,8 +46,8 @@ class FrozenTrunk:
         """Returns the logits (N, classes) of images, by way of the features if they are known already.
 
         Args:
-            network: maps images to logits, its last layer the one that is trained.
-            name: of the set of images.
+            network: Maps images to logits, its last layer the one that is trained.
+            name: Of the set of images.
             images: (N, C, H, W).
             index: (N,) their numbers in the set.
         """

@@ -20,13 +20,13 @@ def hardest_in_batch(first: Tensor, second: Tensor, margin: float = 1.0) -> Tens
     Args:
         first: (N, F) unit vectors, one a point.
         second: (N, F) unit vectors of the same points.
-        margin: distance wanted between the right and the closest wrong descriptor.
+        margin: Distance wanted between the right and the closest wrong descriptor.
 
     Returns:
         A scalar.
 
     Raises:
-        ValueError: for fewer than two pairs.
+        ValueError: For fewer than two pairs.
     """
     if len(first) < 2:
         raise ValueError("a batch of one pair has no negatives")

@@ -47,7 +47,7 @@ def close_stdout() -> None:
     """Writes what stdout still holds; keeps the interpreter from trying again at its end where it fails.
 
     Raises:
-        OSError: where stdout takes no more.
+        OSError: Where stdout takes no more.
     """
     try:
         sys.stdout.flush()

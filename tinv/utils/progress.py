@@ -30,9 +30,9 @@ def progress(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     """Passes items on, and says on stderr how many have been.
 
     Args:
-        items: to pass on.
-        what: is done to them, such as "measuring".
-        total: how many there are.
+        items: Items to pass on.
+        what: Is done to them, such as "measuring".
+        total: Number of items.
     """
     from rich.console import Console
     from rich.progress import track

@@ -22,9 +22,9 @@ def bagnet33(
     on the network with aligned shortcuts; `valid` then crops both sides.
 
     Args:
-        num_classes: output classes.
-        in_channels: channels of the image.
-        policy: that the network will be under.
+        num_classes: Output classes.
+        in_channels: Channels of the image.
+        policy: Policy that the network will be under.
         head: `gap` averages over positions, as published; `gmp` takes their maximum (Kayhan & van Gemert 2020).
     """
     if head not in ("gap", "gmp"):
@@ -36,10 +36,10 @@ class BagNet(nn.Module):
     """The network; four stages of 3, 4, 6 and 3 blocks, of which the first of each has a 3x3 convolution.
 
     Args:
-        num_classes: numbers in the output vector.
-        in_channels: of the image.
+        num_classes: Numbers in the output vector.
+        in_channels: Channels of the image.
         head: `gap` or `gmp`.
-        padded: one pixel of zeros a side at every 3x3 convolution, for policies to change; without, shortcuts are
+        padded: One pixel of zeros a side at every 3x3 convolution, for policies to change; without, shortcuts are
             cropped.
 
     Shape:
@@ -85,11 +85,11 @@ class Block(nn.Module):
     """A bottleneck: 1x1, k x k with the stride, 1x1, and a shortcut around them.
 
     Args:
-        channels: of the input.
-        width: of the middle convolution; the output has four times as many.
-        kernel_size: of the middle convolution, 1 or 3.
-        stride: of the middle convolution.
-        padded: whether a 3x3 convolution keeps the size.
+        channels: Channels of the input.
+        width: Width of the middle convolution; the output has four times as many.
+        kernel_size: Kernel size of the middle convolution, 1 or 3.
+        stride: Stride of the middle convolution.
+        padded: Whether a 3x3 convolution keeps the size.
     """
 
     def __init__(self, channels: int, width: int, kernel_size: int, stride: int, padded: bool) -> None:

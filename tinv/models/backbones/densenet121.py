@@ -10,9 +10,9 @@ def densenet121(*, num_classes: int = 2, in_channels: int = 3, pretrained: bool 
     """DenseNet-121 of timm, here so that one key chooses among the networks of the location experiment.
 
     Args:
-        num_classes: numbers in the output vector.
-        in_channels: of the image.
-        pretrained: torchvision's first ImageNet weights, by timm.
+        num_classes: Numbers in the output vector.
+        in_channels: Channels of the image.
+        pretrained: Torchvision's first ImageNet weights, by timm.
     """
     network: nn.Module = timm.create_model(
         "densenet121.tv_in1k", pretrained=pretrained, num_classes=num_classes, in_chans=in_channels

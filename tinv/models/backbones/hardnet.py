@@ -23,7 +23,7 @@ class HardNet(TrunkAndHead):
     Args:
         trunk: (N, C, H, W) -> (N, 128, H', W').
         descriptor: `published` takes every position of the last map, `pooled` their mean, `cropped` the middle one.
-        dropout: probability before the last convolution.
+        dropout: Probability before the last convolution.
 
     Shape:
         (N, C, H, W) -> (N, 128), or (N, 128 * positions) for `published`.
@@ -41,7 +41,7 @@ class HardNet(TrunkAndHead):
         """Adds the last convolution; where strides became dilation, its positions are as far apart as before.
 
         Raises:
-            TinvError: if the map is too small for it.
+            TinvError: If the map is too small for it.
         """
         dilation = 4 if policy.subsampling.dilates else 1
         height, width = maps.shape[2:]
@@ -75,9 +75,9 @@ def hardnet(*, in_channels: int = 1, descriptor: Descriptor = "published", dropo
     always have 128, a mean that gives up part of where things are, and a window that looks at the middle only.
 
     Args:
-        in_channels: channels of the patch.
+        in_channels: Channels of the patch.
         descriptor: `published`, `pooled` or `cropped`.
-        dropout: probability before the last convolution.
+        dropout: Probability before the last convolution.
     """
     if descriptor not in get_args(Descriptor):
         raise unknown("descriptor", descriptor, get_args(Descriptor))

@@ -39,22 +39,22 @@ def pooling_cnn(
     What the paper leaves open is an option here: stride order, pool padding, channels.
 
     Args:
-        num_classes: output classes.
-        in_channels: channels of the image.
-        policy: that the network will be under.
-        kernel_size: of the pools in pixels, 2 to 5 in the paper.
-        subsampling_factor: product of the three pool strides: 1, 2, 4 or 8.
-        stride_order: whether the `first` pools or the `last` get the strides; `last` costs 3 to 10 times more.
-        pool_kind: what the pools take of their window.
-        pool_padding: padding of the pools; `same_zero` makes the map's size independent of the kernel's. Under a
+        num_classes: Output classes.
+        in_channels: Channels of the image.
+        policy: Policy that the network will be under.
+        kernel_size: Kernel size of the pools in pixels, 2 to 5 in the paper.
+        subsampling_factor: Product of the three pool strides: 1, 2, 4 or 8.
+        stride_order: Whether the `first` pools or the `last` get the strides; `last` costs 3 to 10 times more.
+        pool_kind: What the pools take of their window.
+        pool_padding: Padding of the pools; `same_zero` makes the map's size independent of the kernel's. Under a
             circular or background policy of the convolutions the pools' border holds the same as theirs, as in every
             converted network; how wide it is stays what this option says.
-        channels: of the three convolutions.
+        channels: Channels of the three convolutions.
         head: `flatten` keeps positions apart, `gap` is global average pooling.
-        antialias: size (1 to 7) of a blur after every pool, which is then dense; None for no blur.
+        antialias: Size (1 to 7) of a blur after every pool, which is then dense; None for no blur.
 
     Raises:
-        TinvError: for a factor other than 1, 2, 4 or 8, other than three channel counts, or an unknown name.
+        TinvError: For a factor other than 1, 2, 4 or 8, other than three channel counts, or an unknown name.
     """
     if subsampling_factor not in (1, 2, 4, 8):
         raise TinvError(f"subsampling_factor must be 1, 2, 4 or 8, not {subsampling_factor}")

@@ -31,12 +31,12 @@ def resnet(
     Zhang (ICML 2019), with a blur. `source: torchvision` keeps 3x3 throughout.
 
     Args:
-        num_classes: output classes.
-        in_channels: channels of the image.
-        policy: that the network will be under; the max pool depends on it.
-        pretrained: torchvision's first ImageNet weights, by timm.
+        num_classes: Output classes.
+        in_channels: Channels of the image.
+        policy: Policy that the network will be under; the max pool depends on it.
+        pretrained: Torchvision's first ImageNet weights, by timm.
         depth: 18, 34, 50, 101 or 152 layers.
-        max_pool: side of the max pool's window in pixels, 2 or 3; None chooses as the paper.
+        max_pool: Side of the max pool's window in pixels, 2 or 3; None chooses as the paper.
         head: `gap` averages over positions, `gmp` takes their maximum.
     """
     if depth not in DEPTHS:

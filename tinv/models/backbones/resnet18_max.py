@@ -11,9 +11,9 @@ def resnet18_max(*, num_classes: int = 2, in_channels: int = 3, pretrained: bool
     """ResNet-18 with a max pool of 2 and a global maximum, the location experiment's (Kayhan & van Gemert 2020).
 
     Args:
-        num_classes: numbers in the output vector.
-        in_channels: of the image.
-        pretrained: torchvision's first ImageNet weights, by timm.
+        num_classes: Numbers in the output vector.
+        in_channels: Channels of the image.
+        pretrained: Torchvision's first ImageNet weights, by timm.
     """
     return resnet(
         num_classes=num_classes, in_channels=in_channels, pretrained=pretrained, depth=18, max_pool=2, head="gmp"

@@ -22,8 +22,8 @@ def resnet3d(
     (type B), global average pooling. From torchvision's blocks, whose own `r3d_18` has a smaller stem and no pool.
 
     Args:
-        num_classes: numbers in the output vector.
-        in_channels: of the clip.
+        num_classes: Numbers in the output vector.
+        in_channels: Channels of the clip.
         depth: 18, 34 or 50 layers.
         temporal_stem: `strided` halves the number of frames in the first convolution too, as the network that is fully
             convolutional in time does in the code of Kayhan & van Gemert (2020).

@@ -20,7 +20,7 @@ class BestCheckpoint(ModelCheckpoint):
     """Keeps the weights of the best epoch as `checkpoints/best.ckpt`.
 
     Args:
-        monitor: logged value that decides.
+        monitor: Logged value that decides.
         mode: `min` or `max`.
     """
 

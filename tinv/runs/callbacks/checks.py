@@ -25,7 +25,7 @@ class CheckSets(Callback):
     """Refuses sets of which nothing is left, or less than one image for each process, and batches beyond memory.
 
     Args:
-        command: of the run; its sets are looked at once, in its first stage.
+        command: Command of the run; its sets are looked at once, in its first stage.
     """
 
     def __init__(self, command: Command) -> None:

@@ -15,7 +15,7 @@ class SeedEachEpoch(Callback):
     """Sets torch's random state from the run's seed and the epoch, so that a resumed run draws what it would have.
 
     Args:
-        seed: of the run.
+        seed: Seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
