@@ -107,7 +107,7 @@ class _Moved(ModuleType):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # `tinv.measure` was a package and is a function
-        return import_module("tinv.evaluation.invariance").measure(*args, **kwargs)
+        return sys.modules["tinv"].__getattr__("measure")(*args, **kwargs)
 
 
 class _Finder(MetaPathFinder, Loader):
