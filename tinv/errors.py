@@ -29,9 +29,11 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> TinvError:
-    """Returns the error for a name that is not one of `choices`: it names the nearest ones, or all of them."""
+    """Returns the error for a name that is not one of `choices`: it names the nearest ones, or the first ten."""
     choices = list(choices)
-    return TinvError(f"unknown {kind} {name!r}{nearest(str(name), choices) or '; choose from ' + ', '.join(choices)}")
+    more = f" and {len(choices) - 10} more" if len(choices) > 10 else ""
+    hint = nearest(str(name), choices) or f"; choose from {', '.join(choices[:10])}{more}"
+    return TinvError(f"unknown {kind} {str(name)[:100]!r}{hint}")
 
 
 def check_choice(kind: str, value: object, literal: Any) -> None:

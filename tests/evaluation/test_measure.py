@@ -158,7 +158,7 @@ def test_weights_of_a_file_are_loaded_and_others_are_refused(capsys):
     assert measure("--weights=noise.pth") == 2
     assert "noise.pth cannot be read as weights" in capsys.readouterr().err
     torch.save([1, 2], "list.pth")
-    with pytest.raises(TinvError, match="holds no state dict"):
+    with pytest.raises(TinvError, match="cannot be read as weights: it holds a list"):
         load_file(network, Path("list.pth"))
 
 

@@ -291,7 +291,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(capsys):
         "--model.init_args.optimizer.class_path=torch.optim.SGD",
         "--model.init_args.optimizer.init_args.lr=1e30",
     ]
-    assert main(["fit", *TINY, *options, "--run_dir=run"]) == 2
+    assert main(["fit", *TINY, *options, "--run_dir=run"]) == 1
     message = capsys.readouterr().err
     assert "the loss is nan at step 2 (epoch 1); lower the learning rate" in message
     assert "run/checkpoints/last.ckpt" in message
@@ -308,7 +308,7 @@ def test_weights_that_the_last_step_spoils_stop_the_run(capsys):
         "--trainer.max_epochs=1",
         "--data.init_args.num_train=64",
     ]
-    assert main(["fit", *options, "--run_dir=run"]) == 2
+    assert main(["fit", *options, "--run_dir=run"]) == 1
     assert "are no longer finite after epoch 1 under trainer.precision=16-true" in capsys.readouterr().err
     assert main(["fit", *options, "--model.init_args.optimizer.init_args.eps=1e-4", "--run_dir=other"]) == 0
     assert results(Path("other"))["metrics"]["test/mcs"] <= 1

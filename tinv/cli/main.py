@@ -8,17 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, cast
 
 from tinv import __version__
+from tinv.cli.failure import report_failure
 from tinv.deprecation import RenamedWarning
-from tinv.errors import TinvError, TinvWarning, unknown
-from tinv.utils.outputs import DISK_FULL, close_stdout, drop_stdout, open_outputs
+from tinv.errors import TinvWarning, unknown
+from tinv.utils.outputs import close_stdout, open_outputs
 
 RUN_COMMANDS = {
     "fit": "train, then test the best checkpoint",
@@ -39,8 +38,8 @@ OTHER_COMMANDS = {
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code.
 
-    0: done. 1: an unexpected error. 2: something in the input has to be corrected, said in one line. 130, 143: stopped
-    by Ctrl-C or SIGTERM.
+    0: done. 2: something in the input has to be corrected. 1: a run failed after training had begun. 70: an error that
+    nobody foresaw. 130, 143: stopped by Ctrl-C or SIGTERM. Every failure is one line.
 
     Args:
         args: Words after `tinv`; None takes the process's own.
@@ -53,29 +52,15 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if (folder := sys.modules.get("tinv.runs.folder")) is not None:
+        folder.RunFolder.current = None
     try:
         with as_notes():
             code = _dispatch(words)
         close_stdout()
         return code
-    except TinvError as error:
-        if debug:
-            traceback.print_exc()
-        _print_error(error)
-        return 2
-    except KeyboardInterrupt:
-        print("tinv: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # the reader of our output, such as `head`, has gone
-        drop_stdout()
-        return 1
-    except OSError as error:
-        if debug or error.errno not in DISK_FULL:
-            raise
-        where = f" to {error.filename}" if error.filename else ""
-        print(f"tinv: error: cannot write{where} ({error.strerror}); free some space", file=sys.stderr)
-        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        return report_failure(error, words, debug)
 
 
 @contextlib.contextmanager
@@ -95,19 +80,6 @@ def as_notes() -> Iterator[None]:
             warnings.simplefilter("always", category)
         warnings.showwarning = print_note
         yield
-
-
-def _print_error(error: TinvError) -> None:
-    """Prints an error on one line; of several processes that found the same one, the first does."""
-    from tinv.runs.ranks import rank
-
-    connected = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
-    if rank() and connected:
-        # the first process, if it found the same, says so and ends this one
-        time.sleep(5)
-    if rank() == 0 or connected:
-        where = f"process {rank()}: " if rank() else ""
-        print(f"tinv: error: {where}{' '.join(str(error).split())}", file=sys.stderr)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tinv.errors import TinvError
 from tinv.models.features import classifier_name
+from tinv.utils.io import regular
 
 HOLDERS = ("state_dict", "model", "model_state_dict")
 PREFIXES = ("module.", "network.", "_orig_mod.")
@@ -42,6 +43,49 @@ def fetching(network: str, pretrained: bool) -> Iterator[None]:
         ) from error
 
 
+def read_torch_file(path: Path, what: str) -> dict[Any, Any]:
+    """Reads a file that torch has saved, without running any code in it.
+
+    Args:
+        path: Path of the file.
+        what: What it is read as, such as "weights".
+
+    Raises:
+        TinvError: If it is not there, is no regular file, cannot be read so, or holds no mapping.
+    """
+    try:
+        content = torch.load(regular(path), map_location="cpu", weights_only=True)
+    except TinvError:
+        raise
+    except Exception as error:  # damaged files raise many kinds of error
+        reason = str(error).partition("\n")[0][:120]
+        raise TinvError(f"{path} cannot be read as {what} ({type(error).__name__}: {reason})") from error
+    if not isinstance(content, dict):
+        raise TinvError(f"{path} cannot be read as {what}: it holds a {type(content).__name__}")
+    return content
+
+
+def differences(own: Mapping[str, Tensor], found: Mapping[Any, Any]) -> str:
+    """Returns in what weights from a file differ from those of a network, the first three things; empty if in nothing.
+
+    Args:
+        own: State dict of the network.
+        found: What the file holds.
+    """
+    wrong = [f"{key} is missing" for key in own if key not in found and not key.endswith("num_batches_tracked")]
+    for key, value in found.items():
+        if key not in own:
+            wrong.append(f"{key} is not in this network")
+        elif not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
+            wrong.append(f"{key} is no tensor of numbers")
+        elif value.shape != own[key].shape:
+            wrong.append(f"{key} is {_shape(value)}, here {_shape(own[key])}")
+        elif not value.isfinite().all():
+            wrong.append(f"{key} holds numbers that are not finite")
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return f"{'; '.join(wrong[:3])}{more}"
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Reads the weights in a file without running any code in it.
 
@@ -50,17 +94,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         TinvError: If the file is not there, cannot be read so, or holds no state dict.
     """
-    if not path.is_file():
-        raise TinvError(f"no weights file {path}")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise many kinds of error
-        reason = str(error).partition("\n")[0]
-        raise TinvError(f"{path} cannot be read as weights ({type(error).__name__}: {reason})") from error
+    content = read_torch_file(path, "weights")
     for holder in HOLDERS:
-        if isinstance(content, dict) and isinstance(content.get(holder), dict):
+        if isinstance(content.get(holder), dict):
             content = content[holder]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise TinvError(f"{path} holds no state dict: names of parameters and their tensors")
     for prefix in PREFIXES:
         if all(str(key).startswith(prefix) for key in content):
@@ -84,18 +122,8 @@ def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
         head = classifier_name(network) + "."
         if any(key in own and own[key].shape != value.shape for key, value in found.items() if key.startswith(head)):
             found = {key: own[key] if key.startswith(head) else value for key, value in found.items()}
-    wrong = [
-        *(f"{key} is missing" for key in own if key not in found and not key.endswith("num_batches_tracked")),
-        *(f"{key} is not in this network" for key in found if key not in own),
-        *(
-            f"{key} is {_shape(found[key])}, here {_shape(own[key])}"
-            for key in own
-            if key in found and found[key].shape != own[key].shape
-        ),
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise TinvError(f"{path} holds the weights of another network: {'; '.join(wrong[:5])}{more}")
+    if wrong := differences(own, found):
+        raise TinvError(f"{path} holds the weights of another network: {wrong}")
     network.load_state_dict(found, strict=False)
 
 

@@ -11,6 +11,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule
 
 from tinv.errors import TinvError
+from tinv.models.weights import differences, read_torch_file
 from tinv.runs.folder import RunFolder
 from tinv.utils.io import write_bytes_atomically
 
@@ -45,21 +46,9 @@ def load_weights(model: LightningModule, path: Path) -> dict[str, Any]:
         TinvError: If the file is no checkpoint, or one of another network (which keys differ is said).
     """
     checkpoint = read_checkpoint(path)
-    state, own = checkpoint["state_dict"], model.state_dict()
-    shape = {key: tuple(value.shape) for key, value in own.items()}
-    wrong = [
-        *(f"{key} is missing" for key in own if key not in state),
-        *(f"{key} is not in this network" for key in state if key not in own),
-        *(
-            f"{key} is {tuple(state[key].shape)}, here {shape[key]}"
-            for key in own
-            if key in state and tuple(state[key].shape) != shape[key]
-        ),
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise TinvError(f"{path} is a checkpoint of another network: {'; '.join(wrong[:3])}{more}")
-    model.load_state_dict(state)
+    if wrong := differences(model.state_dict(), checkpoint["state_dict"]):
+        raise TinvError(f"{path} is a checkpoint of another network: {wrong}")
+    model.load_state_dict(checkpoint["state_dict"])
     return checkpoint
 
 
@@ -69,13 +58,28 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         TinvError: If it is not there or cannot be read as one.
     """
-    if not path.is_file():
+    if not path.exists():
         raise TinvError(f"no checkpoint {path}; name a .ckpt file with --ckpt_path")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise many kinds of error
-        reason = str(error).partition("\n")[0]
-        raise TinvError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason})") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    checkpoint = read_torch_file(path, "a checkpoint")
+    if not isinstance(checkpoint.get("state_dict"), dict):
         raise TinvError(f"{path} is not a checkpoint of a run: it holds no state_dict")
     return checkpoint
+
+
+TRAINING_STATE = {
+    **{"epoch": int, "global_step": int, "loops": dict, "callbacks": dict},
+    **{"optimizer_states": list, "lr_schedulers": list},
+}
+"""What a checkpoint holds of training, and its types."""
+
+
+def check_resumable(checkpoint: dict[str, Any], path: Path) -> None:
+    """Checks that training can be resumed from a checkpoint.
+
+    Raises:
+        TinvError: If its state of training is missing or is not what it should be.
+    """
+    for key, kind in TRAINING_STATE.items():
+        value = checkpoint.get(key)
+        if not isinstance(value, kind) or (not value and key in ("loops", "callbacks", "optimizer_states")):
+            raise TinvError(f"{path} holds no {key} to resume training from; begin again in another --run_dir")

@@ -6,15 +6,18 @@ import contextlib
 import importlib
 import io
 import logging
+import re
 import sys
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 import yaml
 from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -157,7 +160,8 @@ class TinvCLI(LightningCLI):
             options["plugins"] = [*plugins, AtomicCheckpoints()]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")
-            trainer = Trainer(**trainer_options(options))
+            with trainer_errors(options):
+                trainer = Trainer(**trainer_options(options))
         if str(options.get("precision")).startswith("16") and str(trainer.precision).startswith("bf16"):
             raise TinvError(
                 f"trainer.precision={options['precision']}: a CPU has no mixed precision in float16; use bf16-mixed"
@@ -165,6 +169,63 @@ class TinvCLI(LightningCLI):
         # `deterministic` would also fill every new tensor, which guards against a fault we do not have, at a cost
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         return trainer
+
+
+@contextlib.contextmanager
+def trainer_errors(options: Mapping[str, Any]) -> Iterator[None]:
+    """Turns what Lightning refuses into one line that names the key of the trainer and its value.
+
+    Args:
+        options: Options of the trainer.
+
+    Raises:
+        TinvError: For every error that Lightning's own code raises within, but those of its subprocesses.
+    """
+    try:
+        yield
+    except (TinvError, OSError):
+        raise
+    except Exception as error:  # Lightning's errors have no common class
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = isinstance(error, MisconfigurationException) or "/lightning/" in frames[-1].filename
+        message = " ".join(str(error).split())
+        if not inside and "Requirement" not in message:
+            raise
+        at = {name: found.start() for name in options if (found := re.search(rf"\b{name}\b", message))}
+        given = (
+            name for name, value in options.items() if isinstance(value, str) and value.replace("-", "_") in message
+        )
+        key = min(at, key=lambda name: at[name]) if at else next(given, None)
+        where = "trainer" if key is None else f"trainer.{key}={options[key]}"
+        raise TinvError(f"{where}: {message[:200]}") from error
+
+
+LEAST: dict[str, float] = {
+    **dict.fromkeys(("check_val_every_n_epoch", "accumulate_grad_batches", "num_nodes", "min_epochs", "min_steps"), 1),
+    **dict.fromkeys(("log_every_n_steps", "gradient_clip_val", "fast_dev_run", "overfit_batches"), 0),
+    **dict.fromkeys(("limit_val_batches", "limit_test_batches", "limit_predict_batches"), 0),
+}
+"""Smallest value of options of the trainer that Lightning takes smaller ones of, or fails over later."""
+
+ABOVE_ZERO = ("max_epochs", "max_steps", "limit_train_batches", "val_check_interval")
+"""Options of the trainer that are above 0; the first two may be -1, for no limit."""
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Checks the ranges of the trainer's options.
+
+    Raises:
+        TinvError: For a value out of its range, naming the key.
+    """
+    if options.get("max_epochs") is None and options.get("max_steps", -1) == -1 and options.get("max_time") is None:
+        raise TinvError("trainer.max_epochs: is null, which Lightning takes for 1,000; give a number, or -1 for no end")
+    for key, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if key in LEAST and not value >= LEAST[key]:
+            raise TinvError(f"trainer.{key}: must be {LEAST[key]:g} or more, not {value}")
+        if key in ABOVE_ZERO and not value > 0 and not (key.startswith("max_") and value == -1):
+            raise TinvError(f"trainer.{key}: must be above 0, or nothing is trained, not {value}")
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -221,6 +282,7 @@ def check_values(values: dict[str, Any]) -> None:
             raise TinvError(f"{key}: a seed is an integer from 0 to {SEEDS - 1}, not {value}")
         if value == "" and key in ("ckpt_path", "run_dir", "runs", "experiment", "data.init_args.root"):
             raise TinvError(f"{key}: is empty; give it a value or leave it out")
+    check_trainer(values.get("trainer") or {})
     for section in ("model", "data"):
         check_nulls(values.get(section), section)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -23,8 +22,8 @@ from tinv.runs.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from tinv.runs.callbacks.checks import CheckSets, Command
 from tinv.runs.callbacks.sigterm import DistributedSigterm, end_processes, resume_hint, stopped_by
 from tinv.runs.callbacks.training import CheckBf16Conv3d, SeedEachEpoch, StopOnNaN
-from tinv.runs.checkpoints import disk_message, load_weights
-from tinv.runs.configuration import TinvCLI
+from tinv.runs.checkpoints import check_resumable, disk_message, load_weights
+from tinv.runs.configuration import TinvCLI, trainer_errors
 from tinv.runs.folder import RunFolder, differences, new_folder, unfinished_folder
 from tinv.runs.predictions import write_predictions
 from tinv.runs.ranks import rank
@@ -69,6 +68,7 @@ def fit(configuration: TinvCLI) -> Outcome:
     seeding = SeedEachEpoch(int(values["seed_everything"]))
     callbacks: list[Callback] = [
         CheckSets("fit"),
+        _BuildAndLoad(folder.last if resume else None, "fit"),
         DistributedSigterm(folder),
         CheckBf16Conv3d(),
         StopOnNaN(folder),
@@ -82,7 +82,7 @@ def fit(configuration: TinvCLI) -> Outcome:
     model, data = configuration.model, configuration.datamodule
     ok = False
     try:
-        with _lightning_errors():
+        with _resuming(last) if resume else contextlib.nullcontext(), trainer_errors(values["trainer"]):
             trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
         if values["trainer"]["fast_dev_run"]:
             if not begun and trainer.is_global_zero:
@@ -122,6 +122,26 @@ def fit(configuration: TinvCLI) -> Outcome:
     return Outcome(0, _metrics(trainer) if trainer.is_global_zero else None, folder.path, _units(model))
 
 
+STATE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)
+"""What Lightning and torch raise over a state that is not what they have saved."""
+
+
+@contextlib.contextmanager
+def _resuming(last: LastCheckpoint) -> Iterator[None]:
+    """Turns what fails before training goes on from a checkpoint into one line that names the checkpoint."""
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__ or error
+        is_ours = isinstance(error, TinvError) and not str(error).startswith("trainer")
+        if is_ours or last.has_begun or not isinstance(cause, STATE_ERRORS):
+            raise
+        reason = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0][:120]}"
+        raise TinvError(
+            f"{last.folder.last} holds no state to resume training from ({reason}); begin again in another --run_dir"
+        ) from error
+
+
 LOST_CONNECTION = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -150,7 +170,7 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
     if checkpoint is not None and not checkpoint.is_file():
         raise TinvError(f"no checkpoint {checkpoint}; name a .ckpt file with --ckpt_path")
     folder = new_folder(command, values)
-    callbacks = [CheckSets(command), DistributedSigterm(folder), _BuildAndLoad(checkpoint)]
+    callbacks = [CheckSets(command), DistributedSigterm(folder), _BuildAndLoad(checkpoint, command)]
     trainer = configuration.make_trainer(callbacks, folder.path)
     ok = False
     try:
@@ -181,27 +201,17 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
 
 
 class _BuildAndLoad(Callback):
-    """Loads the checkpoint's weights once the network is built for the data."""
+    """Loads the weights of a checkpoint in one stage, once the network is built for the data; that also checks them."""
 
-    def __init__(self, checkpoint: Path | None) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Path | None, stage: Command) -> None:
+        self.checkpoint, self.stage = checkpoint, stage
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and stage == self.stage:
             pl_module.configure_model()
-            load_weights(pl_module, self.checkpoint)
-
-
-@contextlib.contextmanager
-def _lightning_errors() -> Iterator[None]:
-    """Turns what Lightning finds wrong with a configuration while it runs into our error."""
-    try:
-        yield
-    except (MisconfigurationException, RuntimeError) as error:
-        message = str(error)
-        if isinstance(error, RuntimeError) and not message.startswith("Early stopping conditioned on metric"):
-            raise
-        raise TinvError(f"{message}; see trainer and checkpoint in the configuration") from error
+            checkpoint = load_weights(pl_module, self.checkpoint)
+            if stage == "fit":
+                check_resumable(checkpoint, self.checkpoint)
 
 
 def _metrics(trainer: Trainer) -> dict[str, float]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 
@@ -36,6 +36,9 @@ class RunFolder:
         TinvError: If it cannot be made or written to.
     """
 
+    current: ClassVar[RunFolder | None] = None
+    """Folder of the run that this process works on."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
@@ -54,6 +57,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            RunFolder.current = self
             if rank():
                 return  # the first process of a distributed run holds it for all
             self._lock.acquire()

@@ -49,7 +49,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.rows: list[dict[str, float]] = []
-        self.stopped_early = False
+        self.stopped_early = self.has_begun = False
         self.earlier_s = 0.0
         # the latest values by name: schedulers and other callbacks may look at those of an earlier validation
         self.latest: dict[str, torch.Tensor] = {}
@@ -76,6 +76,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends at once if the stopped run had already decided to stop training."""
+        self.has_begun = True
         trainer.callback_metrics.update(self.latest)
         if self.stopped_early:
             trainer.should_stop = True

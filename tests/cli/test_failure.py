@@ -1,0 +1,73 @@
+"""Every failure of a command is one line, with the exit code that says what kind it is and the traceback in a file."""
+
+import errno
+import re
+from pathlib import Path
+
+import pytest
+from tiny_run import TINY
+
+from tinv.cli import main
+from tinv.errors import TinvError
+
+
+@pytest.fixture
+def fail(monkeypatch):
+    """Makes `tinv list` raise an error."""
+
+    def prepare(error: BaseException) -> None:
+        def raise_it(words):
+            raise error
+
+        monkeypatch.setattr("tinv.cli.list.list_choices", raise_it)
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (TinvError("the file x is wrong; get it again"), 2, "tinv: error: the file x is wrong; get it again"),
+        (KeyError("no such thing"), 70, r"internal error \(KeyError: 'no such thing'\); please report it with "),
+        (MemoryError(), 2, r"not enough memory \(MemoryError: \); the traceback is in "),
+        (RuntimeError("[enforce fail] can't allocate memory: you tried to allocate 9 bytes\nmore"), 2, "9 bytes"),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), 1, r"cannot write to x \(No space left on device\)"),
+        (KeyboardInterrupt(), 130, "tinv: stopped"),
+        (TinvError("long " * 100), 2, r"long \.\.\.|\.\.\.$"),
+    ],
+)
+def test_it_is_one_line_with_a_code(error, code, message, fail, capsys):
+    fail(error)
+    assert main(["list"]) == code
+    said = capsys.readouterr().err
+    assert re.search(message, said.strip())
+    assert said.count("\n") == 1
+    assert len(said) <= 315
+    if found := re.search(r"(?:with|is in) (/\S+\.log)", said):
+        assert "Traceback" in Path(found[1]).read_text()
+        Path(found[1]).unlink()
+
+
+def test_the_largest_number_asked_for_is_named(monkeypatch, capsys):
+    def exhausted(*_):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr("tinv.cli.run.TinvCLI", exhausted)
+    assert main(["fit", *TINY, "--data.init_args.canvas_size=100000"]) == 2
+    assert "data.init_args.canvas_size=100000 is the largest number asked for" in capsys.readouterr().err
+
+
+def test_a_failure_after_training_has_begun_is_told_apart_and_logged(monkeypatch, capsys):
+    def fails(self, *_):
+        raise ZeroDivisionError("as if a metric were wrong")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tinv.tasks.classification.Classification.on_test_start", fails)
+        assert main(["fit", *TINY, "--run_dir=run"]) == 70
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("please report it with run/error.log")
+    assert "as if a metric were wrong" in Path("run/error.log").read_text()
+    assert not Path("run/results.json").exists()
+    options = ["--model.init_args.optimizer.init_args.lr=1.0e+30", "--run_dir=diverged", "--trainer.callbacks=null"]
+    assert main(["fit", *TINY, *options]) == 1
+    assert "Traceback" in Path("diverged/error.log").read_text()

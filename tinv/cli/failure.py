@@ -1,0 +1,107 @@
+"""What a command says when it fails: one line, an exit code, and the whole traceback in a file."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinv.config.merge import flatten, read_command_line
+from tinv.errors import TinvError
+from tinv.runs.ranks import rank
+from tinv.utils.outputs import DISK_FULL, drop_stdout
+
+INTERNAL = 70
+"""Exit code of an error that nobody foresaw (EX_SOFTWARE of sysexits.h)."""
+
+MAX_LENGTH = 300
+"""Characters of a message; the whole of it is in the log."""
+
+NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|bad_alloc|Unable to allocate", re.IGNORECASE
+)
+
+
+def report_failure(error: BaseException, words: Sequence[str], debug: bool) -> int:
+    """Prints one line for the error that ended a command, and returns the exit code.
+
+    Args:
+        error: The error.
+        words: Words of the command line.
+        debug: Whether the traceback is printed too.
+
+    Returns:
+        2 for input that has to be corrected, 1 once training has begun, 70 for an error that nobody foresaw, 130 for
+        Ctrl-C.
+    """
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        print("tinv: stopped", file=sys.stderr)
+        return 130
+    if isinstance(error, BrokenPipeError):
+        drop_stdout()  # the reader of our output, such as `head`, has gone
+        return 1
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        where = f" to {error.filename}" if error.filename else ""
+        _print(f"cannot write{where} ({error.strerror}); free some space")
+        return 1
+    folder = _run_folder()
+    begun = folder is not None and (folder / "checkpoints" / "last.ckpt").exists()
+    if isinstance(error, TinvError):
+        if folder is not None:
+            _write_log(folder)
+        _print(str(error))
+        return 1 if begun else 2
+    log = _write_log(folder)
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    if isinstance(error, MemoryError) or NO_MEMORY.search(reason):
+        _print(f"not enough memory ({reason[:120]}){_largest(words)}; the traceback is in {log}")
+        return 1 if begun else 2
+    _print(f"internal error ({reason[:150]}); please report it with {log}")
+    return INTERNAL
+
+
+def _print(message: str) -> None:
+    """Prints an error on one line; of several processes that found the same one, the first does."""
+    connected = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
+    if rank() and connected:
+        # the first process, if it found the same, says so and ends this one
+        time.sleep(5)
+    if rank() == 0 or connected:
+        text = " ".join(f"{f'process {rank()}: ' if rank() else ''}{message}".split())
+        print(f"tinv: error: {text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH - 3] + '...'}", file=sys.stderr)
+
+
+def _run_folder() -> Path | None:
+    """Returns the folder of the run that this process works on, if it is there."""
+    module = sys.modules.get("tinv.runs.folder")
+    current = module.RunFolder.current if module is not None else None
+    return current.path if current is not None and current.path.is_dir() else None
+
+
+def _write_log(folder: Path | None) -> Path:
+    """Writes the traceback to `error.log` in the folder of the run, else to a file among the temporary ones."""
+    name = f"error-{rank()}.log" if rank() else "error.log"
+    log = folder / name if folder else Path(tempfile.gettempdir()) / f"tinv-{os.getpid()}-{name}"
+    try:
+        log.write_text(traceback.format_exc())
+    except OSError:
+        return Path(os.devnull)
+    return log
+
+
+def _largest(words: Sequence[str]) -> str:
+    """Returns a hint at the option with the largest number, which probably asks for the memory."""
+    try:
+        given = read_command_line(words[1:]).flat
+    except TinvError:
+        return ""
+    numbers = {key: value for key, value in flatten(given) if isinstance(value, int) and "seed" not in key}
+    key = max(numbers, key=lambda name: numbers[name], default=None)
+    return "" if key is None or numbers[key] < 1000 else f"; {key}={numbers[key]} is the largest number asked for"
