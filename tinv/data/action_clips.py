@@ -19,7 +19,7 @@ from tinv.data.formats.image_cache import ImageCache
 from tinv.data.formats.images import ImageFiles, OnError, class_folders, image_files
 from tinv.data.formats.videos import VideoIndex, index_videos
 from tinv.data.from_files import FileData
-from tinv.deprecation import renamed
+from tinv.deprecation import RenamedWarning, renamed
 from tinv.errors import TinvError, check_at_least, check_choice
 from tinv.utils.io import read_lines
 
@@ -69,7 +69,7 @@ class ActionClips(FileData):
         check_at_least(1, num_frames=num_frames)
         if isinstance(augment, bool):
             given, augment = augment, "multi_scale_crop" if augment else "none"
-            warnings.warn(f"augment={given} is now augment={augment}", DeprecationWarning, stacklevel=2)
+            warnings.warn(f"augment={given} is now augment={augment}", RenamedWarning, stacklevel=2)
         check_choice("augment", augment, ClipAugment)
         check_choice("absent", absent, OnError)
         self.root, self.split, self.num_frames, self.size, self.augment = (

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from tinv.deprecation import moved
+from tinv.deprecation import RenamedWarning, moved
 from tinv.errors import TinvError
 from tinv.policies.base import Policy, made_of
 from tinv.policies.cards import SUBSAMPLING_CARDS, SUBSAMPLINGS, Card, Subsampling
@@ -190,7 +190,7 @@ def subsampling_policy(given: str | SubsamplingPolicy | Mapping[str, Any]) -> Su
         'blur5'
     """
     if given == "dense":
-        warnings.warn("subsampling=dense is now subsampling=dilated", DeprecationWarning, stacklevel=2)
+        warnings.warn("subsampling=dense is now subsampling=dilated", RenamedWarning, stacklevel=2)
         given = "dilated"
     if isinstance(given, str) and given in _BUILT_IN:
         return _BUILT_IN[given]
