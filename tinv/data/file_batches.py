@@ -241,8 +241,9 @@ class FileLoader:
     def _read(self) -> Iterator[FileBatch]:
         try:
             yield from self.loader
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # the queue may break before torch sees that the worker is gone
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
             held = sorted({str(self.images.files.path(n)) for n in self.images.current_file.tolist() if n >= 0})
             raise TinvError(
