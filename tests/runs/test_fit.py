@@ -242,7 +242,7 @@ def test_signals_leave_a_checkpoint_and_no_results(sent, code):
     assert "Traceback" not in errors
     assert folder.last.exists()
     assert not folder.results.exists()
-    # the state saved is whole, and training goes on from it
+    # the state saved is whole, and training resumes from it
     finished = len(folder.metrics.read_text().splitlines())
     assert main(["fit", *TINY, callback, f"--trainer.max_epochs={100000}", "--ckpt_path=last", "--run_dir=run",
                  "--trainer.limit_train_batches=1"]) == 2  # another configuration is refused  # fmt: skip

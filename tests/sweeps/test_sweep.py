@@ -1,4 +1,4 @@
-"""Sweeps of trials that take a tenth of a second: what is kept, gone on with, retried, and what faults leave behind."""
+"""Sweeps of trials that take a tenth of a second: what is kept, resumed, retried, and what faults leave behind."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def test_failures_are_listed_with_their_error_line_and_stop_nothing(capsys):
     assert results["status"] == "failed"
     assert results["config"]["data"]["init_args"]["seed"] == 1
 
-    # again: the stopped one goes on from its checkpoint, the failed ones wait to be asked for
+    # again: the stopped one resumes from its checkpoint, the failed ones wait to be asked for
     assert sweep("sweep.yaml", "--out", "out") == 1
     assert statuses() == ["finished", "failed", "finished", "failed"]
     assert attempts(list(ledger().values())[2]) == ["begin", "last"]

@@ -19,6 +19,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.g
 """
 
 
+# what is tested are options of glibc's malloc, which other C libraries do not have
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
 def test_activations_take_memory_that_was_freed():
     """How many MB the system had to clear anew for five turns of three maps of 98 MB."""

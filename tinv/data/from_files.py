@@ -74,6 +74,7 @@ class FileData(InvarianceDataModule):
 
     def dataset(self, stage: Stage) -> BatchDataset:
         """Returns what reads the batches of the training, the validation or the test set."""
+        # not abstract: a subclass that needs no workers overrides loader in its place, as PatchData does
         raise NotImplementedError(f"{type(self).__name__} says in neither dataset nor loader how its files are read")
 
     def cache(self, files: ImageFiles, prepare: Prepare) -> ImageCache | None:

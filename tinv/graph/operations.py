@@ -100,7 +100,7 @@ class Operation:
         module: Module of the node, if it is one.
         inputs: The nodes it reads.
         args: Arguments of the call, with the numbers that nodes stand for, as far as they are known.
-        kwargs: Likewise.
+        kwargs: Keyword arguments of the call, with the numbers that nodes stand for, as far as they are known.
     """
 
     kind: Kind

@@ -79,6 +79,7 @@ class ReportedMetric(RowMetric):
     def compute(self) -> dict[str, Tensor]:
         """Returns the numbers to report, each a tensor of one number, by their names (below `test/`)."""
         if type(self).results is ReportedMetric.results:
+            # not abstract: a metric written for the last minor version has `results` in its place
             raise NotImplementedError(f"{type(self).__name__} has no method compute")
         warnings.warn(f"{type(self).__name__}.results is now compute", DeprecationWarning, stacklevel=2)
         return self.results()

@@ -128,7 +128,7 @@ STATE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError
 
 @contextlib.contextmanager
 def _resuming(last: LastCheckpoint) -> Iterator[None]:
-    """Turns what fails before training goes on from a checkpoint into one line that names the checkpoint."""
+    """Turns what fails before training resumes from a checkpoint into one line that names the checkpoint."""
     try:
         yield
     except Exception as error:

@@ -30,7 +30,7 @@ class Aligner(GraphJob):
     """Aligns the branches of one graph, merge by merge, in the order of the graph.
 
     Args:
-        edit: The graph that is being changed; its geometry is complete up to the merge at hand.
+        edit: The graph that is being changed; its geometry is complete up to the merge that is aligned.
     """
 
     def __init__(self, edit: GraphEdit) -> None:

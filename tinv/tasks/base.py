@@ -119,7 +119,7 @@ class BaseTask(LightningModule):
         """Does what follows the making of the network; by default nothing."""
 
     def configure_model(self) -> None:
-        """Builds the network for the data at hand; the trainer calls it before each stage, and it acts once.
+        """Builds the network for the data; the trainer calls it before each stage, and it acts once.
 
         Raises:
             TinvError: If the network cannot be built.

@@ -75,7 +75,7 @@ class Classification(BaseTask):
             self.trunk.freeze(self.network, data.is_augmented)
 
     def configure_model(self) -> None:
-        """Builds the network for the data at hand; the trainer calls it before each stage, and it acts once.
+        """Builds the network for the data; the trainer calls it before each stage, and it acts once.
 
         Raises:
             TinvError: If the network cannot be built, a metric cannot measure it, or the data leaves less margin than a
