@@ -71,7 +71,9 @@ def judge(given: Input, capfd: pytest.CaptureFixture[str]) -> None:
     if given.expected != "taken" and code and seconds > LIMIT_S:
         wrong.append(f"{seconds:.0f} s")
     wrong += [f"{path} was changed" for path, content in before.items() if path.read_bytes() != content]
-    assert not wrong, f"{'; '.join(wrong)}\n{given.what}: tinv {' '.join(given.words)}\nexit code {code}\n{said[-2000:]}"
+    assert not wrong, (
+        f"{'; '.join(wrong)}\n{given.what}: tinv {' '.join(given.words)}\nexit code {code}\n{said[-2000:]}"
+    )
 
 
 def _faults(given: Input, code: int, said: str) -> Iterator[str]:

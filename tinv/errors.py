@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, get_args
 
 
 class TinvError(Exception):
@@ -16,6 +15,10 @@ class TinvError(Exception):
 
 class LayerError(TinvError):
     """A layer of a network cannot run on the map it gets; the message begins with the layer's path."""
+
+
+class TooLargeError(TinvError):
+    """More memory is asked for than there is; the command line names the largest number among its options."""
 
 
 class TinvWarning(UserWarning):
@@ -34,16 +37,3 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> TinvError:
     more = f" and {len(choices) - 10} more" if len(choices) > 10 else ""
     hint = nearest(str(name), choices) or f"; choose from {', '.join(choices[:10])}{more}"
     return TinvError(f"unknown {kind} {str(name)[:100]!r}{hint}")
-
-
-def check_choice(kind: str, value: object, literal: Any) -> None:
-    """Raises `TinvError` for a value that a `Literal` type does not list; the message names the nearest ones."""
-    if value not in get_args(literal):
-        raise unknown(kind, value, get_args(literal))
-
-
-def check_at_least(least: float, **values: float) -> None:
-    """Raises `TinvError` for a value below the least one; the message names its key."""
-    for key, value in values.items():
-        if value < least:
-            raise TinvError(f"{key} must be {least} or more, not {value}")

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tinv.deprecation import renamed
-from tinv.errors import check_choice
 from tinv.nn.padding import pad
+from tinv.utils.arguments import checked
 
 TranslateMode = Literal["zero", "circular"]
 """What comes in at the border of an image that is moved: zeros, or what left on the other side."""
@@ -87,6 +87,7 @@ def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return mixed
 
 
+@checked
 @renamed(canvas="mode")
 def translate(images: Tensor, shifts: Tensor, mode: TranslateMode = "zero") -> Tensor:
     """Moves each image by its own shift.
@@ -99,7 +100,6 @@ def translate(images: Tensor, shifts: Tensor, mode: TranslateMode = "zero") -> T
     Returns:
         (N, C, H, W), channels last in memory. On the zero canvas what leaves the image is lost.
     """
-    check_choice("mode", mode, TranslateMode)
     height, width = images.shape[2:]
     largest = int(shifts.abs().max()) if len(shifts) else 0
     padded = pad(images, [(largest, largest)] * 2, mode).permute(0, 2, 3, 1).contiguous()

@@ -8,6 +8,7 @@ import pytest
 from tiny_run import TINY
 
 from tinv.cli import main
+from tinv.config.files import PACKAGE
 from tinv.errors import TinvError
 
 
@@ -17,7 +18,8 @@ def fail(monkeypatch):
 
     def prepare(error: BaseException) -> None:
         def raise_it(words):
-            raise error
+            # as if code of tinv raised it
+            exec(compile("raise error", str(PACKAGE / "cli" / "list.py"), "exec"), {"error": error})
 
         monkeypatch.setattr("tinv.cli.list.list_choices", raise_it)
 

@@ -17,7 +17,7 @@ CASES = {
     "subsampling": ([MODEL + "subsampling=blur8"], "unknown subsampling 'blur8'; did you mean blur"),
     "type": (["--trainer.max_epochs=many"], "trainer.max_epochs: 'many' is not of type int"),
     "nested type": (["--data.init_args.batch_size=ten"], "data.init_args.batch_size: 'ten' is not of type int"),
-    "literal": ([MODEL + "memory_format=chan"], "model.init_args.memory_format: unknown value 'chan'; choose from"),
+    "literal": ([MODEL + "memory_format=chan"], "model.init_args.memory_format: unknown memory_format 'chan'; choose"),
     "optimizer": ([MODEL + "optimizer.class_path=torch.optim.Adm"], "there is no 'Adm' in torch.optim"),
     "optimizer key": ([MODEL + "optimizer.init_args.lrr=1"], "unknown key 'lrr'; did you mean lr"),
     "class": (["--model.class_path=tinv.tasks.Classify"], "there is no 'Classify' in tinv.tasks"),
@@ -90,13 +90,19 @@ def test_bad_input_is_one_clear_line(case, capsys):
     ("text", "message"),
     [
         ("model:\n  class_path: [tinv\n", "bad.yaml, line 3, column 1: not valid YAML"),
-        ("modle: 3\n", "bad.yaml: unknown key modle; did you mean model"),
-        ("model:\n  init_args:\n    backbon: x\n", "bad.yaml: unknown key model.init_args.backbon; did you mean"),
+        ("modle: 3\n", "bad.yaml, line 1: unknown key modle; did you mean model"),
+        (
+            "model:\n  init_args:\n    backbon: x\n",
+            "bad.yaml, line 3: unknown key model.init_args.backbon; did you mean",
+        ),
         (
             "model:\n  init_args:\n    padding: ful_zero\n",
-            "bad.yaml: model.init_args.padding: unknown padding 'ful_zero'",
+            "bad.yaml, line 3: model.init_args.padding: unknown padding 'ful_zero'",
         ),
-        ("trainer:\n  max_epoch: 3\n", "bad.yaml: unknown key trainer.max_epoch; did you mean trainer.max_epochs"),
+        (
+            "trainer:\n  max_epoch: 3\n",
+            "bad.yaml, line 2: unknown key trainer.max_epoch; did you mean trainer.max_epochs",
+        ),
         ("just words\n", "bad.yaml: holds no `key: value` lines"),
         (
             "model:\n  init_args:\n    metrics:\n      - class_path: tinv.metrics.MeanCosineSimilarity\n"

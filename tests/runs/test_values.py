@@ -13,9 +13,9 @@ from tinv.runs.wandb_run import earlier_id
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--seed_everything=-1", "seed_everything: a seed is an integer from 0 to 4294967295, not -1"),
-        ("--seed_everything=4294967296", "seed_everything: a seed is an integer from 0 to 4294967295"),
-        ("--data.init_args.seed=4294967296", "data.init_args.seed: a seed is an integer"),
+        ("--seed_everything=-1", "seed_everything must be a seed from 0 to 4294967295, not -1"),
+        ("--seed_everything=4294967296", "seed_everything must be a seed from 0 to 4294967295"),
+        ("--data.init_args.seed=4294967296", "data.init_args.seed must be a seed"),
         ("--ckpt_path=", "ckpt_path: is empty; give it a value or leave it out"),
         ("--experiment=", "experiment: is empty"),
         ("--data.init_args.num_val=null", "data.init_args.num_val: is null, which it cannot be"),

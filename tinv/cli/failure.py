@@ -11,8 +11,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from tinv.config.files import PACKAGE
 from tinv.config.merge import flatten, read_command_line
-from tinv.errors import TinvError
+from tinv.errors import TinvError, TooLargeError
 from tinv.runs.ranks import rank
 from tinv.utils.outputs import DISK_FULL, drop_stdout
 
@@ -23,7 +24,9 @@ MAX_LENGTH = 300
 """Characters of a message; the whole of it is in the log."""
 
 NO_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|bad_alloc|Unable to allocate", re.IGNORECASE
+    r"can't allocate memory|not enough memory|out of memory|bad_alloc|Unable to allocate|"
+    r"(size calculation|arithmetic) overflowed|overflowed with sizes|array is too big|Maximum allowed dimension",
+    re.IGNORECASE,
 )
 
 
@@ -53,18 +56,34 @@ def report_failure(error: BaseException, words: Sequence[str], debug: bool) -> i
         return 1
     folder = _run_folder()
     begun = folder is not None and (folder / "checkpoints" / "last.ckpt").exists()
+    if isinstance(error, OSError) and error.filename:
+        error = TinvError(f"cannot use {error.filename} ({error.strerror}); choose another, or see to its permissions")
     if isinstance(error, TinvError):
         if folder is not None:
             _write_log(folder)
-        _print(str(error))
+        more = _largest(words) if isinstance(error, TooLargeError) else ""
+        _print(f"{error}{more}")
         return 1 if begun else 2
     log = _write_log(folder)
     reason = f"{type(error).__name__}: {error}".partition("\n")[0]
     if isinstance(error, MemoryError) or NO_MEMORY.search(reason):
         _print(f"not enough memory ({reason[:120]}){_largest(words)}; the traceback is in {log}")
         return 1 if begun else 2
+    if (place := _users_own(error)) is not None:
+        _print(f"{place}: {reason[:200]}; the traceback is in {log}")
+        return 1 if begun else 2
     _print(f"internal error ({reason[:150]}); please report it with {log}")
     return INTERNAL
+
+
+def _users_own(error: BaseException) -> str | None:
+    """Returns the file and line in which an error was raised, if it is code of the user's own that tinv has called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or "site-packages" in frames[-1].filename or frames[-1].filename.startswith("<"):
+        return None
+    path = Path(frames[-1].filename)
+    of_python = Path(sys.prefix), Path(sys.base_prefix), PACKAGE
+    return None if any(path.is_relative_to(folder) for folder in of_python) else f"{path}, line {frames[-1].lineno}"
 
 
 def _print(message: str) -> None:

@@ -67,6 +67,18 @@ def dump(value: Any, **options: Any) -> str:
     return text
 
 
+def line_of(path: Path, key: str) -> int | None:
+    """Returns the line, from 1 on, that a dotted key stands in; None where it stands in none, as after a merge key."""
+    node, line = yaml.compose(read_text(path), _Loader), None
+    for part in key.split("."):
+        found = [each for each, _ in getattr(node, "value", ()) if getattr(each, "value", None) == part]
+        if not isinstance(node, yaml.MappingNode) or not found:
+            return None
+        line = found[0].start_mark.line + 1
+        node = dict(node.value)[found[0]]
+    return line
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """Reads a file of `key: value` lines.
 

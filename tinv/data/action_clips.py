@@ -20,7 +20,8 @@ from tinv.data.formats.images import ImageFiles, OnError, class_folders, image_f
 from tinv.data.formats.videos import VideoIndex, index_videos
 from tinv.data.from_files import FileData
 from tinv.deprecation import RenamedWarning, renamed
-from tinv.errors import TinvError, check_at_least, check_choice
+from tinv.errors import TinvError
+from tinv.utils.arguments import PositiveInt
 from tinv.utils.io import read_lines
 
 MEAN = (114.7748, 107.7354, 99.4750)
@@ -55,23 +56,20 @@ class ActionClips(FileData):
     def __init__(
         self,
         root: str | None = None,
-        split: int = 1,
-        num_frames: int = 16,
-        size: int = 112,
+        split: PositiveInt = 1,
+        num_frames: PositiveInt = 16,
+        size: PositiveInt = 112,
         augment: ClipAugment | bool = "multi_scale_crop",
         absent: OnError = "raise",
-        batch_size: int = 32,
+        batch_size: PositiveInt = 32,
         **kwargs: Any,
     ) -> None:
         super().__init__(size, batch_size, **kwargs)
         if split not in (1, 2, 3):
             raise TinvError(f"split must be 1, 2 or 3, not {split}")
-        check_at_least(1, num_frames=num_frames)
         if isinstance(augment, bool):
             given, augment = augment, "multi_scale_crop" if augment else "none"
             warnings.warn(f"augment={given} is now augment={augment}", RenamedWarning, stacklevel=2)
-        check_choice("augment", augment, ClipAugment)
-        check_choice("absent", absent, OnError)
         self.root, self.split, self.num_frames, self.size, self.augment = (
             data_root(root),
             split,

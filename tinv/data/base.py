@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from tinv.data.batching import DistributedBatchSampler, epoch_of, shuffled
-from tinv.errors import TinvError
+from tinv.utils.arguments import Checked, PositiveInt, Seed
 
 Stage = Literal["train", "val", "test"]
 
@@ -27,7 +27,7 @@ OLD_NAMES = {
 """Names of the contract in version 0.1, which count until the next minor version, and today's."""
 
 
-class InvarianceDataModule(LightningDataModule):
+class InvarianceDataModule(Checked, LightningDataModule):
     """Base of data modules. Batches have `image`, `target` and `index`, the number of each image in its set.
 
     A subclass yields the batches of each set in `loader`, and says of itself what it knows; what it leaves out has the
@@ -45,10 +45,8 @@ class InvarianceDataModule(LightningDataModule):
     std: tuple[float, ...] = (1.0,)
     shuffle = True
 
-    def __init__(self, batch_size: int, seed: int | None = None) -> None:
+    def __init__(self, batch_size: PositiveInt, seed: Seed | None = None) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise TinvError(f"batch_size must be at least 1, not {batch_size}")
         self.batch_size = batch_size
         self.given_seed = seed
 

@@ -12,6 +12,7 @@ from tinv.data.formats.patches import PatchSet
 from tinv.data.patch_data import PatchData
 from tinv.deprecation import renamed
 from tinv.errors import unknown
+from tinv.utils.arguments import PositiveInt
 
 BROWN = ("liberty", "notredame", "yosemite")
 
@@ -39,8 +40,8 @@ class Brown(PatchData):
         download: bool = False,
         train: Literal["liberty", "notredame", "yosemite"] = "yosemite",
         test: Sequence[str] | None = None,
-        num_pairs: int = 500_000,
-        num_test_pairs: int = 100_000,
+        num_pairs: PositiveInt = 500_000,
+        num_test_pairs: PositiveInt = 100_000,
         **kwargs: Any,
     ) -> None:
         for name in (train, *(test or ())):

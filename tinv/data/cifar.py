@@ -14,6 +14,7 @@ from tinv.data.folders import data_not_found, find_folder
 from tinv.data.in_memory import ImageSet, TrainTestData, check_targets
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
+from tinv.utils.arguments import PositiveInt
 
 PIXELS = 3 * 32 * 32
 
@@ -40,7 +41,7 @@ class CIFAR10(TrainTestData):
     label_bytes = 1
 
     @renamed(canvas="canvas_size")
-    def __init__(self, root: str | None = None, *, canvas_size: int | None = 50, **kwargs: Any) -> None:
+    def __init__(self, root: str | None = None, *, canvas_size: PositiveInt | None = 50, **kwargs: Any) -> None:
         super().__init__(root, canvas_size=canvas_size, **kwargs)
 
     def prepare_data(self) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from tinv.data.in_memory import ImageSet, InMemoryData, Splits, split_balanced
 from tinv.deprecation import renamed
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 
 class Digits(InMemoryData):
@@ -32,11 +33,11 @@ class Digits(InMemoryData):
     )
     def __init__(
         self,
-        num_val: int = 200,
-        num_test: int = 400,
-        num_train: int | None = None,
-        data_seed: int = 0,
-        canvas_size: int | None = 24,
+        num_val: NonNegativeInt = 200,
+        num_test: PositiveInt = 400,
+        num_train: PositiveInt | None = None,
+        data_seed: Seed = 0,
+        canvas_size: PositiveInt | None = 24,
         **kwargs: Any,
     ) -> None:
         super().__init__(canvas_size=canvas_size, **kwargs)

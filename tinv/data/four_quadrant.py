@@ -25,7 +25,8 @@ from tinv.data.formats.images import (
 )
 from tinv.data.in_memory import ImageSet, InMemoryData, Splits
 from tinv.deprecation import renamed
-from tinv.errors import TinvError, check_choice
+from tinv.errors import TinvError
+from tinv.utils.arguments import PositiveInt
 
 SplitRule = Literal["published", "disjoint"]
 READ_SIDE, READ_CROP = 256, 224
@@ -61,16 +62,15 @@ class FourQuadrant(InMemoryData):
     def __init__(
         self,
         root: str = "imagenet/val",
-        num_images: int = 1000,
+        num_images: PositiveInt = 1000,
         splits: SplitRule = "published",
-        side: int = 56,
-        canvas_size: int = 120,
+        side: PositiveInt = 56,
+        canvas_size: PositiveInt = 120,
         on_error: OnError = "raise",
-        batch_size: int = 8,
+        batch_size: PositiveInt = 8,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, canvas_size=canvas_size, **kwargs)
-        check_choice("splits", splits, SplitRule)
         if not 0 < side < canvas_size:
             raise TinvError(f"side={side} must be smaller than canvas_size={canvas_size}, for two positions to differ")
         if self.train_max_shift:

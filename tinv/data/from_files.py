@@ -15,7 +15,8 @@ from tinv.data.formats.cache_folder import default_folder
 from tinv.data.formats.image_cache import ImageCache, Prepare
 from tinv.data.formats.images import ImageFiles, OnError
 from tinv.deprecation import renamed
-from tinv.errors import TinvError, check_at_least, check_choice
+from tinv.errors import TinvError
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 
 class FileData(InvarianceDataModule):
@@ -41,23 +42,19 @@ class FileData(InvarianceDataModule):
     @renamed(cache="cache_resolution")
     def __init__(
         self,
-        size: int,
-        batch_size: int,
-        num_workers: int = 0,
-        seed: int | None = None,
+        size: PositiveInt,
+        batch_size: PositiveInt,
+        num_workers: NonNegativeInt = 0,
+        seed: Seed | None = None,
         cache_dir: str | None = None,
-        cache_resolution: int | None = None,
+        cache_resolution: PositiveInt | None = None,
         on_error: OnError = "raise",
     ) -> None:
         super().__init__(batch_size, seed)
-        check_choice("on_error", on_error, OnError)
-        check_at_least(1, size=size)
         if cache_resolution is not None and cache_resolution < size:
             raise TinvError(
                 f"cache_resolution={cache_resolution} must be at least {size} pixels, the size that the network sees"
             )
-        if num_workers < 0:
-            raise TinvError(f"num_workers={num_workers} must be at least 0")
         self.on_error: OnError = on_error
         self.size, self.num_workers, self.cache_resolution = size, num_workers, cache_resolution
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_folder()

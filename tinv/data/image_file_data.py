@@ -15,7 +15,8 @@ from tinv.data.formats.image_preparation import Augmentation, RandomResizedCrop,
 from tinv.data.formats.images import IMAGENET_MEAN, IMAGENET_STD, ImageFiles, first_few
 from tinv.data.from_files import FileData
 from tinv.deprecation import renamed
-from tinv.errors import TinvError, check_choice
+from tinv.errors import TinvError
+from tinv.utils.arguments import NonNegativeInt, PositiveInt
 
 ImageAugment = Literal["random_resized_crop", "none"]
 
@@ -47,17 +48,16 @@ class ImageFileData(FileData):
     @renamed(test_size="test_resolution")
     def __init__(
         self,
-        size: int = 224,
-        resize: int | None = None,
-        test_resolution: int | None = None,
+        size: PositiveInt = 224,
+        resize: PositiveInt | None = None,
+        test_resolution: PositiveInt | None = None,
         augment: ImageAugment = "random_resized_crop",
         train_transforms: list[nn.Module] | None = None,
-        batch_size: int = 256,
-        num_workers: int = 8,
+        batch_size: PositiveInt = 256,
+        num_workers: NonNegativeInt = 8,
         **kwargs: Any,
     ) -> None:
         super().__init__(size, batch_size, num_workers, **kwargs)
-        check_choice("augment", augment, ImageAugment)
         self.resize, self.test_resolution = round(size * 8 / 7) if resize is None else resize, test_resolution
         for key, value in {"resize": resize, "test_resolution": test_resolution}.items():
             if value is not None and value < size:

@@ -15,6 +15,7 @@ from tinv.data.folders import image_folder
 from tinv.data.formats.images import ImageFiles, class_folders, find_images, first_few, image_files
 from tinv.data.image_file_data import ImageFileData
 from tinv.errors import TinvError, nearest
+from tinv.utils.arguments import PositiveInt, Seed
 from tinv.utils.io import read_lines
 
 CLASS_LISTS = {"imagenet_a_200": "imagenet_a_synsets.txt"}
@@ -41,16 +42,14 @@ class ImageNet(ImageFileData):
         train_folder: str = "train",
         val_folder: str = "val",
         classes: str | None = None,
-        images_per_class: int | None = None,
+        images_per_class: PositiveInt | None = None,
         train_list: str | None = None,
-        data_seed: int = 0,
+        data_seed: Seed = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if images_per_class is not None and train_list is not None:
             raise TinvError("images_per_class and train_list both say which images to train on; give one of them")
-        if images_per_class is not None and images_per_class < 1:
-            raise TinvError(f"images_per_class={images_per_class} must be at least 1")
         self.root, self.train_folder, self.val_folder, self.data_seed = root, train_folder, val_folder, data_seed
         self.class_list, self.images_per_class, self.train_list = classes, images_per_class, train_list
 

@@ -16,6 +16,7 @@ from tinv.data.folders import data_root, downloading
 from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError
 from tinv.translation import crop_each, draw_shifts
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 
 class ImageSet(NamedTuple):
@@ -57,16 +58,14 @@ class InMemoryData(InvarianceDataModule):
     @renamed(canvas="canvas_size")
     def __init__(
         self,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        canvas_size: int | None = None,
-        train_max_shift: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 0,
+        canvas_size: PositiveInt | None = None,
+        train_max_shift: NonNegativeInt = 0,
         shuffle: bool = True,
-        seed: int | None = None,
+        seed: Seed | None = None,
     ) -> None:
         super().__init__(batch_size, seed)
-        if train_max_shift < 0:
-            raise TinvError(f"train_max_shift must be 0 pixels or more, not {train_max_shift}")
         if num_workers:
             warnings.warn(f"num_workers={num_workers} has no effect: {type(self).__name__} is in memory", stacklevel=2)
         self.canvas_size, self.train_max_shift, self.shuffle = canvas_size, train_max_shift, shuffle
@@ -186,10 +185,10 @@ class TrainTestData(InMemoryData):
         self,
         root: str | None = None,
         download: bool = False,
-        num_val: int = 5000,
-        num_train: int | None = None,
-        num_test: int | None = None,
-        data_seed: int = 0,
+        num_val: NonNegativeInt = 5000,
+        num_train: PositiveInt | None = None,
+        num_test: PositiveInt | None = None,
+        data_seed: Seed = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

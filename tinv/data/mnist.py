@@ -15,6 +15,7 @@ from tinv.data.folders import data_not_found
 from tinv.data.in_memory import ImageSet, TrainTestData, check_targets
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
+from tinv.utils.arguments import PositiveInt
 from tinv.utils.io import read_bytes
 
 IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
@@ -35,7 +36,7 @@ class MNIST(TrainTestData):
     name = "MNIST"
 
     @renamed(canvas="canvas_size")
-    def __init__(self, root: str | None = None, *, canvas_size: int | None = 40, **kwargs: Any) -> None:
+    def __init__(self, root: str | None = None, *, canvas_size: PositiveInt | None = 40, **kwargs: Any) -> None:
         super().__init__(root, canvas_size=canvas_size, **kwargs)
 
     def read(self) -> tuple[ImageSet, ImageSet]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from tinv.data.batching import normalize
 from tinv.data.in_memory import ImageSet, InMemoryData, Splits
 from tinv.deprecation import renamed
-from tinv.errors import TinvError, check_at_least, check_choice
+from tinv.errors import TinvError
+from tinv.utils.arguments import PositiveInt, Seed
 
 FRAMES, SIDE = 16, 32
 SHAPE, JUMP, PAUSE = 5, 9, 2
@@ -51,16 +52,14 @@ class MovingShapes(InMemoryData):
     def __init__(
         self,
         cue: Cue = "place",
-        num_train: int = 1000,
-        num_val: int = 300,
-        num_test: int = 500,
-        data_seed: int = 0,
-        batch_size: int = 50,
+        num_train: PositiveInt = 1000,
+        num_val: PositiveInt = 300,
+        num_test: PositiveInt = 500,
+        data_seed: Seed = 0,
+        batch_size: PositiveInt = 50,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
-        check_choice("cue", cue, Cue)
-        check_at_least(1, num_train=num_train, num_val=num_val, num_test=num_test)
         for key in ("canvas_size", "train_max_shift"):
             if getattr(self, key):
                 raise TinvError(f"{key} is for images; leave it out for MovingShapes")

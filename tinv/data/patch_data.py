@@ -20,8 +20,9 @@ from tinv.data.formats.patches import PatchSet, read_pairs, read_patch_set
 from tinv.data.from_files import FileData
 from tinv.data.patch_pairs import UniquePointBatchSampler, all_pairs, draw_pairs
 from tinv.deprecation import renamed
-from tinv.errors import TinvError, check_at_least, check_choice, unknown
+from tinv.errors import TinvError, unknown
 from tinv.translation import uniform
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 PatchAugment = Literal["none", "fliprot"]
 
@@ -66,24 +67,22 @@ class PatchData(FileData):
         self,
         train: str,
         test: Sequence[str],
-        num_pairs: int,
-        num_test_pairs: int,
+        num_pairs: PositiveInt,
+        num_test_pairs: PositiveInt,
         val_share: float = 0.0,
-        size: int = 32,
+        size: PositiveInt = 32,
         augment: PatchAugment = "none",
         shuffle: bool = True,
-        batch_size: int = 256,
-        num_workers: int = 0,
-        seed: int | None = None,
+        batch_size: PositiveInt = 256,
+        num_workers: NonNegativeInt = 0,
+        seed: Seed | None = None,
         cache_dir: str | None = None,
     ) -> None:
         super().__init__(size, batch_size, seed=seed, cache_dir=cache_dir)
         if batch_size < 2:
             raise TinvError(f"batch_size must be 2 or more, not {batch_size}: negatives come from the batch")
-        check_choice("augment", augment, PatchAugment)
         if not 0 <= val_share < 1:
             raise TinvError(f"val_share must be 0 or more and below 1, not {val_share}")
-        check_at_least(1, num_pairs=num_pairs, num_test_pairs=num_test_pairs)
         if train in test:
             raise TinvError(f"train={train} is tested on too; choose other sets for data.init_args.test")
         if num_workers:

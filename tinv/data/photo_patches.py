@@ -20,7 +20,8 @@ from tinv.data.formats.patches import SIDE, write_patch_set
 from tinv.data.patch_data import PatchData
 from tinv.data.patch_pairs import all_pairs
 from tinv.deprecation import renamed
-from tinv.errors import TinvError, check_at_least
+from tinv.errors import TinvError
+from tinv.utils.arguments import AtLeastTwo, PositiveInt, Seed
 from tinv.utils.progress import progress
 
 if TYPE_CHECKING:
@@ -78,19 +79,16 @@ class PhotoPatches(PatchData):
     def __init__(
         self,
         root: str = "imagenet/val",
-        num_images: int = 500,
-        num_test_images: int = 250,
-        num_copies: int = 4,
-        num_points: int = 60,
-        data_seed: int = 0,
-        num_pairs: int = 4000,
-        num_test_pairs: int = 5000,
+        num_images: PositiveInt = 500,
+        num_test_images: PositiveInt = 250,
+        num_copies: PositiveInt = 4,
+        num_points: PositiveInt = 60,
+        data_seed: Seed = 0,
+        num_pairs: PositiveInt = 4000,
+        num_test_pairs: AtLeastTwo = 5000,
         **kwargs: Any,
     ) -> None:
         super().__init__(train=SETS[0], test=SETS[1:], num_pairs=num_pairs, num_test_pairs=num_test_pairs, **kwargs)
-        counts = {"num_images": num_images, "num_test_images": num_test_images, "num_copies": num_copies}
-        check_at_least(1, **counts, num_points=num_points)
-        check_at_least(2, num_test_pairs=num_test_pairs)
         self.root, self.counts = root, (num_images, num_test_images, num_test_images)
         self.num_copies, self.num_points, self.data_seed = num_copies, num_points, data_seed
         self._sets_dir: Path | None = None

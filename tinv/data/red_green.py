@@ -9,7 +9,7 @@ import torch
 
 from tinv.data.in_memory import ImageSet, InMemoryData, Splits
 from tinv.deprecation import renamed
-from tinv.errors import check_choice
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 SIDE = 32
 SQUARE = 4
@@ -46,16 +46,15 @@ class RedGreen(InMemoryData):
     def __init__(
         self,
         splits: SplitRule = "published",
-        num_train: int = 2000,
-        num_val: int = 1000,
-        num_test: int = 1000,
-        data_seed: int = 1988,
-        batch_size: int = 200,
+        num_train: PositiveInt = 2000,
+        num_val: NonNegativeInt = 1000,
+        num_test: PositiveInt = 1000,
+        data_seed: Seed = 1988,
+        batch_size: PositiveInt = 200,
         shuffle: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, shuffle=shuffle, **kwargs)
-        check_choice("splits", splits, SplitRule)
         self.split_rule, self.data_seed = splits, data_seed
         self.sizes = (num_train, num_val, num_test)
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from tinv.data.in_memory import ImageSet, InMemoryData, Splits
+from tinv.utils.arguments import PositiveInt
 
 
 class Rook(InMemoryData):
@@ -24,7 +25,7 @@ class Rook(InMemoryData):
 
     num_classes = 2
 
-    def __init__(self, batch_size: int = 1, shuffle: bool = False, **kwargs: Any) -> None:
+    def __init__(self, batch_size: PositiveInt = 1, shuffle: bool = False, **kwargs: Any) -> None:
         super().__init__(batch_size=batch_size, shuffle=shuffle, **kwargs)
 
     def load(self) -> Splits:

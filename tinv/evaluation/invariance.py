@@ -33,6 +33,7 @@ from tinv.metrics import (
 from tinv.metrics.answers import undefined_message
 from tinv.metrics.views import UNLABELLED, center_view
 from tinv.translation import ShiftMode
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 from tinv.utils.io import write_atomically
 from tinv.utils.progress import progress
 
@@ -143,21 +144,21 @@ def measure(
     network: nn.Module,
     images: str | Path,
     *,
-    num_classes: int = 1000,
+    num_classes: PositiveInt = 1000,
     input_size: int | tuple[int, int] = 224,
     metrics: tuple[Measure, ...] | list[Measure] = MEASURES,
     mode: ShiftMode = "crop",
-    offset_range: int = 32,
-    passes: int = 5,
-    max_images: int | None = None,
+    offset_range: NonNegativeInt = 32,
+    passes: PositiveInt = 5,
+    max_images: PositiveInt | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     plain: nn.Module | None = None,
     partial: bool = False,
     on_error: OnError = "raise",
-    batch_size: int = 32,
-    workers: int = 0,
-    seed: int = 0,
+    batch_size: PositiveInt = 32,
+    workers: NonNegativeInt = 0,
+    seed: Seed = 0,
     device: str = "auto",
     precision: Precision = "32",
 ) -> InvarianceReport:
@@ -203,13 +204,14 @@ def measure(
     )
 
 
+@checked
 def checked_images(
     images: str | Path,
     size: tuple[int, int],
     metrics: Sequence[str],
     mode: ShiftMode,
-    offset_range: int,
-    max_images: int | None,
+    offset_range: NonNegativeInt,
+    max_images: PositiveInt | None,
 ) -> ImageFiles:
     """Returns the images that will be measured; see `measure` for the arguments.
 
@@ -224,11 +226,7 @@ def checked_images(
     if mode == "zero" and min(size) <= offset_range:
         raise TinvError(f"offset_range {offset_range} leaves no room for the image on a canvas of {min(size)} pixels")
     files = find_images(Path(images))
-    if max_images is None:
-        return files
-    if max_images < 1:
-        raise TinvError(f"max_images must be at least 1, not {max_images}")
-    return subsample_evenly(files, max_images)
+    return files if max_images is None else subsample_evenly(files, max_images)
 
 
 def _metrics(
@@ -252,8 +250,8 @@ class _Pass:
         network: nn.Module,
         plain: nn.Module,
         photographs: Photographs,
-        num_classes: int,
-        seed: int,
+        num_classes: PositiveInt,
+        seed: Seed,
         device: str,
         precision: Precision,
     ) -> None:

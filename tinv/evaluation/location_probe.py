@@ -19,9 +19,9 @@ from tinv.errors import TinvError
 from tinv.evaluation.images import ImageLayout, Photographs
 from tinv.evaluation.networks import normalization_of
 from tinv.evaluation.running import Precision, autocast, device_of
-from tinv.metrics.answers import check_at_least
 from tinv.metrics.views import bootstrap_means
 from tinv.models.features import logits_and_features
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 from tinv.utils.io import write_atomically
 from tinv.utils.progress import progress
 
@@ -67,7 +67,7 @@ class LocationProbe:
         TinvError: For fewer than 4 photographs.
     """
 
-    def __init__(self, network: nn.Module, photographs: Tensor, seed: int = 0, batch_size: int = 16) -> None:
+    def __init__(self, network: nn.Module, photographs: Tensor, seed: Seed = 0, batch_size: PositiveInt = 16) -> None:
         if len(photographs) < 4:
             raise TinvError(f"a location probe needs at least 4 photographs, not {len(photographs)}")
         self.network, self.photographs, self.seed, self.batch_size = network.eval(), photographs, seed, batch_size
@@ -137,18 +137,19 @@ class LocationReport:
         )
 
 
+@checked
 def check_probe(
-    input_size: int, max_images: int, distances: Sequence[int], batch_size: int = 1, workers: int = 0
+    input_size: int,
+    max_images: int,
+    distances: Sequence[NonNegativeInt],
+    batch_size: PositiveInt = 1,
+    workers: NonNegativeInt = 0,
 ) -> None:
     """Raises TinvError for a value of `probe_location` that is out of range."""
-    check_at_least(1, batch_size=batch_size)
-    check_at_least(0, workers=workers)
     if input_size < 8:
         raise TinvError(f"input_size must be 8 pixels or more, not {input_size}")
     if max_images < 4:
         raise TinvError(f"max_images must be at least 4, not {max_images}")
-    if min(distances) < 0:
-        raise TinvError(f"distances must be 0 pixels or more, not {min(distances)}")
 
 
 def probe_location(
@@ -157,13 +158,13 @@ def probe_location(
     *,
     distances: Sequence[int] = (0, 16, 32, 64, 128),
     input_size: int = 64,
-    max_images: int = 200,
+    max_images: PositiveInt = 200,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     on_error: OnError = "raise",
-    batch_size: int = 16,
-    workers: int = 0,
-    seed: int = 0,
+    batch_size: PositiveInt = 16,
+    workers: NonNegativeInt = 0,
+    seed: Seed = 0,
     device: str = "auto",
     precision: Precision = "32",
     name: str = "",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinv.errors import TinvError, unknown
+from tinv.errors import TinvError
 
 
 def undefined_unless_finite(values: Tensor, *answers: Tensor) -> Tensor:
@@ -62,17 +62,3 @@ def check_names(metrics: Iterable[Any]) -> None:
         if metric.name in seen:
             raise TinvError(f"two metrics are named {metric.name}; give each its own name")
         seen.add(metric.name)
-
-
-def check_at_least(least: int, **values: int | None) -> None:
-    """Raises TinvError for a value below `least`, with its key; None passes."""
-    for key, value in values.items():
-        if value is not None and value < least:
-            raise TinvError(f"{key} must be {least} or more, not {value}")
-
-
-def check_choice(literal: Any, **values: str) -> None:
-    """Raises TinvError for a value that is not one of a Literal type's, with its key and the nearest choices."""
-    for key, value in values.items():
-        if value not in get_args(literal):
-            raise unknown(key, value, get_args(literal))

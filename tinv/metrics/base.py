@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from tinv.errors import TinvError
+from tinv.utils.arguments import Checked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ class RowMetric(Metric):
         return dim_zero_cat(rows) if len(rows) else torch.empty(0)
 
 
-class ReportedMetric(RowMetric):
+class ReportedMetric(Checked, RowMetric):
     """Base of the metrics that a configuration names: they report numbers, and may hold arrays, which they can draw.
 
     Attributes:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
-from tinv.metrics.answers import check_at_least, check_choice
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap
 from tinv.nn.padding import pad
 from tinv.translation import TranslateMode
+from tinv.utils.arguments import NonNegativeInt, PositiveInt
 
 
 class ClipShiftMap(ShiftMap):
@@ -34,19 +34,18 @@ class ClipShiftMap(ShiftMap):
     @renamed(canvas="mode")
     def __init__(
         self,
-        max_frames: int = 4,
-        max_shift: int = 8,
-        frame_step: int = 1,
-        step: int = 2,
+        max_frames: NonNegativeInt = 4,
+        max_shift: NonNegativeInt = 8,
+        frame_step: PositiveInt = 1,
+        step: PositiveInt = 2,
         mode: TranslateMode = "zero",
-        max_clips: int | None = None,
+        max_clips: PositiveInt | None = None,
         name: str = "clip_map",
     ) -> None:
-        for key, most, each in (("max_frames", max_frames, frame_step), ("max_shift", max_shift, step)):
-            if most < 0 or each < 1 or most % each:
-                raise TinvError(f"{key}={most} must be 0 or more, and a multiple of its step, {each}")
-        check_choice(TranslateMode, mode=mode)
-        check_at_least(1, max_clips=max_clips)
+        if max_frames % frame_step:
+            raise TinvError(f"max_frames={max_frames} must be a multiple of frame_step={frame_step}")
+        if max_shift % step:
+            raise TinvError(f"max_shift={max_shift} must be a multiple of step={step}")
         frames, pixels = range(-max_frames, max_frames + 1, frame_step), range(-max_shift, max_shift + 1, step)
         rows = ShiftAxis("dt", "frames", list(frames), key="frames")
         super().__init__(rows, ShiftAxis("dx", "pixels", list(pixels), key="pixels"), "clips")

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
-from tinv.metrics.answers import check_at_least, check_choice
 from tinv.metrics.base import ReportedMetric, Unit, panels
 from tinv.translation import TranslateMode, draw_offsets, translate
+from tinv.utils.arguments import AtLeastTwo, PositiveInt, Seed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,12 +46,14 @@ class DescriptorShift(ReportedMetric):
 
     @renamed(max_shift="offset_range", motion="mode")
     def __init__(
-        self, offset_range: int = 8, mode: TranslateMode = "zero", pairs: int = 500, seed: int = 0, name: str = "shift"
+        self,
+        offset_range: PositiveInt = 8,
+        mode: TranslateMode = "zero",
+        pairs: AtLeastTwo = 500,
+        seed: Seed = 0,
+        name: str = "shift",
     ) -> None:
         super().__init__()
-        check_at_least(1, offset_range=offset_range)
-        check_at_least(2, pairs=pairs)
-        check_choice(TranslateMode, mode=mode)
         self.offset_range, self.mode, self.pairs, self.seed, self.name = offset_range, mode, pairs, seed, name
         self.add_rows("first", "moved", "points", "index")
 

@@ -18,10 +18,10 @@ from tinv.graph.converted import geometry_of
 from tinv.graph.geometry import GeometryInterpreter
 from tinv.graph.grid import AxisGrid
 from tinv.graph.network_graph import layer_name
-from tinv.metrics.answers import check_at_least
 from tinv.metrics.base import panels
 from tinv.metrics.views import ViewMetric, bootstrap_means, shifted_views
 from tinv.translation import ShiftMode
+from tinv.utils.arguments import PositiveInt, Seed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,13 +74,12 @@ class LayerEquivariance(ViewMetric):
     @renamed(max_shift="max_stride", motion="mode")
     def __init__(
         self,
-        max_stride: int = 32,
+        max_stride: PositiveInt = 32,
         mode: ShiftMode = "crop",
-        max_images: int | None = 32,
-        seed: int = 0,
+        max_images: PositiveInt | None = 32,
+        seed: Seed = 0,
         name: str = "layer_error",
     ) -> None:
-        check_at_least(1, max_stride=max_stride, max_images=max_images)
         super().__init__(max_stride, mode, seed, name, ())
         self.max_stride, self.max_images = max_stride, max_images
         self.layers: Layers | None = None

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tinv.deprecation import renamed
-from tinv.metrics.answers import check_at_least, check_choice, cosine_similarity, undefined_unless_finite
+from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
 from tinv.metrics.base import InvarianceMetric
 from tinv.translation import TranslateMode, draw_shifts, translate
+from tinv.utils.arguments import NonNegativeInt, Seed
 
 Output = Literal["logits", "softmax", "relu", "features"]
 
@@ -40,16 +41,13 @@ class MeanCosineSimilarity(InvarianceMetric):
     @renamed(on="output", canvas="mode")
     def __init__(
         self,
-        max_shift: int = 8,
+        max_shift: NonNegativeInt = 8,
         output: Output = "logits",
         mode: TranslateMode = "zero",
-        seed: int = 0,
+        seed: Seed = 0,
         name: str = "mcs",
     ) -> None:
         super().__init__()
-        check_at_least(0, max_shift=max_shift)
-        check_choice(Output, output=output)
-        check_choice(TranslateMode, mode=mode)
         self.max_shift, self.output, self.mode, self.seed, self.name = max_shift, output, mode, seed, name
         self.canvas_margin = max_shift if mode == "zero" else 0
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")

@@ -9,6 +9,7 @@ from tinv.deprecation import renamed
 from tinv.metrics.answers import undefined_unless_finite
 from tinv.metrics.views import ViewMetric, shifted_views
 from tinv.translation import ShiftMode
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 
 class CenterAccuracy(ViewMetric):
@@ -21,7 +22,7 @@ class CenterAccuracy(ViewMetric):
         name: Name under which the result is reported.
     """
 
-    def __init__(self, seed: int = 0, name: str = "acc") -> None:
+    def __init__(self, seed: Seed = 0, name: str = "acc") -> None:
         super().__init__(0, "circular", seed, name, ("correct",))
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
@@ -50,7 +51,12 @@ class DiagonalAccuracy(ViewMetric):
 
     @renamed(max_shift="offset_range", motion="mode")
     def __init__(
-        self, offset_range: int = 64, mode: ShiftMode = "crop", step: int = 1, seed: int = 0, name: str = "diagonal_acc"
+        self,
+        offset_range: NonNegativeInt = 64,
+        mode: ShiftMode = "crop",
+        step: PositiveInt = 1,
+        seed: Seed = 0,
+        name: str = "diagonal_acc",
     ) -> None:
         super().__init__(offset_range, mode, seed, name, ("correct", "probability"), step)
 
@@ -94,7 +100,12 @@ class WorstCaseAccuracy(ViewMetric):
 
     @renamed(max_shift="offset_range", motion="mode")
     def __init__(
-        self, offset_range: int = 8, mode: ShiftMode = "crop", step: int = 1, seed: int = 0, name: str = "worst_case"
+        self,
+        offset_range: NonNegativeInt = 8,
+        mode: ShiftMode = "crop",
+        step: PositiveInt = 1,
+        seed: Seed = 0,
+        name: str = "worst_case",
     ) -> None:
         super().__init__(offset_range, mode, seed, name, ("correct", "unanimous", "labelled"), step)
 

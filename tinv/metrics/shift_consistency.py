@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from tinv.deprecation import renamed
-from tinv.metrics.answers import check_at_least, check_choice, cosine_similarity, undefined_unless_finite
+from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
 from tinv.metrics.base import Unit
 from tinv.metrics.views import ViewMetric, shifted_views
 from tinv.translation import ShiftMode, draw_offsets
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 Draw = Literal["image", "batch"]
 
@@ -52,16 +53,14 @@ class ShiftConsistency(ViewMetric):
     @renamed(max_shift="offset_range", motion="mode")
     def __init__(
         self,
-        offset_range: int = 64,
+        offset_range: NonNegativeInt = 64,
         mode: ShiftMode = "crop",
-        passes: int = 5,
+        passes: PositiveInt = 5,
         draw: Draw = "image",
-        seed: int = 0,
+        seed: Seed = 0,
         name: str = "consistency",
     ) -> None:
         super().__init__(offset_range, mode, seed, name, FIELDS)
-        check_at_least(1, passes=passes)
-        check_choice(Draw, draw=draw)
         self.passes, self.draw = passes, draw
         self.add_state("classes", torch.zeros((), dtype=torch.long), dist_reduce_fx="max")
         self.classes: Tensor

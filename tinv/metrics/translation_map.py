@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
-from tinv.metrics.answers import check_at_least, check_choice
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap
 from tinv.nn.padding import pad
 from tinv.translation import ShiftMode
+from tinv.utils.arguments import NonNegativeInt, PositiveInt
 
 
 class TranslationSensitivityMap(ShiftMap):
@@ -35,17 +35,15 @@ class TranslationSensitivityMap(ShiftMap):
     @renamed(canvas="mode")
     def __init__(
         self,
-        max_shift: int = 8,
-        step: int = 1,
+        max_shift: NonNegativeInt = 8,
+        step: PositiveInt = 1,
         mode: ShiftMode = "zero",
-        max_images: int | None = None,
-        images_per_pass: int | None = None,
+        max_images: PositiveInt | None = None,
+        images_per_pass: PositiveInt | None = None,
         name: str = "map",
     ) -> None:
-        if max_shift < 0 or step < 1 or max_shift % step:
-            raise TinvError(f"step={step} pixels must be 1 or more and divide max_shift={max_shift}")
-        check_choice(ShiftMode, mode=mode)
-        check_at_least(1, max_images=max_images, images_per_pass=images_per_pass)
+        if max_shift % step:
+            raise TinvError(f"max_shift={max_shift} must be a multiple of step={step}")
         shifts = list(range(-max_shift, max_shift + 1, step))
         rows, columns = (ShiftAxis(symbol, "pixels", shifts, key="shifts") for symbol in ("dy", "dx"))
         super().__init__(rows, columns, "images")

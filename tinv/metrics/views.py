@@ -10,9 +10,9 @@ from torch import Tensor
 
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
-from tinv.metrics.answers import check_at_least, check_choice
 from tinv.metrics.base import InvarianceMetric, Unit
 from tinv.translation import ShiftMode, crop_each, translate
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 UNLABELLED = -1
 """Class number of an image whose class is not known."""
@@ -81,13 +81,17 @@ class ViewMetric(InvarianceMetric):
 
     @renamed(max_shift="offset_range", motion="mode", columns="fields")
     def __init__(
-        self, offset_range: int, mode: ShiftMode, seed: int, name: str, fields: tuple[str, ...], step: int = 1
+        self,
+        offset_range: NonNegativeInt,
+        mode: ShiftMode,
+        seed: Seed,
+        name: str,
+        fields: tuple[str, ...],
+        step: PositiveInt = 1,
     ) -> None:
         super().__init__()
-        check_at_least(0, offset_range=offset_range)
-        check_choice(ShiftMode, mode=mode)
-        if step < 1 or offset_range % step:
-            raise TinvError(f"step={step} pixels must be 1 or more and divide offset_range={offset_range}")
+        if offset_range % step:
+            raise TinvError(f"offset_range={offset_range} must be a multiple of step={step}")
         self.offset_range, self.mode, self.seed, self.name, self.fields = offset_range, mode, seed, name, fields
         self.offsets = range(0, offset_range + 1, step)
         self.canvas_margin = offset_range - offset_range // 2 if mode == "zero" else 0

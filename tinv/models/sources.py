@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from torch import nn
 
@@ -15,6 +14,7 @@ from tinv.errors import TinvError, unknown
 from tinv.models.features import classifier_name
 from tinv.models.weights import fetching
 from tinv.policies.conversion import ConversionPolicy
+from tinv.utils.arguments import misfit
 
 Source = Literal["tinv", "timm", "torchvision"]
 
@@ -22,6 +22,18 @@ Source = Literal["tinv", "timm", "torchvision"]
 def own_backbones() -> list[str]:
     """Returns the names of the networks of source `tinv`."""
     return sorted(path.stem for path in (Path(__file__).parent / "backbones").glob("*.py") if path.stem != "__init__")
+
+
+@contextmanager
+def _options_checked(name: str, args: dict[str, Any]) -> Iterator[None]:
+    """Says in one line that the source's own builder could not take the options given."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not args:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise TinvError(f"{name} cannot be built with backbone_args {args} ({reason})") from error
 
 
 def own_network(name: str, common: dict[str, Any], policy: ConversionPolicy, args: dict[str, Any]) -> nn.Module:
@@ -39,31 +51,22 @@ def own_network(name: str, common: dict[str, Any], policy: ConversionPolicy, arg
     if name not in own_backbones():
         raise unknown("backbone of source tinv", name, own_backbones())
     builder = getattr(importlib.import_module(f"tinv.models.backbones.{name}"), name)
-    options = set(inspect.signature(builder).parameters)
+    options = get_type_hints(builder)
     if common["pretrained"] and "pretrained" not in options:
         raise TinvError(
             f"there are no pretrained weights of {name} to fetch; set pretrained: false, name a file of them with "
             "weights, or use source timm"
         )
     given = {**common, "policy": policy}
-    for key in args:
-        if key not in options - set(given):
-            raise unknown(f"key backbone_args.{key} of {name}:", key, sorted(options - set(given)))
-    with fetching(name, common["pretrained"]):
+    own = sorted(set(options) - {*given, "return"})
+    for key, value in args.items():
+        if key not in own:
+            raise unknown(f"key backbone_args.{key} of {name}:", key, own)
+        if (reason := misfit(f"backbone_args.{key}", value, options[key])) is not None:
+            raise TinvError(reason)
+    with _options_checked(name, args), fetching(name, common["pretrained"]):
         network: nn.Module = builder(**{key: value for key, value in given.items() if key in options}, **args)
     return network
-
-
-@contextmanager
-def _options_checked(name: str, args: dict[str, Any]) -> Iterator[None]:
-    """Says in one line that the source's own builder could not take the options given."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        if not args:
-            raise
-        reason = str(error).partition("\n")[0]
-        raise TinvError(f"{name} cannot be built with backbone_args {args} ({reason})") from error
 
 
 def timm_network(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:

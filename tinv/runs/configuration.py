@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import logging
 import re
@@ -12,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -22,11 +21,13 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from tinv.config import yaml_files
-from tinv.config.merge import flatten, option_pairs, read_command_line
+from tinv.config.merge import CommandLine, option_pairs, read_command_line
 from tinv.config.messages import short_message
-from tinv.config.options import TOP_LEVEL
+from tinv.config.options import TOP_LEVEL, check_values, located
 from tinv.errors import TinvError
 from tinv.runs.callbacks.progress import ProgressLines
 from tinv.runs.checkpoints import AtomicCheckpoints
@@ -85,6 +86,7 @@ class TinvCLI(LightningCLI):
         # which accelerators there are, advice, advertisements
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        self.given = read_command_line(args)
         super().__init__(
             model_class=LightningModule,
             datamodule_class=LightningDataModule,
@@ -97,7 +99,7 @@ class TinvCLI(LightningCLI):
             parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "prog": "tinv fit"},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=_merged(args),
+            args=_merged(self.given),
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -116,28 +118,48 @@ class TinvCLI(LightningCLI):
         """Parses, and turns what the parser says of a bad value into one line."""
         shows_help = any(word in ("-h", "--help") or word.startswith(("--help=", "--print_config")) for word in args)
         # the parser prints its usage before it raises
-        with contextlib.nullcontext() if shows_help else contextlib.redirect_stderr(io.StringIO()):
-            try:
-                self.config = parser.parse_args(args)
-            except (ArgumentError, ValueError, TypeError) as error:
-                raise TinvError(short_message(str(error))) from error
-        # the parser writes YAML 1.1, in which 1e5 is a string
-        self.values: dict[str, Any] = yaml.safe_load(parser.dump(self.config, skip_unset=False, skip_validation=True))
-        self.values.pop("config", None)
-        check_values(self.values)
+        quiet = contextlib.nullcontext() if shows_help else contextlib.redirect_stderr(io.StringIO())
+        with self._errors_located(), quiet:
+            self.config = parser.parse_args(args)
+            # the parser writes YAML 1.1, in which 1e5 is a string
+            text = parser.dump(self.config, skip_unset=False, skip_validation=True)
+            self.values: dict[str, Any] = yaml.safe_load(text)
+            self.values.pop("config", None)
+            check_values(self.values)
+            check_trainer(self.values.get("trainer") or {})
 
     def instantiate_classes(self) -> None:
         """Builds data and task; the trainer is built by `make_trainer`, when the run's folder is known."""
         self.values["seed_everything"] = self.config["seed_everything"]
+        with self._errors_located():
+            self.config_init = self.parser.instantiate(self.config, instantiators=[(_made, object, True)])
+        self.datamodule = self.config_init["data"]
+        self.model = self.config_init["model"]
+
+    @contextlib.contextmanager
+    def _errors_located(self) -> Iterator[None]:
+        """Turns what the parser raises into one line, with the file and line of the key."""
         try:
-            self.config_init = self.parser.instantiate(self.config)
-        except ValueError as error:
+            yield
+        except (ArgumentError, ValueError, TypeError, TinvError, OmegaConfBaseException) as error:
             reason: BaseException | None = error
             while reason is not None and not isinstance(reason, TinvError):
                 reason = reason.__cause__ or reason.__context__
-            raise reason or TinvError(short_message(str(error))) from error
-        self.datamodule = self.config_init["data"]
-        self.model = self.config_init["model"]
+            message = str(reason) if reason else self._unresolved() or short_message(str(error))
+            raise TinvError(located(message, self.given)) from error
+
+    def _unresolved(self) -> str | None:
+        """Returns which key holds an interpolation that cannot be resolved; None where there is none."""
+        for key, value in self.given.flat.items():
+            if isinstance(value, str) and "${" in value:
+                try:
+                    OmegaConf.create({"alone": value})
+                    config = OmegaConf.create(self.given.merged)
+                    OmegaConf.update(config, key, value)
+                    OmegaConf.select(config, key)
+                except (OmegaConfBaseException, TypeError, ValueError) as reason:
+                    return f"{key}: {value!r} cannot be resolved ({str(reason).partition(chr(10))[0][:120]})"
+        return None
 
     def make_trainer(self, callbacks: Sequence[Callback], folder: Path) -> Trainer:
         """Builds the trainer, with the callbacks of the configuration and those given.
@@ -160,7 +182,7 @@ class TinvCLI(LightningCLI):
             options["plugins"] = [*plugins, AtomicCheckpoints()]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")
-            with trainer_errors(options):
+            with errors_with_keys(options):
                 trainer = Trainer(**trainer_options(options))
         if str(options.get("precision")).startswith("16") and str(trainer.precision).startswith("bf16"):
             raise TinvError(
@@ -171,33 +193,49 @@ class TinvCLI(LightningCLI):
         return trainer
 
 
+OWNERS = {
+    "/torch/optim/lr_scheduler": "model.init_args.lr_scheduler",
+    "/torch/optim/": "model.init_args.optimizer",
+    "/torchvision/transforms/": "data.init_args.train_transforms",
+    "/lightning/": "trainer",
+}
+"""Keys that the classes in the files of some folders are named by, the longest path first."""
+
+
 @contextlib.contextmanager
-def trainer_errors(options: Mapping[str, Any]) -> Iterator[None]:
-    """Turns what Lightning refuses into one line that names the key of the trainer and its value.
+def errors_with_keys(options: Mapping[str, Any]) -> Iterator[None]:
+    """Turns what classes of the configuration raise when they are used into one line that names their key.
 
     Args:
-        options: Options of the trainer.
+        options: Options of the trainer: what Lightning raises names one of them, with its value, where it can.
 
     Raises:
-        TinvError: For every error that Lightning's own code raises within, but those of its subprocesses.
+        TinvError: For every error that is raised in the files of `OWNERS`.
     """
     try:
         yield
     except (TinvError, OSError):
         raise
-    except Exception as error:  # Lightning's errors have no common class
-        frames = traceback.extract_tb(error.__traceback__)
-        inside = isinstance(error, MisconfigurationException) or "/lightning/" in frames[-1].filename
+    except Exception as error:  # the libraries' errors have no common class
+        place = traceback.extract_tb(error.__traceback__)[-1].filename
+        owner = next((key for part, key in OWNERS.items() if part in place), "")
         message = " ".join(str(error).split())
-        if not inside and "Requirement" not in message:
+        if isinstance(error, MisconfigurationException) or "Requirement" in message:
+            owner = "trainer"
+        if not owner:
             raise
-        at = {name: found.start() for name in options if (found := re.search(rf"\b{name}\b", message))}
-        given = (
-            name for name, value in options.items() if isinstance(value, str) and value.replace("-", "_") in message
-        )
-        key = min(at, key=lambda name: at[name]) if at else next(given, None)
-        where = "trainer" if key is None else f"trainer.{key}={options[key]}"
-        raise TinvError(f"{where}: {message[:200]}") from error
+        key = _option_meant(options, message) if owner == "trainer" else owner
+        raise TinvError(f"{key}: {message[:200]}") from error
+
+
+def _option_meant(options: Mapping[str, Any], message: str) -> str:
+    """Returns the key, with its value, of the option of the trainer that a message of Lightning speaks of."""
+    if "ModelCheckpoint(monitor=" in message:
+        return "checkpoint.monitor"
+    at = {name: found.start() for name in options if (found := re.search(rf"\b{name}\b", message))}
+    given = (name for name, value in options.items() if isinstance(value, str) and value.replace("-", "_") in message)
+    key = min(at, key=lambda name: at[name]) if at else next(given, None)
+    return "trainer" if key is None else f"trainer.{key}={options[key]}"
 
 
 LEAST: dict[str, float] = {
@@ -232,13 +270,23 @@ def _as_list(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
-def _merged(args: Sequence[str]) -> list[str]:
+def _made(made: type, *args: Any, **options: Any) -> Any:
+    """Makes an object of a class that a configuration names; what the class raises becomes one line that names it."""
+    try:
+        return made(*args, **options)
+    except (TinvError, MemoryError, OSError):
+        raise
+    except Exception as error:  # what a class raises over its arguments
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise TinvError(f"{made.__module__}.{made.__qualname__} cannot be made ({reason})") from error
+
+
+def _merged(given: CommandLine) -> list[str]:
     """Returns the options with all configuration files merged, in order, as one.
 
     Raises:
         TinvError: For a section that is null.
     """
-    given = read_command_line(args)
     for section in SECTIONS:
         if section in given.merged and given.merged[section] is None:
             raise TinvError(f"{section}: is null; give its keys, or leave it out")
@@ -264,60 +312,3 @@ def with_run_config(args: Sequence[str]) -> list[str]:
 
 SECTIONS = ("model", "data", "trainer", "checkpoint")
 """Keys that hold others."""
-
-SEEDS = 2**32
-"""Seeds are integers below this, as numpy takes them."""
-
-
-def check_values(values: dict[str, Any]) -> None:
-    """Checks what no type says of a value.
-
-    Raises:
-        TinvError: For a seed out of range, and for an empty path or name, naming the key.
-    """
-    for key, value in flatten(values):
-        last = key.rpartition(".")[2]
-        is_seed = last in ("seed", "seed_everything") or last.endswith("_seed")
-        if is_seed and isinstance(value, int) and not isinstance(value, bool) and not 0 <= value < SEEDS:
-            raise TinvError(f"{key}: a seed is an integer from 0 to {SEEDS - 1}, not {value}")
-        if value == "" and key in ("ckpt_path", "run_dir", "runs", "experiment", "data.init_args.root"):
-            raise TinvError(f"{key}: is empty; give it a value or leave it out")
-    check_trainer(values.get("trainer") or {})
-    for section in ("model", "data"):
-        check_nulls(values.get(section), section)
-
-
-def check_nulls(value: Any, key: str) -> None:
-    """Checks that null is given only where a class takes it, in a class of a configuration and those inside of it.
-
-    Raises:
-        TinvError: Naming the key.
-    """
-    if isinstance(value, list):
-        for number, item in enumerate(value):
-            check_nulls(item, f"{key}[{number}]")
-    if not isinstance(value, dict):
-        return
-    given = value.get("init_args")
-    if "class_path" not in value or not isinstance(given, dict):
-        for name, item in value.items():
-            check_nulls(item, f"{key}.{name}")
-        return
-    module, _, name = str(value["class_path"]).rpartition(".")
-    try:
-        hints = _type_hints(getattr(importlib.import_module(module), name))
-    except (ImportError, AttributeError, NameError, TypeError, ValueError):
-        hints = {}
-    for name, item in given.items():
-        hint = hints.get(name, Any)
-        if item is None and hint is not Any and hint is not None and type(None) not in get_args(hint):
-            raise TinvError(f"{key}.init_args.{name}: is null, which it cannot be; leave it out for its default")
-        check_nulls(item, f"{key}.init_args.{name}")
-
-
-def _type_hints(made: Any) -> dict[str, Any]:
-    """Returns the types of the arguments of a class, with those that its **kwargs hand on to its bases."""
-    if not isinstance(made, type):
-        return get_type_hints(made)
-    owners = [base for base in reversed(made.__mro__) if "__init__" in vars(base) and base is not object]
-    return {name: hint for base in owners for name, hint in get_type_hints(vars(base)["__init__"]).items()}

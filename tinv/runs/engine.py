@@ -23,7 +23,7 @@ from tinv.runs.callbacks.checks import CheckSets, Command
 from tinv.runs.callbacks.sigterm import DistributedSigterm, end_processes, resume_hint, stopped_by
 from tinv.runs.callbacks.training import CheckBf16Conv3d, SeedEachEpoch, StopOnNaN
 from tinv.runs.checkpoints import check_resumable, disk_message, load_weights
-from tinv.runs.configuration import TinvCLI, trainer_errors
+from tinv.runs.configuration import TinvCLI, errors_with_keys
 from tinv.runs.folder import RunFolder, differences, new_folder, unfinished_folder
 from tinv.runs.predictions import write_predictions
 from tinv.runs.ranks import rank
@@ -82,7 +82,7 @@ def fit(configuration: TinvCLI) -> Outcome:
     model, data = configuration.model, configuration.datamodule
     ok = False
     try:
-        with _resuming(last) if resume else contextlib.nullcontext(), trainer_errors(values["trainer"]):
+        with _resuming(last) if resume else contextlib.nullcontext(), errors_with_keys(values["trainer"]):
             trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
         if values["trainer"]["fast_dev_run"]:
             if not begun and trainer.is_global_zero:
@@ -92,7 +92,8 @@ def fit(configuration: TinvCLI) -> Outcome:
         if not folder.best.exists() and trainer.is_global_zero:
             print("note: no best checkpoint, since nothing was validated; the last weights are tested", file=sys.stderr)
         load_weights(model, folder.best if folder.best.exists() else folder.last)
-        trainer.test(model, datamodule=data, verbose=False)
+        with errors_with_keys(values["trainer"]):
+            trainer.test(model, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             _finish("fit", trainer, model, folder, values, last.duration_s)
         ok = True
@@ -174,10 +175,11 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
     trainer = configuration.make_trainer(callbacks, folder.path)
     ok = False
     try:
-        if command == "predict":
-            predictions = trainer.predict(model, datamodule=data)
-        else:
-            getattr(trainer, command)(model, datamodule=data, verbose=False)
+        with errors_with_keys(values["trainer"]):
+            if command == "predict":
+                predictions = trainer.predict(model, datamodule=data)
+            else:
+                getattr(trainer, command)(model, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             if checkpoint is not None:
                 _say_differences(checkpoint, values)

@@ -24,11 +24,12 @@ from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.conversion import Axes, BlurPadding, PoolPolicy, Stem
 from tinv.policies.padding import PaddingPolicy
 from tinv.policies.subsampling import SubsamplingPolicy
+from tinv.utils.arguments import Checked
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
 
-class BaseTask(LightningModule):
+class BaseTask(Checked, LightningModule):
     """Base of tasks. It builds the network for the data, and measures it on every test set.
 
     A subclass says how many outputs the network has (`num_outputs`), what every test set is scored with (`score`), and

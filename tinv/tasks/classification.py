@@ -14,6 +14,7 @@ from tinv.metrics import Accuracy, InvarianceMetric, VideoAccuracy
 from tinv.metrics.accuracy import MeanLoss
 from tinv.tasks.base import BaseTask
 from tinv.tasks.frozen_trunk import FrozenTrunk
+from tinv.utils.arguments import NonNegativeInt, PositiveInt
 
 
 class Batch(Protocol):
@@ -50,8 +51,8 @@ class Classification(BaseTask):
         backbone: str,
         *,
         frozen: bool = False,
-        border: int = 0,
-        num_classes: int | None = None,
+        border: NonNegativeInt = 0,
+        num_classes: PositiveInt | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
         metrics: list[InvarianceMetric] | None = None,
         **options: Any,
@@ -65,8 +66,15 @@ class Classification(BaseTask):
         self.video_accuracy = VideoAccuracy()
 
     def num_outputs(self, data: InvarianceDataModule) -> int | None:
-        """Returns the number of classes."""
-        return self.num_classes or data.num_classes
+        """Returns the number of classes.
+
+        Raises:
+            TinvError: If fewer are asked for than the data has.
+        """
+        asked, there = self.num_classes, data.num_classes
+        if asked is not None and there is not None and asked < there:
+            raise TinvError(f"model.init_args.num_classes={asked}, but the data has {there} classes; leave it out")
+        return there if asked is None else asked
 
     def on_network_built(self, data: InvarianceDataModule) -> None:
         """Freezes what is not trained."""

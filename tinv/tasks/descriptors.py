@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from tinv.data.base import InvarianceDataModule
 from tinv.deprecation import renamed
-from tinv.errors import TinvError
 from tinv.metrics import DescriptorShift, PatchMatching
 from tinv.metrics.accuracy import MeanLoss
 from tinv.tasks.base import BaseTask
 from tinv.tasks.hardest_in_batch import hardest_in_batch
+from tinv.utils.arguments import NonNegativeFloat, PositiveInt
 
 
 class Batch(Protocol):
@@ -58,16 +58,14 @@ class Descriptors(BaseTask):
         self,
         backbone: str = "hardnet",
         *,
-        descriptor_dim: int = 128,
-        margin: float = 1.0,
+        descriptor_dim: PositiveInt = 128,
+        margin: NonNegativeFloat = 1.0,
         optimizer: OptimizerCallable = torch.optim.SGD,
         linear_decay: bool = True,
         metrics: list[DescriptorShift] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(backbone, optimizer=optimizer, metrics=metrics, **options)
-        if descriptor_dim < 1:
-            raise TinvError(f"descriptor_dim must be 1 or more, not {descriptor_dim}")
         self.descriptor_dim, self.margin, self.linear_decay = descriptor_dim, margin, linear_decay
         self.channels = 3 if self.backbone_options["source"] == "torchvision" else 1
         self.train_loss = MeanLoss()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tinv.errors import unknown
 from tinv.policies.conversion import ConversionPolicy
+from tinv.utils.arguments import PositiveInt
 
 Head = Literal["gap", "gmp"]
 
@@ -46,7 +47,7 @@ class BagNet(nn.Module):
         (N, in_channels, H, W), sides of at least 33 pixels, -> (N, num_classes).
     """
 
-    def __init__(self, num_classes: int, in_channels: int, head: Head, padded: bool) -> None:
+    def __init__(self, num_classes: PositiveInt, in_channels: int, head: Head, padded: bool) -> None:
         super().__init__()
         # what padding=keep stands for, where it is put under another policy
         self.own_padding = "valid" if padded else "keep"
@@ -92,7 +93,7 @@ class Block(nn.Module):
         padded: Whether a 3x3 convolution keeps the size.
     """
 
-    def __init__(self, channels: int, width: int, kernel_size: int, stride: int, padded: bool) -> None:
+    def __init__(self, channels: int, width: int, kernel_size: PositiveInt, stride: int, padded: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width, momentum=0.001)

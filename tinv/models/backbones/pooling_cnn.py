@@ -15,6 +15,7 @@ from tinv.nn.subsampling import BlurPool
 from tinv.policies.cards import Padding
 from tinv.policies.conversion import ConversionPolicy
 from tinv.policies.padding import padding_policy
+from tinv.utils.arguments import PositiveInt
 
 StrideOrder = Literal["first", "last"]
 PoolKind = Literal["max", "average"]
@@ -22,10 +23,10 @@ PoolKind = Literal["max", "average"]
 
 def pooling_cnn(
     *,
-    num_classes: int = 10,
+    num_classes: PositiveInt = 10,
     in_channels: int = 3,
     policy: ConversionPolicy | None = None,
-    kernel_size: int = 2,
+    kernel_size: PositiveInt = 2,
     subsampling_factor: int = 8,
     stride_order: StrideOrder = "first",
     pool_kind: PoolKind = "max",

@@ -10,6 +10,7 @@ from torch import nn
 from tinv.errors import TinvError, unknown
 from tinv.policies.conversion import ConversionPolicy
 from tinv.policies.subsampling import Blur
+from tinv.utils.arguments import PositiveInt
 
 Head = Literal["gap", "gmp"]
 DEPTHS = (18, 34, 50, 101, 152)
@@ -17,12 +18,12 @@ DEPTHS = (18, 34, 50, 101, 152)
 
 def resnet(
     *,
-    num_classes: int = 1000,
+    num_classes: PositiveInt = 1000,
     in_channels: int = 3,
     policy: ConversionPolicy | None = None,
     pretrained: bool = False,
-    depth: int = 18,
-    max_pool: int | None = None,
+    depth: PositiveInt = 18,
+    max_pool: PositiveInt | None = None,
     head: Head = "gap",
 ) -> nn.Module:
     """ResNet of any depth, with the max pools of Kayhan & van Gemert (CVPR 2020, section 4.3).

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from tinv.data.base import InvarianceDataModule, described
-from tinv.errors import TinvError
+from tinv.errors import TinvError, TooLargeError
 from tinv.runs.ranks import forget
 from tinv.utils.memory import memory_here
 
@@ -72,14 +72,14 @@ def check_batch(data: InvarianceDataModule) -> None:
     """Refuses batches that alone take more memory than there is.
 
     Raises:
-        TinvError: Saying how large a batch would be.
+        TooLargeError: Saying how large a batch would be.
     """
     shape, count = data.input_shape, data.batch_size
     if shape is None:
         return
     size, here = 4 * count * math.prod(shape), memory_here()
     if size > here:
-        raise TinvError(
+        raise TooLargeError(
             f"a batch of {count} inputs of {'x'.join(map(str, shape))} takes {size / 1e9:.0f} GB, more than the memory "
             f"of this machine ({here / 1e9:.0f} GB); make data.init_args.batch_size or the inputs smaller"
         )
