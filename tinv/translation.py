@@ -87,8 +87,8 @@ def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return mixed
 
 
-@checked
 @renamed(canvas="mode")
+@checked
 def translate(images: Tensor, shifts: Tensor, mode: TranslateMode = "zero") -> Tensor:
     """Moves each image by its own shift.
 

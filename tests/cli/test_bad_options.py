@@ -86,7 +86,7 @@ OWNERS = {
 NETWORKS = {"red_green_net": "RedGreen", "rook_net": "Rook", "pooling_cnn": "Digits", "hardnet": "PhotoPatches"}
 METRICS: dict[str, tuple[str, dict[str, Any]]] = {
     "MeanCosineSimilarity": ("ImageNet", {"max_shift": 4, "mode": "circular"}),
-    "TranslationSensitivityMap": ("ImageNet", {"max_shift": 4, "step": 2}),
+    "TranslationSensitivityMap": ("ImageNet", {"max_shift": 4, "step": 2, "mode": "circular"}),
     "LayerEquivariance": ("ImageNet", {"max_stride": 4}),
     "ShiftConsistency": ("ImageNet", {"offset_range": 4}),
     "DiagonalAccuracy": ("ImageNet", {"offset_range": 4, "step": 2}),
@@ -200,7 +200,7 @@ def of_trainer(random: random.Random) -> Input:
     hints = {key: hint for key, hint in typing.get_type_hints(Trainer.__init__).items() if key in parameters}
     hints = {key: hint for key, hint in hints.items() if key not in left_out}
     given = _value(hints, BASES["RedGreen"], "--trainer.", random)
-    if given.names[0][:4] in ("max_", "min_") and given.words[-1].endswith(("000", "min_epochs=inf")):
+    if given.names[0][:4] in ("max_", "min_") and given.words[-1].endswith(("000", "=-1")):
         given.words[-1] = given.words[-1].partition("=")[0] + "=2"  # would train on and on, as asked
     return Input(given.words, (*given.names, "trainer"), given.expected, given.what)
 

@@ -65,9 +65,11 @@ def test_a_failure_after_training_has_begun_is_told_apart_and_logged(monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr("tinv.tasks.classification.Classification.on_test_start", fails)
-        assert main(["fit", *TINY, "--run_dir=run"]) == 70
+        assert main(["fit", *TINY, "--run_dir=run"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.endswith("please report it with run/error.log")
+    # the function above is code of the user's own
+    assert said.startswith(f"tinv: error: {__file__}, line ")
+    assert said.endswith("ZeroDivisionError: as if a metric were wrong; the traceback is in run/error.log")
     assert "as if a metric were wrong" in Path("run/error.log").read_text()
     assert not Path("run/results.json").exists()
     options = ["--model.init_args.optimizer.init_args.lr=1.0e+30", "--run_dir=diverged", "--trainer.callbacks=null"]

@@ -57,8 +57,8 @@ def test_bad_input_is_one_line(capsys):
     for option, message in (
         ("--images=nowhere", "no folder of images nowhere"),
         ("--max-images=3", "max_images must be at least 4"),
-        ("--distances=-1", "distances must be 0 pixels or more"),
-        ("--batch-size=0", "batch_size must be 1 or more"),
+        ("--distances=-1", "distances[0] must be 0 or more, not -1"),
+        ("--batch-size=0", "--batch-size must be 1 or more"),
         ("--side=4", "input_size must be 8 pixels or more"),
         ("--backbone=resnet19", "unknown backbone"),
     ):

@@ -201,11 +201,11 @@ def test_bad_input_is_one_line(capsys):
         (["--mode=zero", "--offset-range=48"], "leaves no room"),
         (["--size=big"], "--input-size big is not a size"),
         (["--mean=1,2"], "is not three finite numbers"),
-        (["--mean=nan,nan,nan"], "--mean: 'nan' is not of type float"),
+        (["--mean=nan,nan,nan"], "--mean[0]: 'nan' is not of type float"),
         (["--std=0,1,1"], "is not three finite numbers above 0"),
         (["--backbone=resnet10"], "unknown backbone of source timm 'resnet10'"),
         (["--device=abacus"], "device abacus"),
-        (["--max-images=0"], "max_images must be at least 1"),
+        (["--max-images=0"], "--max-images must be 1 or more, not 0"),
     ):
         assert measure(*options) == 2, options
         captured = capsys.readouterr()

@@ -99,8 +99,8 @@ def test_what_cannot_be_measured_is_said_before_any_training(network, shape, mes
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_frames": 3, "frame_step": 2}, "max_frames=3 must be 0 or more, and a multiple of its step, 2"),
-        ({"max_shift": -1}, "max_shift=-1 must be 0 or more"),
+        ({"max_frames": 3, "frame_step": 2}, "max_frames=3 must be a multiple of frame_step=2"),
+        ({"max_shift": -1}, "max_shift must be 0 or more, not -1"),
         ({"mode": "crop"}, "unknown mode 'crop'"),
     ],
 )

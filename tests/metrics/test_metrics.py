@@ -149,7 +149,7 @@ def test_translation_map_is_saved_as_arrays_and_picture(network, canvas, tmp_pat
         (lambda: MeanCosineSimilarity(-1), "max_shift must be 0 or more"),
         (lambda: MeanCosineSimilarity(output="logit"), "did you mean logits"),
         (lambda: MeanCosineSimilarity(mode="circle"), "did you mean circular"),
-        (lambda: TranslationSensitivityMap(8, 3), "step=3 pixels must be 1 or more and divide max_shift=8"),
+        (lambda: TranslationSensitivityMap(8, 3), "max_shift=8 must be a multiple of step=3"),
         (lambda: TranslationSensitivityMap(mode="zeros"), "did you mean zero"),
     ],
 )

@@ -214,8 +214,8 @@ def test_a_perfect_and_a_guessing_network(images):
         (lambda: ShiftConsistency(4, "roll"), "unknown mode 'roll'"),
         (lambda: ShiftConsistency(4, passes=0), "passes must be 1 or more"),
         (lambda: ShiftConsistency(4, draw="set"), "unknown draw 'set'"),
-        (lambda: DiagonalAccuracy(5, step=2), "step=2 pixels must be 1 or more and divide offset_range=5"),
-        (lambda: WorstCaseAccuracy(4, step=0), "step=0 pixels"),
+        (lambda: DiagonalAccuracy(5, step=2), "offset_range=5 must be a multiple of step=2"),
+        (lambda: WorstCaseAccuracy(4, step=0), "step must be 1 or more, not 0"),
     ],
 )
 def test_bad_options_are_named(build, message):

@@ -23,7 +23,7 @@ CASES = {
     "class": (["--model.class_path=tinv.tasks.Classify"], "there is no 'Classify' in tinv.tasks"),
     "backbone": ([MODEL + "backbone=red_gren_net"], "did you mean red_green_net"),
     "published": (["--published=red"], "unknown published 'red'"),
-    "batch size": (["--data.init_args.batch_size=0"], "batch_size must be at least 1, not 0"),
+    "batch size": (["--data.init_args.batch_size=0"], "--data.init_args.batch_size must be 1 or more, not 0"),
     "word": (["padding=valid"], "'padding=valid' is not an option; options look like --key=value"),
     "file": (["--config=configs/red_gren.yaml"], "no configuration file configs/red_gren.yaml; did you mean"),
     "monitor": (["--checkpoint.monitor=val/los"], "could not find the monitored key"),

@@ -33,6 +33,6 @@ def test_a_value_that_the_run_would_refuse_is_found_before_the_first_cell(capsys
     write_sweep("trainer.max_epochs: {values: [1, many]}")
     assert main(["sweep", "sweep.yaml", "--out", "out", "--", *TINY]) == 2
     said = capsys.readouterr().err
-    assert "trial max_epochs=many: trainer.max_epochs: 'many' is not of type int" in said.splitlines()[-1]
+    assert "sweep.yaml: parameters.trainer.max_epochs: 'many' is not of type int" in said.splitlines()[-1]
     assert not Path("out/cells").exists()
     assert not Path("out/ledger.json").exists()

@@ -13,9 +13,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
+from tinv.config.merge import read_value
 from tinv.config.messages import short_message
 from tinv.deprecation import RenamedWarning
 from tinv.errors import TinvError, unknown
+from tinv.utils.arguments import misfit
 
 R = TypeVar("R")
 
@@ -120,7 +122,12 @@ class CommandParser:
             if key.endswith(".help"):
                 normalized += [f"--{key}", *values]
                 continue
-            normalized.append(f"--{key}={self._value(key, values)}")
+            text = self._value(key, values)
+            if misfit("", text, self.hints[key]) is not None:  # a text where that fits, else what it says as YAML
+                reason = misfit(f"--{_dashed(key)}", read_value(text), self.hints[key])
+                if reason is not None:
+                    raise TinvError(reason)
+            normalized.append(f"--{key}={text}")
         return normalized
 
     def _key(self, name: str) -> str:

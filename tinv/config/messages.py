@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import re
@@ -18,7 +19,8 @@ def short_message(message: str) -> str:
         names: list[str] = []
         if owner:
             module, _, name = owner[-1].rpartition(".")
-            names = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+            with contextlib.suppress(ImportError, AttributeError, ValueError):  # of a class that tells no arguments
+                names = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
         return f"{where}unknown key {found.group(1)!r}{nearest(found.group(1), names)}"
     if found := re.search(r"module '([^']*)' has no attribute '([^']*)'", message):
         return f"{where}there is no {found.group(2)!r} in {found.group(1)}"
@@ -34,5 +36,7 @@ def short_message(message: str) -> str:
     value = re.search(r"(?:Got|Given) value: (.*)", message)
     if kinds and value:
         return f"{where}{value.group(1)!r} is not of type {' or '.join(kinds)}"
+    if found := re.search(r"Not of type (\w+): (.*)", message):
+        return f"{where}is not of type {found.group(1)} ({found.group(2)})"
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
     return f"{where}{lines[-1] if lines else message}"

@@ -151,14 +151,17 @@ class TinvCLI(LightningCLI):
     def _unresolved(self) -> str | None:
         """Returns which key holds an interpolation that cannot be resolved; None where there is none."""
         for key, value in self.given.flat.items():
-            if isinstance(value, str) and "${" in value:
-                try:
-                    OmegaConf.create({"alone": value})
-                    config = OmegaConf.create(self.given.merged)
-                    OmegaConf.update(config, key, value)
-                    OmegaConf.select(config, key)
-                except (OmegaConfBaseException, TypeError, ValueError) as reason:
-                    return f"{key}: {value!r} cannot be resolved ({str(reason).partition(chr(10))[0][:120]})"
+            if "${" not in str(value):
+                continue
+            try:
+                OmegaConf.create({"alone": value})
+                config = OmegaConf.create(self.given.merged)
+                OmegaConf.update(config, key, value)
+                found = OmegaConf.select(config, key)
+                if OmegaConf.is_config(found):
+                    OmegaConf.to_container(found, resolve=True)
+            except (OmegaConfBaseException, TypeError, ValueError) as reason:
+                return f"{key}: {str(value)[:100]!r} cannot be resolved ({str(reason).partition(chr(10))[0][:120]})"
         return None
 
     def make_trainer(self, callbacks: Sequence[Callback], folder: Path) -> Trainer:

@@ -86,7 +86,7 @@ def fit(configuration: TinvCLI) -> Outcome:
             trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
         if values["trainer"]["fast_dev_run"]:
             if not begun and trainer.is_global_zero:
-                shutil.rmtree(folder.path)
+                shutil.rmtree(folder.path, ignore_errors=True)
             print("a fast_dev_run keeps nothing and reports no numbers")
             return Outcome(0)
         if not folder.best.exists() and trainer.is_global_zero:
@@ -113,7 +113,7 @@ def fit(configuration: TinvCLI) -> Outcome:
         return Outcome(1)
     except TinvError:
         if not begun and not folder.checkpoints.exists() and not rank():
-            shutil.rmtree(folder.path)  # nothing was run: leave nothing behind
+            shutil.rmtree(folder.path, ignore_errors=True)  # nothing was run: leave nothing behind
         raise
     finally:
         if not ok:

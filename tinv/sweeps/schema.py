@@ -228,12 +228,12 @@ class Sweep(BaseModel):
         if key in ("config", "run_dir", "runs", "ckpt_path"):
             raise TinvError(f"parameters.{key}: cannot be varied; the sweep itself sets it")
         values = parameter.values if isinstance(parameter, Choice) else (parameter.low,)
-        # a name can be wrong by itself; of numbers the first shows that the key is right
-        for value in [values[0], *(value for value in values[1:] if isinstance(value, str))]:
+        # a name can be wrong by itself; numbers of a range are between the first and the last
+        for value in dict.fromkeys([values[0], values[-1], *(value for value in values if isinstance(value, str))]):
             try:
                 options.check([*self.words, f"--{key}={to_cli(value)}"])
             except TinvError as error:
-                raise TinvError(f"parameters.{key}: {error}") from error
+                raise TinvError(f"parameters.{key}: {str(error).removeprefix(f'--{key}: ')}") from error
 
 
 def _parameter(key: str, spec: Any) -> Choice | Range:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from tinv.deprecation import renamed
 from tinv.errors import TinvError, unknown
 
 if TYPE_CHECKING:
@@ -88,7 +90,8 @@ def _reason(name: str, value: Any, hint: Any) -> str | None:
     origin = get_origin(hint) or hint
     if origin is Literal:
         if isinstance(value, str | int | float) and value not in get_args(hint):
-            return f"{name}: {unknown(name.rpartition('.')[2].lstrip('-'), value, map(str, get_args(hint)))}"
+            own = re.sub(r".*[.-]|\[.*", "", name)  # the last part of a dotted key, without the number of an item
+            return f"{name}: {unknown(own, value, map(str, get_args(hint)))}"
         return None if value in get_args(hint) else wrong_type
     if hint in (None, NoneType):
         return None if value is None else wrong_type
@@ -133,19 +136,19 @@ class Checked:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "__init__" in vars(cls):
-            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+        if (init := vars(cls).get("__init__")) is not None:
+            old = getattr(init, "renamed", {})
+            # a warning of an old name is to point at the caller: it comes from the outer function
+            made = renamed(**old)(checked(init.__wrapped__)) if old else checked(init)
+            cls.__init__ = made  # type: ignore[method-assign]
 
 
 def checked(function: T) -> T:
     """Lets a function check its arguments for choices and ranges before it runs."""
 
-    renamed: dict[str, str] = getattr(function, "renamed", {})
-
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = dict(zip(signature(function).parameters, args, strict=False))
-        given |= {renamed.get(name, name): value for name, value in kwargs.items()}
+        given = {**dict(zip(signature(function).parameters, args, strict=False)), **kwargs}
         for name, hint in _hints(function).items():
             if name in given and (reason := misfit(name, given[name], hint)) is not None:
                 raise TinvError(reason)
