@@ -145,8 +145,8 @@ def holds(count: Counter[str]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
-def test_no_verdict_on_300_random_networks_is_a_false_claim(part):
-    assert holds(referee(range(75 * part, 75 * (part + 1)), pairs=2))
+def test_no_verdict_on_100_random_networks_is_a_false_claim(part):
+    assert holds(referee(range(25 * part, 25 * (part + 1)), pairs=2))
 
 
 @pytest.mark.exhaustive

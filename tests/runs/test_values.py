@@ -32,7 +32,7 @@ def test_values_that_make_no_run_are_one_line(option, message, capsys):
 def test_a_section_that_is_null_is_one_line(section, capsys):
     Path("null.yaml").write_text(f"{section}: null\n")
     assert main(["fit", *TINY, "--config=null.yaml"]) == 2
-    assert f"{section}: is null; give its keys, or leave it out" in capsys.readouterr().err
+    assert f"{section}: is null, which it cannot be; leave it out" in capsys.readouterr().err
 
 
 def test_a_quoted_name_and_a_bare_off_survive_the_merge_and_the_runs_folder():

@@ -194,12 +194,13 @@ def test_cells_die_with_a_killed_sweep(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_lose_no_trial_and_run_none_twice(monkeypatch):
+@pytest.mark.parametrize("kills", [30, pytest.param(100, marks=pytest.mark.exhaustive)])
+def test_kills_lose_no_trial_and_run_none_twice(kills, monkeypatch):
     monkeypatch.setenv("STUB_SECONDS", "0.2")
     write_sweep("seed_everything: {min: 0, max: 199}")
     random.seed(0)
     finished: set[Path] = set()
-    for number in range(100):
+    for number in range(kills):
         process = start("--jobs", "4")
         # at any moment, and every other time while trials run, however slow the machine is just now
         while number % 2 and not running():

@@ -138,7 +138,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
             if not value:
                 raise TinvError("--config needs the name of a file")
             path = find_file(value, "configs")
-            content = with_new_names(yaml_files.read_mapping(path), merged)
+            content = with_new_names(_undotted(yaml_files.read_mapping(path), path), merged)
             merged = merge_configs(merged, content)
             files.append((path, content))
         else:
@@ -151,6 +151,16 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         options[new[0].removesuffix("+")] = new[1]
         rest += own if new == (name, value) else [f"--{new[0]}={new[1]}"]
     return CommandLine(tuple(files), merged, options, tuple(rest))
+
+
+def _undotted(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Returns the content of a file with `trainer.max_epochs: 3` written as `trainer: {max_epochs: 3}`."""
+    dotted = {key: content.pop(key) for key in list(content) if isinstance(key, str) and "." in key}
+    flat = dict(flatten(content))
+    for key in dotted:
+        if any(f"{own}.".startswith(f"{key}.") or f"{key}.".startswith(f"{own}.") for own in flat):
+            raise TinvError(f"{path}: {key} is given twice, once with dots in its key; keep one of them")
+    return merge_configs(content, nested(dotted))
 
 
 def with_new_names(value: Any, known: Any = None) -> Any:

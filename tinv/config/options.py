@@ -32,7 +32,10 @@ TOP_LEVEL = {
     "data": "the data: a LightningDataModule",
 }
 CHECKPOINT = {"monitor": str, "mode": Literal["min", "max"]}
-TYPES = {"seed_everything": bool | Seed, "wandb": Literal["auto", "off", "online", "offline"]}
+TYPES = {
+    **{"seed_everything": bool | Seed, "wandb": Literal["auto", "off", "online", "offline"]},
+    **{"trainer": dict, "checkpoint": dict, "model": dict | str, "data": dict | str},
+}
 """Types of top-level keys that are more than a text."""
 
 NOT_EMPTY = ("ckpt_path", "run_dir", "runs", "experiment", "published", "data.init_args.root")

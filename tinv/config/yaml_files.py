@@ -6,6 +6,7 @@ reads and writes goes through here, so that a value means the same in a configur
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -87,6 +88,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     try:
         content = parse(read_text(path))
+        json.dumps(content, default=str)  # finds what holds itself
     except TinvError as error:
         raise error if str(path) in str(error) else TinvError(f"{path}: {error}") from error
     except yaml.YAMLError as error:

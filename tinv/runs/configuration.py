@@ -285,14 +285,7 @@ def _made(made: type, *args: Any, **options: Any) -> Any:
 
 
 def _merged(given: CommandLine) -> list[str]:
-    """Returns the options with all configuration files merged, in order, as one.
-
-    Raises:
-        TinvError: For a section that is null.
-    """
-    for section in SECTIONS:
-        if section in given.merged and given.merged[section] is None:
-            raise TinvError(f"{section}: is null; give its keys, or leave it out")
+    """Returns the options with all configuration files merged, in order, as one."""
     # the parser takes a configuration's text in the place of its file name
     return ["--config", yaml_files.dump(given.merged), *given.words] if given.merged else list(given.words)
 
@@ -311,7 +304,3 @@ def with_run_config(args: Sequence[str]) -> list[str]:
     if not own.is_file():
         raise TinvError(f"there is no {own} beside the checkpoint; name the configuration with --config")
     return ["--config", str(own), "--run_dir", "null", *args]
-
-
-SECTIONS = ("model", "data", "trainer", "checkpoint")
-"""Keys that hold others."""
