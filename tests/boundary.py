@@ -34,7 +34,7 @@ class Input:
         names: Texts of which the message has to hold one: the key or the file.
         expected: `refused`: exit code 1 or 2 and one line. `taken`: exit code 0. `either`: one of the two.
         what: What is wrong, for whoever reads the failed test.
-        kept: Files that must be there, byte by byte, when the command has ended.
+        kept: Files that must be there, byte by byte, when the input has been refused.
     """
 
     words: list[str]
@@ -70,7 +70,8 @@ def judge(given: Input, capfd: pytest.CaptureFixture[str]) -> None:
     wrong = list(_faults(given, code, said))
     if given.expected != "taken" and code and seconds > LIMIT_S:
         wrong.append(f"{seconds:.0f} s")
-    wrong += [f"{path} was changed" for path, content in before.items() if path.read_bytes() != content]
+    if code:
+        wrong += [f"{path} was changed" for path, content in before.items() if path.read_bytes() != content]
     assert not wrong, (
         f"{'; '.join(wrong)}\n{given.what}: tinv {' '.join(given.words)}\nexit code {code}\n{said[-2000:]}"
     )

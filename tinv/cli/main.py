@@ -91,8 +91,9 @@ def _dispatch(words: list[str]) -> int:
         print(f"tinv {__version__}")
         return 0
     if command in RUN_COMMANDS and not {"-h", "--help"} & set(rest):
-        from tinv.config import options
+        from tinv.config import merge, options
 
+        rest = rest if command == "fit" else merge.with_run_config(rest)
         options.check(rest)
     if command in (*RUN_COMMANDS, "measure", "probe"):
         from tinv.utils.memory import keep_freed_memory

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tinv.report.published import published_for
 from tinv.report.tables import print_results
 from tinv.runs.callbacks.checks import Command
-from tinv.runs.configuration import TinvCLI, with_run_config
+from tinv.runs.configuration import TinvCLI
 from tinv.runs.engine import evaluate, fit
 
 
@@ -18,7 +18,7 @@ def run(command: Command, words: Sequence[str]) -> int:
         command: Name of the command.
         words: Words after it.
     """
-    configuration = TinvCLI(words if command == "fit" else with_run_config(words))
+    configuration = TinvCLI(words)
     # an unknown entry is found now, not after training
     published = published_for(configuration.values) if command in ("fit", "test") else None
     outcome = fit(configuration) if command == "fit" else evaluate(command, configuration)

@@ -153,6 +153,22 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     return CommandLine(tuple(files), merged, options, tuple(rest))
 
 
+def with_run_config(args: Sequence[str]) -> list[str]:
+    """Returns the options with the checkpoint's own run configuration first, if no configuration is given.
+
+    Raises:
+        TinvError: If there is none beside the checkpoint.
+    """
+    given = {name: value for name, value, _ in option_pairs(args)}
+    checkpoint = given.get("ckpt_path")
+    if "config" in given or not checkpoint or "help" in given:
+        return list(args)
+    own = Path(checkpoint).parent.parent / "config.yaml"
+    if not own.is_file():
+        raise TinvError(f"there is no {own} beside the checkpoint; name the configuration with --config")
+    return ["--config", str(own), "--run_dir", "null", *args]
+
+
 def _undotted(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """Returns the content of a file with `trainer.max_epochs: 3` written as `trainer: {max_epochs: 3}`."""
     dotted = {key: content.pop(key) for key in list(content) if isinstance(key, str) and "." in key}

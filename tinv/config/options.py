@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinv.config import catalog
-from tinv.config.merge import CommandLine, flatten, merge_configs, read_command_line, read_value
+from tinv.config.merge import CommandLine, flatten, lookup, merge_configs, read_command_line, read_value
 from tinv.config.yaml_files import line_of
 from tinv.errors import TinvError, nearest
 from tinv.utils.arguments import Seed, misfit
@@ -85,7 +85,7 @@ def located(message: str, given: CommandLine) -> str:
         return message
     for path, content in reversed(given.files):
         while key:
-            if key in dict(flatten(content)) and (line := line_of(path, key)):
+            if lookup(content, key) is not None and (line := line_of(path, key)):
                 return f"{path}, line {line}: {message}"
             key = key.rpartition(".")[0]
     return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,8 +59,10 @@ def read_torch_file(path: Path, what: str) -> dict[Any, Any]:
     except TinvError:
         raise
     except Exception as error:  # damaged files raise many kinds of error
-        reason = str(error).partition("\n")[0][:120]
-        raise TinvError(f"{path} cannot be read as {what} ({type(error).__name__}: {reason})") from error
+        reason = str(error).partition("\n")[0][:120] or type(error).__name__
+        if re.search("weights.only", reason, re.IGNORECASE):  # torch's advice is to run the file
+            reason = "it is damaged, of another kind, or holds code, which is never run"
+        raise TinvError(f"{path} cannot be read as {what} ({reason})") from error
     if not isinstance(content, dict):
         raise TinvError(f"{path} cannot be read as {what}: it holds a {type(content).__name__}")
     return content
@@ -120,8 +123,13 @@ def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
     found, own = read_state_dict(path), network.state_dict()
     if any_head:
         head = classifier_name(network) + "."
-        if any(key in own and own[key].shape != value.shape for key, value in found.items() if key.startswith(head)):
-            found = {key: own[key] if key.startswith(head) else value for key, value in found.items()}
+        last = {key: value.shape for key, value in found.items() if key.startswith(head) and key in own and value.dim()}
+        classes = {shape[0] for shape in last.values()}
+        if len(classes) == 1 and all(shape[1:] == own[key].shape[1:] for key, shape in last.items()):
+            found = {
+                key: own[key] if key in last and value.shape != own[key].shape else value
+                for key, value in found.items()
+            }
     if wrong := differences(own, found):
         raise TinvError(f"{path} holds the weights of another network: {wrong}")
     network.load_state_dict(found, strict=False)

@@ -25,13 +25,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tinv.config import yaml_files
-from tinv.config.merge import CommandLine, option_pairs, read_command_line
+from tinv.config.merge import CommandLine, read_command_line
 from tinv.config.messages import short_message
 from tinv.config.options import TOP_LEVEL, check_values, located
 from tinv.errors import TinvError
 from tinv.runs.callbacks.progress import ProgressLines
 from tinv.runs.checkpoints import AtomicCheckpoints
-from tinv.runs.folder import RunFolder
 from tinv.runs.ranks import trainer_options
 from tinv.runs.wandb_run import WandbMode, wandb_logger
 
@@ -288,19 +287,3 @@ def _merged(given: CommandLine) -> list[str]:
     """Returns the options with all configuration files merged, in order, as one."""
     # the parser takes a configuration's text in the place of its file name
     return ["--config", yaml_files.dump(given.merged), *given.words] if given.merged else list(given.words)
-
-
-def with_run_config(args: Sequence[str]) -> list[str]:
-    """Returns the options with the checkpoint's own run configuration first, if no configuration is given.
-
-    Raises:
-        TinvError: If there is none beside the checkpoint.
-    """
-    given = {name: value for name, value, _ in option_pairs(args)}
-    checkpoint = given.get("ckpt_path")
-    if "config" in given or not checkpoint or "help" in given:
-        return list(args)
-    own = RunFolder(Path(checkpoint).parent.parent).config
-    if not own.is_file():
-        raise TinvError(f"there is no {own} beside the checkpoint; name the configuration with --config")
-    return ["--config", str(own), "--run_dir", "null", *args]

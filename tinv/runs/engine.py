@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 import signal
 import sys
 import time
@@ -78,7 +77,8 @@ def fit(configuration: TinvCLI) -> Outcome:
     ]
     trainer = configuration.make_trainer(callbacks, folder.path)
     folder.make()
-    folder.save_config(values)
+    if not resume:
+        folder.save_config(values)
     model, data = configuration.model, configuration.datamodule
     ok = False
     try:
@@ -86,7 +86,7 @@ def fit(configuration: TinvCLI) -> Outcome:
             trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
         if values["trainer"]["fast_dev_run"]:
             if not begun and trainer.is_global_zero:
-                shutil.rmtree(folder.path, ignore_errors=True)
+                folder.remove()
             print("a fast_dev_run keeps nothing and reports no numbers")
             return Outcome(0)
         if not folder.best.exists() and trainer.is_global_zero:
@@ -113,7 +113,7 @@ def fit(configuration: TinvCLI) -> Outcome:
         return Outcome(1)
     except TinvError:
         if not begun and not folder.checkpoints.exists() and not rank():
-            shutil.rmtree(folder.path, ignore_errors=True)  # nothing was run: leave nothing behind
+            folder.remove()  # nothing was run: leave nothing behind
         raise
     finally:
         if not ok:

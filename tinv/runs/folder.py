@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -48,6 +50,7 @@ class RunFolder:
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
         self._lock = FileLock(path / ".lock", timeout=0)
+        self._made: list[Path] = []
 
     def make(self) -> None:
         """Makes the folder, and holds it until `release` or the end of the process.
@@ -56,6 +59,7 @@ class RunFolder:
             TinvError: If it cannot be written to, or another process holds it.
         """
         try:
+            self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             RunFolder.current = self
             if rank():
@@ -76,6 +80,13 @@ class RunFolder:
         if self._lock.is_locked:
             (self.path / ".lock").unlink(missing_ok=True)
             self._lock.release()
+
+    def remove(self) -> None:
+        """Removes the folder of a run that has not begun, and the folders that were made to hold it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for folder in self._made[1:]:
+            with contextlib.suppress(OSError):  # it holds something else
+                folder.rmdir()
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Writes `config.yaml`, the configuration with every default filled in; one process does."""
@@ -182,7 +193,7 @@ def _unfinished_folder(config: dict[str, Any]) -> RunFolder:
         if folder.results.exists():
             raise TinvError(f"{folder.path} is finished, its results.json is there; leave out --ckpt_path")
         if not folder.last.exists():
-            raise TinvError(f"{folder.path} has no checkpoint to resume from; leave out --ckpt_path to begin anew")
+            raise TinvError(f"there is no {folder.last} to resume from; leave out --ckpt_path to begin anew")
         if differing := differences(folder.load_config(), config):
             raise TinvError(
                 f"{folder.path} was begun with another configuration ({', '.join(differing)}); give the same one, or "

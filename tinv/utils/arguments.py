@@ -65,6 +65,8 @@ def misfit(name: str, value: object, hint: Any) -> str | None:
         "padding: unknown padding 'sam'; did you mean same?"
     """
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if value is None and len(parts) > 1 and not {None, NoneType} & set(parts):
+        parts = tuple(part for part in parts if part is not Any)  # a union that takes null says so
     if isinstance(value, str) and str not in parts and any(get_origin(part) is Literal for part in parts):
         parts = tuple(part for part in parts if part is not Any)  # a name among others, which is no object
     reasons = [_reason(name, value, part) for part in parts]
