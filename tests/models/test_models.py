@@ -157,7 +157,7 @@ def test_features_are_the_input_of_the_last_layer():
         ({"antialias": 3, "subsampling": "blur3"}, "leave subsampling at keep"),
         ({"antialias": 9}, "1 to 7, not 9"),
         ({"padding": "full"}, "unknown padding 'full'"),
-        ({"pool_padding": "same"}, "unknown padding 'same'"),
+        ({"pool_padding": "same"}, "unknown pool_padding 'same'"),
         ({"pretrained": True}, "no pretrained weights"),
         ({"source": "tim"}, "did you mean timm"),
     ],

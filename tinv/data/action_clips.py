@@ -179,7 +179,7 @@ def _video_path(folder: Path, video: str) -> str | None:
     if (folder / video).exists() and not (folder / video).is_dir():
         return video  # what is no regular file is refused where it is read
     frames = video.rpartition(".")[0]
-    return frames if (folder / frames).is_dir() else None
+    return frames if frames and (folder / frames).is_dir() else None
 
 
 def _check_names(sets: dict[str, list[tuple[str, int]]]) -> None:
@@ -236,11 +236,16 @@ class UCF101(ActionClips):
             path = lists / f"{name}list0{self.split}.txt"
             sets[name] = []
             for words in _lines(path):
-                if len(words) > 2:
+                if len(words) > 2 or not all(word.isdecimal() for word in words[1:]):
                     raise TinvError(f"{path}: {' '.join(words)!r} is not a video and at most the number of its class")
-                if (of := words[0].partition("/")[0]) not in number:
+                of, _, video = words[0].partition("/")
+                if of not in number:
                     raise TinvError(f"{path} names {words[0]}, a class that {lists / 'classInd.txt'} does not")
+                if not video:
+                    raise TinvError(f"{path}: {words[0]!r} is not CLASS/VIDEO")
                 sets[name].append((words[0], number[of]))
+            if not sets[name]:
+                raise TinvError(f"{path} lists no videos")
         return folder, sets, classes
 
 

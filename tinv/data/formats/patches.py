@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tinv.data.formats.cache_folder import build_cache_dir
 from tinv.errors import TinvError
-from tinv.utils.io import reading
+from tinv.utils.io import reading, regular
 from tinv.utils.progress import progress
 
 SIDE = 64
@@ -118,7 +118,7 @@ def _parse(folder: Path, info: Path, sheets: Sequence[Path], temporary: Path) ->
 
 def _size(sheet: Path) -> tuple[int, int]:
     """Returns the rows and columns of patches of a sheet."""
-    with reading(sheet, "an image"), Image.open(sheet) as image:
+    with reading(sheet, "an image"), Image.open(regular(sheet)) as image:
         width, height = image.size
     if width % SIDE or height % SIDE or not width or not height:
         raise TinvError(f"{sheet} has {width}x{height} pixels, which are no sheet of {SIDE}x{SIDE} patches")
@@ -130,7 +130,7 @@ def _header(sheet: Path) -> bytes | None:
 
     None if Pillow says that the pixels lie in another way.
     """
-    with reading(sheet, "an image"), Image.open(sheet) as image:
+    with reading(sheet, "an image"), Image.open(regular(sheet)) as image:
         tiles = getattr(image, "tile", [])
         tile = tiles[0] if len(tiles) == 1 else None
         if image.mode != "L" or tile is None or tile[0] != "raw" or tile[3] != ("L", image.width, -1):
@@ -160,7 +160,7 @@ def _cut(sheet: Path, rows: int, columns: int, header: bytes | None) -> NDArray[
 
 def _decoded(sheet: Path, height: int, width: int) -> NDArray[np.uint8]:
     """Returns the gray pixels (H, W) of a sheet in any form that Pillow reads."""
-    with reading(sheet, "an image"), Image.open(sheet) as image:
+    with reading(sheet, "an image"), Image.open(regular(sheet)) as image:
         if image.size != (width, height):
             raise TinvError(f"{sheet} has {image.width}x{image.height} pixels, the first sheet {width}x{height}")
         return np.asarray(image if image.mode == "L" else image.convert("L"))
