@@ -53,5 +53,5 @@ def test_other_data_modules_say_what_they_know():
 def test_the_seed_is_that_of_the_run_unless_it_is_given(monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "11")
     assert (InvarianceDataModule(4).seed, InvarianceDataModule(4, 3).seed) == (11, 3)
-    with pytest.raises(TinvError, match="batch_size must be at least 1, not 0"):
+    with pytest.raises(TinvError, match="batch_size must be 1 or more, not 0"):
         InvarianceDataModule(0)

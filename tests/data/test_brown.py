@@ -131,7 +131,7 @@ def test_both_patches_of_a_pair_are_turned_and_mirrored_alike(root):
     [
         ({"num_pairs": 10_000}, r"yosemite: num_pairs=10000 asked for; choose 1 to 620, which is what there is"),
         ({"num_test_pairs": 50}, r"no list of pairs .*m50_50_50_0\.txt; there are 40"),
-        ({"train": "london"}, "unknown set of patches 'london'; choose from liberty"),
+        ({"train": "london"}, "train: unknown train 'london'; choose from liberty"),
         ({"test": ["yosemite"]}, "train=yosemite is tested on too"),
         ({"batch_size": 1}, "batch_size must be 2 or more, not 1: negatives come from the batch"),
         ({"augment": "flip"}, "unknown augment 'flip'; did you mean fliprot"),

@@ -88,7 +88,7 @@ def test_bad_input_is_one_line(capsys):
     for option, message in (
         ("root=nowhere", "no image data: looked for nowhere or data/nowhere; get it"),
         ("num_images=10", "num_images=10 asked for, photos/train holds 9"),
-        ("num_images=0", "num_images=0: splits=published needs 1 or more"),
+        ("num_images=0", "--data.init_args.num_images must be 1 or more, not 0"),
         ("side=120", "side=120 must be smaller than canvas_size=120"),
         ("train_max_shift=1", "train_max_shift must be 0"),
     ):

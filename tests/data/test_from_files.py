@@ -10,8 +10,8 @@ MODULES = [ImageNet, UCF101, HMDB51]
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("batch_size", 0, "batch_size must be at least 1, not 0"),
-        ("num_workers", -1, "num_workers=-1 must be at least 0"),
+        ("batch_size", 0, "batch_size must be 1 or more, not 0"),
+        ("num_workers", -1, "num_workers must be 0 or more, not -1"),
         ("on_error", "ignore", "ignore"),
     ],
 )

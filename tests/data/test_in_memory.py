@@ -144,8 +144,8 @@ def test_splits_do_not_overlap_and_follow_the_seed():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Dots(batch_size=0), "batch_size must be at least 1"),
-        (lambda: Dots(train_max_shift=-1), "train_max_shift must be 0 pixels or more"),
+        (lambda: Dots(batch_size=0), "batch_size must be 1 or more"),
+        (lambda: Dots(train_max_shift=-1), "train_max_shift must be 0 or more"),
         (lambda: Dots(canvas_size=4), "canvas of 4 pixels is smaller than the images of 6"),
         (
             lambda: Dots(canvas_size=10, train_max_shift=3),

@@ -1,8 +1,11 @@
 """What the trainer cannot take is one line that names the key, before anything is trained."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny_run import TINY
 
 from tinv.cli import main
@@ -29,3 +32,11 @@ def test_a_bad_option_of_the_trainer_is_one_line_with_its_key(option, capsys):
 @pytest.mark.parametrize("option", ["max_steps=2", "limit_val_batches=0", "gradient_clip_val=0", "fast_dev_run=2"])
 def test_a_sound_option_is_taken(option):
     assert main(["fit", *TINY, f"--trainer.{option}", "--trainer.callbacks=null", "--trainer.max_epochs=1"]) == 0
+
+
+def test_one_batch_is_not_all_of_them():
+    # a process of its own: which of two equal types Python has kept depends on what was imported first
+    words = ["fit", *TINY, "--run_dir=run", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1.0"]
+    assert subprocess.run([sys.executable, "-m", "tinv", *words], capture_output=True, timeout=90).returncode == 0
+    trainer = yaml.safe_load(Path("run/config.yaml").read_text())["trainer"]
+    assert (str(trainer["limit_train_batches"]), str(trainer["limit_val_batches"])) == ("1", "1.0")

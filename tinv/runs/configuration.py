@@ -124,14 +124,27 @@ class TinvCLI(LightningCLI):
             text = parser.dump(self.config, skip_unset=False, skip_validation=True)
             self.values: dict[str, Any] = yaml.safe_load(text)
             self.values.pop("config", None)
+            self._keep_integers(self.values.get("trainer") or {})
             check_values(self.values)
             check_trainer(self.values.get("trainer") or {})
+
+    def _keep_integers(self, trainer: Any) -> None:
+        """Gives options of the trainer that are an integer or a float the kind of number that was given.
+
+        `limit_train_batches: 1` is one batch, 1.0 are all. Python keeps one object for `Union[int, float]` and
+        `Union[float, int]`, so that the parser may take an integer for a float, whichever of the two Lightning wrote.
+        """
+        for key, value in self.given.flat.items():
+            name = key.removeprefix("trainer.")
+            if key != name and type(value) is int and isinstance(trainer.get(name), float):
+                trainer[name] = value
 
     def instantiate_classes(self) -> None:
         """Builds data and task; the trainer is built by `make_trainer`, when the run's folder is known."""
         self.values["seed_everything"] = self.config["seed_everything"]
         with self._errors_located():
             self.config_init = self.parser.instantiate(self.config, instantiators=[(_made, object, True)])
+        self._keep_integers(self.config_init["trainer"])
         self.datamodule = self.config_init["data"]
         self.model = self.config_init["model"]
 

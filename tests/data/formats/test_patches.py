@@ -158,7 +158,7 @@ def no_sheets(folder: Path) -> None:
     [
         (break_sheet, r"patches0001\.bmp cannot be read as an image"),
         (no_image, r"patches0001\.bmp cannot be read as an image"),
-        (no_file, r"patches0001\.bmp cannot be read as an image"),
+        (no_file, r"patches0001\.bmp is a folder"),
         (gap, r"patches0001\.bmp is missing: sheets are numbered without gaps, 2 are there"),
         (odd_sheet, r"patches0000\.bmp has 100x64 pixels, which are no sheet of 64x64 patches"),
         (small_sheet, r"patches0001\.bmp has 512x1024 pixels, the first sheet 1024x1024"),
