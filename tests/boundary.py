@@ -59,13 +59,13 @@ def seeded(boundary: str, number: int) -> random.Random:
     return random.Random(f"{boundary} {number}")
 
 
-def judge(given: Input, capfd: pytest.CaptureFixture[str]) -> None:
+def judge(given: Input, capfd: pytest.CaptureFixture[str], run: Callable[[list[str]], int] = main) -> None:
     """Runs a command and fails with everything that is wrong with its answer."""
     before = {path: path.read_bytes() for path in given.kept}
     capfd.readouterr()
     begun = time.monotonic()
     with _limits():
-        code = main(given.words)
+        code = run(given.words)
     seconds, (_, said) = time.monotonic() - begun, capfd.readouterr()
     wrong = list(_faults(given, code, said))
     if given.expected != "taken" and code and seconds > LIMIT_S:

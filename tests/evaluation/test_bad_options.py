@@ -1,0 +1,51 @@
+"""Options of measure, probe and inspect, found from the functions that they call: bad values are one line."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bad_values import draw
+from boundary import Input, judge, numbers, seeded
+from PIL import Image
+
+from tinv.cli import measure, probe
+from tinv.cli.inspect import _parser as inspect_parser
+
+NETWORK = ["--backbone=rook_net", "--source=tinv", "--num-classes=3", "--input-size=32"]
+IMAGES = ["--images=photos", "--out=out"]
+COMMANDS: dict[str, tuple[list[str], Any]] = {
+    "measure": (["measure", *NETWORK, *IMAGES, "--offset-range=4", "--passes=1"], measure._parser),
+    "probe": (["probe", *NETWORK, *IMAGES, "--max-images=4", "--distances", "0"], probe._parser),
+    "inspect": (["inspect", "rook_net", "--source=tinv", "--input-size=32"], inspect_parser),
+}
+
+
+def photographs() -> None:
+    Path("photos").mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(4):
+        Image.fromarray(draw.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(f"photos/{number}.png")
+
+
+def generate(random: random.Random) -> Input:
+    name = random.choice(sorted(COMMANDS))
+    words, parser = COMMANDS[name]
+    hints = parser().hints
+    key = random.choice(sorted(set(hints) - {"out", "help"}))
+    value, expected = draw(hints[key], random)
+    option = f"--{key.replace('_', '-')}"
+    names = (option, key, *([value[:40]] if value else []))
+    return Input([*words, f"{option}={value}"], names, expected, f"{name} {key}: {hints[key]}")
+
+
+@numbers(20, 500)
+def test_a_bad_value_is_one_line(number, capfd):
+    photographs()
+    judge(generate(seeded("measure", number)), capfd)
+
+
+def test_the_commands_that_the_values_are_tried_in_are_sound(capfd):
+    photographs()
+    for words, _ in COMMANDS.values():
+        judge(Input(words, (), "taken"), capfd)
