@@ -16,7 +16,7 @@ from tinv.data.formats.images import ImageFiles, class_folders, find_images, fir
 from tinv.data.image_file_data import ImageFileData
 from tinv.errors import TinvError, nearest
 from tinv.utils.arguments import PositiveInt, Seed
-from tinv.utils.io import read_lines
+from tinv.utils.io import read_lines, write_bytes_atomically
 
 CLASS_LISTS = {"imagenet_a_200": "imagenet_a_synsets.txt"}
 """Named subsets of ImageNet's classes, and the files of timm that list them (Hendrycks et al., CVPR 2021)."""
@@ -71,7 +71,7 @@ class ImageNet(ImageFileData):
         if self.images_per_class is None:
             return []
         path = folder / "train_list.txt"
-        path.write_bytes(os.fsencode(self._files("train").listed()))
+        write_bytes_atomically(path, os.fsencode(self._files("train").listed()))
         return [path]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tinv.data.folders import data_not_found
+from tinv.data.folders import data_not_found, fetch_archive
 from tinv.data.in_memory import ImageSet, TrainTestData, check_targets
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
@@ -43,6 +43,15 @@ class MNIST(TrainTestData):
         """Reads the four files."""
         folder = Path(self.root) / self.name / "raw"
         return self._read(folder, "train"), self._read(folder, "t10k")
+
+    def fetch(self) -> None:
+        """Downloads and unpacks each of the four files that is there neither packed nor unpacked."""
+        from torchvision import datasets
+
+        known, folder = getattr(datasets, self.name), Path(self.root) / self.name / "raw"
+        for file, checksum in known.resources:
+            if not (folder / file).exists() and not (folder / file).with_suffix("").exists():
+                fetch_archive([mirror + file for mirror in known.mirrors], folder, checksum)
 
     def _read(self, folder: Path, part: str) -> ImageSet:
         paths = [folder / f"{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
