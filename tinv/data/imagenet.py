@@ -57,7 +57,14 @@ class ImageNet(ImageFileData):
         """Finds the images of all classes or of those chosen, and draws those to train on."""
         root = image_folder(self.root)
         train_folder, val_folder = root / self.train_folder, root / self.val_folder
-        selected = None if self.class_list is None else read_class_list(self.class_list, class_folders(val_folder))
+        selected = None
+        if self.class_list is not None:
+            there = class_folders(val_folder)
+            selected = read_class_list(self.class_list, there)
+            if absent := sorted(set(selected) - set(there)):
+                raise TinvError(
+                    f"{self.class_list} names classes that {val_folder} has no folder of: {first_few(absent)}"
+                )
         val = find_images(val_folder, selected)
         if self.train_list is not None:
             return {"train": read_image_list(Path(self.train_list), train_folder, selected), "val": val}
@@ -126,7 +133,7 @@ def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> Imag
     names = sorted({line.strip() for _, line in read_lines(path, "surrogateescape")})
     if not names:
         raise TinvError(f"the list {path} names no images")
-    if absent := [name for name in names if not (folder / name).is_file()]:
+    if absent := [name for name in names if name.startswith("/") or not (folder / name).is_file()]:
         raise TinvError(f"{path} names images that are not in {folder}: {first_few(absent)}")
     of = [name.partition("/")[0] for name in names]
     classes = sorted(set(of)) if classes is None else classes
