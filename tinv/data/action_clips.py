@@ -244,8 +244,6 @@ class UCF101(ActionClips):
                 if not video:
                     raise TinvError(f"{path}: {words[0]!r} is not CLASS/VIDEO")
                 sets[name].append((words[0], number[of]))
-            if not sets[name]:
-                raise TinvError(f"{path} lists no videos")
         return folder, sets, classes
 
 
