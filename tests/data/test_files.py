@@ -158,14 +158,17 @@ def test_missing_cifar_names_both_places(tmp_path):
 
 
 def test_a_download_that_fails_says_so_in_one_line(tmp_path, monkeypatch):
-    from torchvision import datasets
+    asked = []
 
-    def fail(*args, **kwargs):
+    def fail(address, *args):
+        asked.append(address)
         raise OSError("no network")
 
-    monkeypatch.setattr(datasets, "MNIST", fail)
-    with pytest.raises(TinvError, match=r"MNIST could not be downloaded .*no network"):
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fail)
+    message = r"^https.*train-images-idx3-ubyte.gz cannot be fetched \(no network\); fetch it .*MNIST/raw and leave out"
+    with pytest.raises(TinvError, match=message):
         MNIST(str(tmp_path), download=True, **SMALL).prepare_data()
+    assert len(set(asked)) == len(asked) == 2  # both places that have it
 
 
 def test_subsets_are_class_balanced(tmp_path):

@@ -199,7 +199,7 @@ def test_bad_input_is_one_line_that_names_it(classes, capsys):
         (["root=nowhere"], "no image data: looked for nowhere or data/nowhere; get it"),
         (["images_per_class=9"], "images_per_class=9: imagenet/train/n00000000 holds 5"),
         (["images_per_class=0"], "images_per_class must be 1 or more, not 0"),
-        (["classes=few.txt"], "has no class folder n99999999"),
+        (["classes=few.txt"], "few.txt names classes that imagenet/val has no folder of: n99999999"),
         (["classes=empty.txt"], "empty.txt names no classes"),
         (["classes=imagenet_a_100"], "neither a file of class names nor a known list (imagenet_a_200)"),
         (["train_list=nowhere.txt"], "no list of images nowhere.txt"),

@@ -25,7 +25,8 @@ MAX_LENGTH = 300
 
 NO_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|bad_alloc|Unable to allocate|"
-    r"(size calculation|arithmetic) overflowed|overflowed with sizes|array is too big|Maximum allowed dimension",
+    r"(size calculation|arithmetic) overflowed|overflowed with sizes|array is too big|Maximum allowed dimension|"
+    r"Overflow when unpacking long",
     re.IGNORECASE,
 )
 
@@ -121,6 +122,7 @@ def _largest(words: Sequence[str]) -> str:
         given = read_command_line(words[1:]).flat
     except TinvError:
         return ""
-    numbers = {key: value for key, value in flatten(given) if isinstance(value, int) and "seed" not in key}
+    items = [(key, item) for key, value in flatten(given) for item in (value if isinstance(value, list) else [value])]
+    numbers = {key: item for key, item in items if isinstance(item, int) and "seed" not in key}
     key = max(numbers, key=lambda name: numbers[name], default=None)
     return "" if key is None or numbers[key] < 1000 else f"; {key}={numbers[key]} is the largest number asked for"

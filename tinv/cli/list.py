@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from tinv.cli.parser import PlainParser
 from tinv.config import catalog
 from tinv.config.files import Kind, shipped_files, shipped_folder
 from tinv.errors import unknown
@@ -17,7 +17,7 @@ SUBJECTS = ("backbones", "data", "experiments", "sweeps", "padding", "subsamplin
 
 def list_choices(words: Sequence[str]) -> int:
     """Prints one list, or all, as tables."""
-    parser = argparse.ArgumentParser("tinv list", description="Lists what there is to choose from.")
+    parser = PlainParser("tinv list", description="Lists what there is to choose from.")
     parser.add_argument("subject", nargs="?", help=f"{', '.join(SUBJECTS)}; all of them if left out")
     parser.add_argument("--source", choices=["tinv", "timm", "torchvision"], default="tinv", help="of backbones")
     parser.add_argument("--filter", default="*", help="pattern of backbone names, such as 'resnet*'")

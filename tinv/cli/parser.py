@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import inspect
 import io
@@ -9,7 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
@@ -153,9 +154,9 @@ class CommandParser:
                 raise TinvError(f"--{_dashed(key)} {wrong[0]!r}: write KEY=VALUE")
             return f"{{{', '.join(f'{name}: {value}' for name, _, value in pairs)}}}"
         is_list = any(get_origin(kind) in (list, tuple, Sequence) for kind in kinds)
+        if is_list and int in kinds:
+            return self._size(key, "".join(values).lower().strip("[]").replace(" ", ""))
         if is_list and not values[0].startswith("["):
-            if int in kinds:
-                return self._size(key, values[0].lower())
             return f"[{','.join(values)}]"
         if len(values) > 1:
             raise TinvError(f"--{_dashed(key)} takes one value, not {' '.join(values)}")
@@ -165,6 +166,14 @@ class CommandParser:
         if not re.fullmatch(r"[1-9]\d*([x,][1-9]\d*)*", text):
             raise TinvError(f"--{_dashed(key)} {text} is not a size in pixels such as 224, 224x320 or 16x112x112")
         return f"[{text.replace('x', ',')}]" if not text.isdigit() else text
+
+
+class PlainParser(argparse.ArgumentParser):
+    """Reads the options of a command that calls no single function; what is wrong is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises TinvError with what is wrong."""
+        raise TinvError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
 
 
 def _dashed(name: str) -> str:

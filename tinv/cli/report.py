@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tinv.cli.parser import PlainParser
 from tinv.errors import TinvError
 from tinv.report.collect import RunGroup, collect
 from tinv.report.figures import figures as draw
@@ -23,7 +23,7 @@ ENDINGS = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
 
 def report(words: Sequence[str]) -> int:
     """Runs `tinv report DIR... [--format F] [--out PATH]` and returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         "tinv report",
         description="Mean and standard deviation over seeds of finished runs, beside published numbers, with figures. "
         "Failed and missing groups are named.",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tinv.cli.parser import PlainParser
 from tinv.config import options
 from tinv.config.merge import option_pairs
 from tinv.errors import TinvError
@@ -72,8 +73,8 @@ def sweep(words: Sequence[str], program: Sequence[str] = PROGRAM) -> int:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> PlainParser:
+    parser = PlainParser(
         "tinv sweep", usage=USAGE, description="Run every trial of a sweep file.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip

@@ -197,7 +197,9 @@ def _check_names(sets: dict[str, list[tuple[str, int]]]) -> None:
 def _lines(path: Path) -> list[list[str]]:
     if not path.exists():
         raise TinvError(f"no split file {path}; get it with the data set")
-    return [line.split() for _, line in read_lines(path, "surrogateescape")]
+    if not (lines := read_lines(path, "surrogateescape")):
+        raise TinvError(f"{path} is empty; get it with the data set")
+    return [line.split() for _, line in lines]
 
 
 def _class_index(path: Path) -> list[str]:
@@ -209,8 +211,6 @@ def _class_index(path: Path) -> list[str]:
         if int(words[0]) in named or words[1] in named.values():
             raise TinvError(f"{path}: the number or the name of {' '.join(words)!r} is there twice")
         named[int(words[0])] = words[1]
-    if not named:
-        raise TinvError(f"{path} names no classes")
     return [named[number] for number in sorted(named)]
 
 
@@ -244,8 +244,6 @@ class UCF101(ActionClips):
                 if not video:
                     raise TinvError(f"{path}: {words[0]!r} is not CLASS/VIDEO")
                 sets[name].append((words[0], number[of]))
-            if not sets[name]:
-                raise TinvError(f"{path} lists no videos")
         return folder, sets, classes
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tinv.data.folders import data_root, downloading, find_folder
+from tinv.data.folders import data_root, fetch_archive, find_folder
 from tinv.data.formats.patches import PatchSet
 from tinv.data.patch_data import PatchData
 from tinv.deprecation import renamed
@@ -71,10 +71,8 @@ class Brown(PatchData):
 def _fetch(name: str, root: Path) -> None:
     """Downloads and unpacks a set by the address and checksum that torchvision knows."""
     from torchvision.datasets import PhotoTour
-    from torchvision.datasets.utils import download_and_extract_archive
 
-    address, file, checksum = PhotoTour.urls[name]
+    address, _, checksum = PhotoTour.urls[name]
     unpacked = root / f".{name}"
-    with downloading(name, root, f"unpack {address} to {root / name}"):
-        download_and_extract_archive(address, str(root), str(unpacked), file, checksum, remove_finished=True)
-        os.replace(unpacked, root / name)
+    fetch_archive([address], root, checksum, unpacked)
+    os.replace(unpacked, root / name)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from tinv.data.folders import data_not_found, find_folder
+from tinv.data.folders import data_not_found, fetch_archive, find_folder
 from tinv.data.in_memory import ImageSet, TrainTestData, check_targets
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
 from tinv.utils.arguments import PositiveInt
+from tinv.utils.io import read_bytes
 
 PIXELS = 3 * 32 * 32
 
@@ -44,10 +45,13 @@ class CIFAR10(TrainTestData):
     def __init__(self, root: str | None = None, *, canvas_size: PositiveInt | None = 50, **kwargs: Any) -> None:
         super().__init__(root, canvas_size=canvas_size, **kwargs)
 
-    def prepare_data(self) -> None:
-        """Downloads what is missing, if asked to and neither layout is there."""
+    def fetch(self) -> None:
+        """Downloads and unpacks the archive of pickles if neither layout is there."""
+        from torchvision import datasets
+
         if not any(Path(self.root, folder).is_dir() for folder in self.folders):
-            super().prepare_data()
+            known = getattr(datasets, self.name)
+            fetch_archive([known.url], Path(self.root), known.tgz_md5)
 
     def read(self) -> tuple[ImageSet, ImageSet]:
         """Reads the batches of the binary layout, else of the pickled one."""
@@ -59,7 +63,7 @@ class CIFAR10(TrainTestData):
         image, target, end = torch.empty(0), torch.empty(0), 0
         for file in files:
             path = folder / (f"{file}.bin" if is_binary else file)
-            if not path.is_file():
+            if not path.exists():
                 raise data_not_found(self.name, [path], self.root)
             pixels, labels = self._read_binary(path) if is_binary else self._read_pickle(path)
             classes = check_targets(path, labels, self.num_classes)
@@ -76,7 +80,7 @@ class CIFAR10(TrainTestData):
 
     def _read_binary(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         record = self.label_bytes + PIXELS
-        raw = np.fromfile(path, dtype=np.uint8)
+        raw = np.frombuffer(read_bytes(path), dtype=np.uint8)
         if len(raw) == 0 or len(raw) % record:
             raise TinvError(
                 f"{path}: {len(raw):,} bytes is not a whole number of {record:,}-byte images; get the file again"
@@ -86,7 +90,7 @@ class CIFAR10(TrainTestData):
         return np.ascontiguousarray(records[:, self.label_bytes :]), records[:, self.label_bytes - 1]
 
     def _read_pickle(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
         if hashlib.md5(raw).hexdigest() != self.checksums().get(path.name):
             raise TinvError(f"{path}: its checksum is not the official one, so it is not unpickled; get the file again")
         batch = pickle.loads(raw, encoding="latin1")

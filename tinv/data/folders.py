@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tinv.errors import TinvError
+from tinv.utils.download import fetch
 
 
 def data_root(root: str | None = None) -> str:
@@ -58,21 +59,26 @@ def data_not_found(name: str, places: Sequence[object], root: str, download: boo
     )
 
 
-@contextlib.contextmanager
-def downloading(name: str, folder: object, by_hand: str) -> Iterator[None]:
-    """Turns the errors of a download into one line.
+def fetch_archive(addresses: Sequence[str], folder: Path, checksum: str, unpacked: Path | None = None) -> None:
+    """Downloads an archive with torchvision and unpacks it.
 
     Args:
-        name: Name of the data set.
+        addresses: Where it lies; one after the other is tried, and the first again if there is no other.
         folder: Folder that it is downloaded to.
-        by_hand: What the user can do instead.
+        checksum: MD5 of the archive.
+        unpacked: Folder that it is unpacked to, after which the archive is removed; None unpacks it in `folder`.
 
     Raises:
-        TinvError: For every error of the network or the disk.
+        TinvError: If it cannot be had; the message names the file and the folder.
     """
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise TinvError(
-            f"{name} could not be downloaded to {folder} ({error}); {by_hand} by hand and leave out download"
-        ) from error
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    order = itertools.cycle(addresses)
+    target = folder if unpacked is None else unpacked
+
+    def download() -> None:
+        address = next(order)
+        name = address.rpartition("/")[2]
+        download_and_extract_archive(address, str(folder), str(target), name, checksum, unpacked is not None)
+
+    fetch(download, addresses[0], f"fetch it by hand, unpack it to {target} and leave out download")

@@ -16,7 +16,7 @@ from tinv.data.formats.images import ImageFiles, class_folders, find_images, fir
 from tinv.data.image_file_data import ImageFileData
 from tinv.errors import TinvError, nearest
 from tinv.utils.arguments import PositiveInt, Seed
-from tinv.utils.io import read_lines
+from tinv.utils.io import read_lines, write_bytes_atomically
 
 CLASS_LISTS = {"imagenet_a_200": "imagenet_a_synsets.txt"}
 """Named subsets of ImageNet's classes, and the files of timm that list them (Hendrycks et al., CVPR 2021)."""
@@ -57,7 +57,14 @@ class ImageNet(ImageFileData):
         """Finds the images of all classes or of those chosen, and draws those to train on."""
         root = image_folder(self.root)
         train_folder, val_folder = root / self.train_folder, root / self.val_folder
-        selected = None if self.class_list is None else read_class_list(self.class_list, class_folders(val_folder))
+        selected = None
+        if self.class_list is not None:
+            there = class_folders(val_folder)
+            selected = read_class_list(self.class_list, there)
+            if absent := sorted(set(selected) - set(there)):
+                raise TinvError(
+                    f"{self.class_list} names classes that {val_folder} has no folder of: {first_few(absent)}"
+                )
         val = find_images(val_folder, selected)
         if self.train_list is not None:
             return {"train": read_image_list(Path(self.train_list), train_folder, selected), "val": val}
@@ -71,7 +78,7 @@ class ImageNet(ImageFileData):
         if self.images_per_class is None:
             return []
         path = folder / "train_list.txt"
-        path.write_bytes(os.fsencode(self._files("train").listed()))
+        write_bytes_atomically(path, os.fsencode(self._files("train").listed()))
         return [path]
 
 
@@ -126,7 +133,7 @@ def read_image_list(path: Path, folder: Path, classes: list[str] | None) -> Imag
     names = sorted({line.strip() for _, line in read_lines(path, "surrogateescape")})
     if not names:
         raise TinvError(f"the list {path} names no images")
-    if absent := [name for name in names if not (folder / name).is_file()]:
+    if absent := [name for name in names if name.startswith("/") or not (folder / name).is_file()]:
         raise TinvError(f"{path} names images that are not in {folder}: {first_few(absent)}")
     of = [name.partition("/")[0] for name in names]
     classes = sorted(set(of)) if classes is None else classes

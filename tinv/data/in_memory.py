@@ -12,11 +12,12 @@ from torch import Tensor
 
 from tinv.data.base import InvarianceDataModule, Stage
 from tinv.data.batching import Batch, BatchLoader, normalize
-from tinv.data.folders import data_root, downloading
+from tinv.data.folders import data_root
 from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError
 from tinv.translation import crop_each, draw_shifts
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
+from tinv.utils.download import fetch
 
 
 class ImageSet(NamedTuple):
@@ -206,11 +207,19 @@ class TrainTestData(InMemoryData):
     def prepare_data(self) -> None:
         """Downloads what is missing, if asked to."""
         if self.download:
-            from torchvision import datasets
+            self.fetch()
 
-            with downloading(self.name, repr(self.root), "put its files there"):
-                for train in (True, False):
-                    getattr(datasets, self.name)(self.root, train=train, download=True)
+    def fetch(self) -> None:
+        """Downloads the files that are missing with torchvision's class of this name.
+
+        Raises:
+            TinvError: If they cannot be had.
+        """
+        from torchvision import datasets
+
+        known = getattr(datasets, self.name)
+        by_hand = f"put its files in {self.root} by hand and leave out download"
+        fetch(lambda: [known(self.root, train=train, download=True) for train in (True, False)], self.name, by_hand)
 
     def load(self) -> Splits:
         """Reads the files and draws the sets."""

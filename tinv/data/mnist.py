@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tinv.data.folders import data_not_found
+from tinv.data.folders import data_not_found, fetch_archive
 from tinv.data.in_memory import ImageSet, TrainTestData, check_targets
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
@@ -43,6 +44,15 @@ class MNIST(TrainTestData):
         """Reads the four files."""
         folder = Path(self.root) / self.name / "raw"
         return self._read(folder, "train"), self._read(folder, "t10k")
+
+    def fetch(self) -> None:
+        """Downloads and unpacks each of the four files that is there neither packed nor unpacked."""
+        from torchvision import datasets
+
+        known, folder = getattr(datasets, self.name), Path(self.root) / self.name / "raw"
+        for file, checksum in known.resources:
+            if not (folder / file).exists() and not (folder / file).with_suffix("").exists():
+                fetch_archive([mirror + file for mirror in known.mirrors], folder, checksum)
 
     def _read(self, folder: Path, part: str) -> ImageSet:
         paths = [folder / f"{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
@@ -77,18 +87,20 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
     Raises:
         TinvError: For another magic number or a length that is not what the sizes say.
     """
+    packed, start = read_bytes(path), 4 + 4 * (magic & 0xFF)
     try:
-        raw = read_bytes(path)
-        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        with gzip.open(io.BytesIO(packed)) if path.suffix == ".gz" else io.BytesIO(packed) as file:
+            header = file.read(start)
+            sizes = [int.from_bytes(header[at : at + 4], "big") for at in range(4, start, 4)]
+            # no more than belongs there, whatever a damaged archive would unpack to; deflate packs 1032 to 1 at best
+            values = file.read(min(math.prod(sizes), 1032 * len(packed)) + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise TinvError(f"{path}: cannot be read ({error}); get the file again") from error
-    found = int.from_bytes(raw[:4], "big")
-    if found != magic:
+    if (found := int.from_bytes(header[:4], "big")) != magic:
         raise TinvError(f"{path}: magic number {found} where an IDX file has {magic}; get the file again")
-    dims = magic & 0xFF
-    start = 4 + 4 * dims
-    sizes = [int.from_bytes(raw[at : at + 4], "big") for at in range(4, start, 4)]
-    expected = start + math.prod(sizes)
-    if len(raw) != expected:
-        raise TinvError(f"{path}: truncated or damaged, {len(raw)} bytes where {expected} belong; get the file again")
-    return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(sizes).copy()
+    if len(values) != (expected := math.prod(sizes)):
+        there = "more" if len(values) > expected else f"{start + len(values)}"
+        raise TinvError(
+            f"{path}: truncated or damaged, {there} bytes where {start + expected} belong; get the file again"
+        )
+    return np.frombuffer(values, dtype=np.uint8).reshape(sizes).copy()

@@ -16,6 +16,7 @@ from tinv.errors import TinvError
 from tinv.models import Source, backbone_options, create_backbone, under_policies
 from tinv.models.weights import load_file
 from tinv.policies.conversion import ConversionPolicy
+from tinv.utils.arguments import PositiveInt, Seed
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -38,11 +39,11 @@ class NetworkSpec:
     backbone: str
     source: Source = "timm"
     backbone_args: dict[str, Any] | None = None
-    num_classes: int = 1000
-    in_channels: int = 3
+    num_classes: PositiveInt = 1000
+    in_channels: PositiveInt = 3
     pretrained: bool = False
     weights: Path | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     def plain(self, size: tuple[int, ...]) -> nn.Module:
         """Returns the network, with the weights asked for.
@@ -99,6 +100,8 @@ def check_normalization(mean: Sequence[float], std: Sequence[float]) -> None:
         if len(values) not in (1, 3) or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
             above = " above 0" if name == "std" else ""
             raise TinvError(f"{name} {','.join(map(str, values))} is not three finite numbers{above}, one a channel")
+    if len(mean) != len(std):
+        raise TinvError(f"mean has {len(mean)} numbers and std {len(std)}; give one a channel of the images")
 
 
 def normalization_of(network: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization:

@@ -6,13 +6,13 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, cast, get_type_hints
 
 from torch import nn
 
 from tinv.errors import TinvError, unknown
 from tinv.models.features import classifier_name
-from tinv.models.weights import fetching
+from tinv.models.weights import build_with_weights
 from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.arguments import misfit
 
@@ -64,9 +64,9 @@ def own_network(name: str, common: dict[str, Any], policy: ConversionPolicy, arg
             raise unknown(f"key backbone_args.{key} of {name}:", key, own)
         if (reason := misfit(f"backbone_args.{key}", value, options[key])) is not None:
             raise TinvError(reason)
-    with _options_checked(name, args), fetching(name, common["pretrained"]):
-        network: nn.Module = builder(**{key: value for key, value in given.items() if key in options}, **args)
-    return network
+    taken = {key: value for key, value in given.items() if key in options}
+    with _options_checked(name, args):
+        return build_with_weights(name, common["pretrained"], lambda: builder(**taken, **args))
 
 
 def timm_network(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
@@ -79,11 +79,9 @@ def timm_network(name: str, num_classes: int, in_channels: int, pretrained: bool
 
     if not timm.is_model(name):
         raise unknown("backbone of source timm", name, timm.list_models())
-    with _options_checked(f"timm's {name}", args), fetching(f"timm's {name}", pretrained):
-        network: nn.Module = timm.create_model(
-            name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **args
-        )
-    return network
+    own: dict[str, Any] = {"pretrained": pretrained, "num_classes": num_classes, "in_chans": in_channels}
+    with _options_checked(f"timm's {name}", args):
+        return build_with_weights(f"timm's {name}", pretrained, lambda: timm.create_model(name, **own, **args))
 
 
 def torchvision_network(
@@ -100,14 +98,18 @@ def torchvision_network(
         raise unknown("backbone of source torchvision", name, models.list_models())
     if in_channels != 3:
         raise TinvError(f"torchvision's {name} takes 3 channels, the images have {in_channels}; use source timm")
-    with _options_checked(f"torchvision's {name}", args), fetching(f"torchvision's {name}", pretrained):
+
+    def build() -> nn.Module:
         if not pretrained:
-            network: nn.Module = models.get_model(name, num_classes=num_classes, **args)
-            return network
+            return cast(nn.Module, models.get_model(name, num_classes=num_classes, **args))
         # its builder unpickles whatever lies in torch.hub's folder: read once before as plain tensors, or not at all
         models.get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True, weights_only=True)
-        network = models.get_model(name, weights="DEFAULT", **args)
-    _replace_head(network, num_classes)
+        return cast(nn.Module, models.get_model(name, weights="DEFAULT", **args))
+
+    with _options_checked(f"torchvision's {name}", args):
+        network = build_with_weights(f"torchvision's {name}", pretrained, build)
+    if pretrained:
+        _replace_head(network, num_classes)
     return network
 
 

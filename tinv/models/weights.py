@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from tinv.errors import TinvError
 from tinv.models.features import classifier_name
+from tinv.utils.download import fetch
 from tinv.utils.io import regular
 
 HOLDERS = ("state_dict", "model", "model_state_dict")
@@ -21,27 +20,27 @@ PREFIXES = ("module.", "network.", "_orig_mod.")
 """Of networks that were wrapped when they were saved: by DDP, by tinv's task, by torch.compile."""
 
 
-@contextmanager
-def fetching(network: str, pretrained: bool) -> Iterator[None]:
-    """Around what builds a network: says in one line why its pretrained weights could not be had.
+def build_with_weights(network: str, pretrained: bool, build: Callable[[], nn.Module]) -> nn.Module:
+    """Builds a network; says in one line why its pretrained weights could not be had.
 
     Args:
-        network: Network whose weights they are.
-        pretrained: Whether any are fetched; without, nothing is done.
+        network: Name of the network, for the error message.
+        pretrained: Whether its weights are fetched.
+        build: Function that fetches and builds; a second try starts with the same random numbers.
 
     Raises:
         TinvError: If the source has no weights of this network, is out of reach, or sends a damaged file.
     """
-    try:
-        yield
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        if not pretrained:
-            raise
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise TinvError(
-            f"the pretrained weights of {network} cannot be fetched ({reason}); give them in a file (weights), or set "
-            "pretrained: false"
-        ) from error
+    if not pretrained:
+        return build()
+    state = torch.get_rng_state()
+
+    def download() -> nn.Module:
+        torch.set_rng_state(state)
+        return build()
+
+    instead = "give them in a file (weights), or set pretrained: false"
+    return fetch(download, f"the pretrained weights of {network}", instead)
 
 
 def read_torch_file(path: Path, what: str) -> dict[Any, Any]:

@@ -221,7 +221,7 @@ def _groups(runs: list[Run]) -> list[RunGroup]:
     parts = written.groupby(varying, sort=False).indices.values() if varying else [range(len(runs))]
     found = []
     for part in parts:
-        setting = {key: flat[part[0]].get(key, ABSENT) for key in varying}
+        setting = {key: _plain(flat[part[0]].get(key, ABSENT)) for key in varying}
         found.append(RunGroup(setting, [runs[number] for number in part]))
     _name_differences(runs, found)
     found += _missing(found, runs)
@@ -284,7 +284,8 @@ def _missing(groups: Sequence[RunGroup], runs: Sequence[Run]) -> list[RunGroup]:
     keys = list(groups[0].setting)
     ledgers = {run.path.parent.parent / LEDGER for run in runs}
     if all(path.is_file() for path in ledgers):
-        settings = [dict(flatten(entry.settings)) for path in ledgers for entry in read_entries(path).values()]
+        entries = [entry for path in ledgers for entry in read_entries(path).values()]
+        settings = [{key: _plain(value) for key, value in flatten(entry.settings)} for entry in entries]
         wanted = [{key: setting[key] for key in keys} for setting in settings if all(key in setting for key in keys)]
     else:
         axes = [list({repr(group.setting[key]): group.setting[key] for group in groups}.values()) for key in keys]
@@ -294,6 +295,11 @@ def _missing(groups: Sequence[RunGroup], runs: Sequence[Run]) -> list[RunGroup]:
         wanted = [dict(zip(keys, values, strict=True)) for values in itertools.product(*axes)]
     there = {repr(group.setting) for group in groups}
     return [RunGroup(setting) for text, setting in {repr(s): s for s in wanted}.items() if text not in there]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as tables and figures show it: a list or a mapping as its text."""
+    return str(value) if isinstance(value, list | dict) else value
 
 
 def _seed_order(seed: Any) -> tuple[int, Any]:

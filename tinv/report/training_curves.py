@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinv.errors import TinvError
 from tinv.report.collect import RunGroup, order
-from tinv.utils.io import read_text
+from tinv.utils.io import read_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +76,7 @@ def training_curves(groups: Sequence[RunGroup], title: str) -> Figure | None:
 def read_metrics(folder: Path) -> dict[str, list[float]]:
     """Returns the columns of a run's `metrics.csv`; what is not there is nan, without a readable table nothing."""
     try:
-        rows = list(csv.DictReader(read_text(folder / "metrics.csv").splitlines()))
+        rows = read_csv(folder / "metrics.csv")
         return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]} if rows else {}
     except (TinvError, ValueError, TypeError):
         return {}

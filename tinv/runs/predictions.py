@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from tinv.runs.folder import RunFolder
+from tinv.utils.io import write_atomically
 
 
 def write_predictions(folder: RunFolder, predictions: Any, test_sets: Sequence[str]) -> Path:
@@ -19,15 +21,14 @@ def write_predictions(folder: RunFolder, predictions: Any, test_sets: Sequence[s
     """
     per_set = predictions if isinstance(predictions[0], list) else [predictions]
     path = folder.path / "predictions.csv"
-    temporary = path.with_name(".predictions.csv.tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["set", *_columns(per_set[0][0])])
-        for name, batches in zip(test_sets, per_set, strict=True):
-            for batch in batches:
-                for values in zip(*_columns(batch).values(), strict=True):
-                    writer.writerow([name, *(f"{v:.6g}" if isinstance(v, float) else v for v in values)])
-    temporary.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["set", *_columns(per_set[0][0])])
+    for name, batches in zip(test_sets, per_set, strict=True):
+        for batch in batches:
+            for values in zip(*_columns(batch).values(), strict=True):
+                writer.writerow([name, *(f"{v:.6g}" if isinstance(v, float) else v for v in values)])
+    write_atomically(path, text.getvalue())
     return path
 
 

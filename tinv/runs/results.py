@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from tinv.config.merge import with_new_names
 from tinv.errors import TinvError
-from tinv.utils.io import read_text, write_atomically
+from tinv.utils.io import read_json, write_atomically
 
 RunStatus = Literal["finished", "failed", "excluded"]
 
@@ -54,7 +54,7 @@ class RunResult:
             TinvError: If there is none, it cannot be read, or it is damaged.
         """
         try:
-            return RunResult.from_dict(printable(json.loads(read_text(path))))
+            return RunResult.from_dict(printable(read_json(path)))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise TinvError(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
@@ -87,7 +87,7 @@ class RunResult:
             duration_s=None if duration is None else float(duration),
             data=dict(found.get("data") or {}),
             units={str(key): str(unit) for key, unit in (found.get("units") or {}).items()},
-            partial=[{"layer": str(note["layer"]), **note} for note in found.get("partial") or []],
+            partial=[{**note, "layer": str(note["layer"])} for note in found.get("partial") or []],
             versions=dict(found.get("versions") or {}),
             error=str(found.get("error") or ""),
         )

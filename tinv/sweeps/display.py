@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from collections import Counter
@@ -14,8 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tinv.errors import TinvError
 from tinv.sweeps.ledger import Ledger
 from tinv.sweeps.trials import Trial, TrialFolder
+from tinv.utils.io import read_csv
 
 REFRESH_SECONDS = 1.0
 
@@ -99,11 +100,10 @@ class Display:
 
     def _epoch(self, trial: Trial) -> str:
         try:
-            with TrialFolder(self.ledger.folder, trial).metrics.open() as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, csv.Error):
-            return "starting"
-        return f"epoch {int(float(rows[-1]['epoch'])) + 1}" if rows and rows[-1].get("epoch") else "starting"
+            last = read_csv(TrialFolder(self.ledger.folder, trial).metrics)[-1]
+            return f"epoch {int(float(last['epoch'] or 'nan')) + 1}"
+        except (TinvError, LookupError, ValueError, OverflowError):
+            return "starting"  # no table yet, or none that says how far it is
 
     def _line(self, what: str, trial: Trial, more: str) -> None:
         if self.live:

@@ -17,7 +17,7 @@ from tinv.errors import TinvError
 from tinv.runs.results import RunResult
 from tinv.sweeps.schema import Sweep
 from tinv.sweeps.trials import Trial, TrialFolder
-from tinv.utils.io import write_atomically
+from tinv.utils.io import read_json, write_atomically
 
 TrialStatus = Literal["pending", "running", "stopped", "finished", "failed", "excluded"]
 """stopped: begun and not finished, to be resumed."""
@@ -68,8 +68,8 @@ class Entry:
 def read_entries(path: Path) -> dict[str, Entry]:
     """Returns the entries of a ledger by trial id; none of a damaged one, which the sweep itself sets aside."""
     try:
-        return {str(key): Entry.read(value) for key, value in json.loads(path.read_text())["cells"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {str(key): Entry.read(value) for key, value in read_json(path)["cells"].items()}
+    except (TinvError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -117,16 +117,16 @@ class Ledger:
                 raise TinvError(f"{self.folder} holds other files and no sweep; choose an empty folder with --out")
             return
         try:
-            content = json.loads(self.path.read_text())
+            content = read_json(self.path)
             identity = dict(content["identity"])
             entries = {str(key): Entry.read(value) for key, value in content["cells"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (TinvError, ValueError, KeyError, TypeError, AttributeError) as error:
             aside = self.path.with_name(f"ledger.damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
             with self._writing():
                 self.path.rename(aside)
             print(
-                f"note: {self.path} is damaged ({error}); it was renamed to {aside.name}, and what is done is read off "
-                "the trials' folders",
+                f"note: {self.path} is damaged ({error.__cause__ or error}); it was "
+                f"renamed to {aside.name}, and what is done is read off the trials' folders",
                 file=sys.stderr,
             )
             return

@@ -229,7 +229,7 @@ class Sweep(BaseModel):
             raise TinvError(f"parameters.{key}: cannot be varied; the sweep itself sets it")
         values = parameter.values if isinstance(parameter, Choice) else (parameter.low,)
         # a name can be wrong by itself; numbers of a range are between the first and the last
-        for value in dict.fromkeys([values[0], values[-1], *(value for value in values if isinstance(value, str))]):
+        for value in [values[0], values[-1], *(value for value in values if isinstance(value, str))]:
             try:
                 options.check([*self.words, f"--{key}={to_cli(value)}"])
             except TinvError as error:

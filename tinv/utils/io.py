@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import json
 import os
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, Literal
 
 from tinv.errors import TinvError
 
@@ -41,21 +43,6 @@ def regular(path: Path) -> Path:
     return path
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Opens a regular file to read bytes.
-
-    Args:
-        path: Path of the file; links are followed.
-
-    Raises:
-        TinvError: If it cannot be opened, or is not a regular file.
-    """
-    try:
-        return regular(path).open("rb")
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
 def read_bytes(path: Path) -> bytes:
     """Returns the content of a regular file.
 
@@ -66,8 +53,7 @@ def read_bytes(path: Path) -> bytes:
         TinvError: If it cannot be read, or is not a regular file.
     """
     try:
-        with open_regular(path) as file:
-            return file.read()
+        return regular(path).read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -99,6 +85,36 @@ def read_lines(path: Path, errors: Literal["strict", "surrogateescape"] = "stric
     # not str.splitlines, which also cuts at characters that file names may hold
     lines = enumerate(re.split(r"\r\n|\n|\r", read_text(path, errors)), 1)
     return [(number, line) for number, line in lines if line.strip()]
+
+
+def read_json(path: Path) -> Any:
+    """Returns what a JSON file in UTF-8 holds.
+
+    Args:
+        path: Path of the file; links are followed.
+
+    Raises:
+        TinvError: If it cannot be read, is not a regular file, or is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise TinvError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+
+
+def read_csv(path: Path) -> list[dict[str, str | None]]:
+    """Returns the rows of a CSV file in UTF-8 by column; None where a row is too short.
+
+    Args:
+        path: Path of the file, whose first line names the columns; links are followed.
+
+    Raises:
+        TinvError: If it cannot be read, is not a regular file, or is not CSV.
+    """
+    try:
+        return list(csv.DictReader(read_text(path).splitlines()))
+    except csv.Error as error:
+        raise TinvError(f"{path} is damaged ({error})") from error
 
 
 @contextlib.contextmanager

@@ -13,9 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from platformdirs import user_cache_path
+from torch import Tensor
 
 from tinv.errors import TinvError
+from tinv.utils.io import read_json, reading, regular, write_atomically
 
 MANIFEST = "about.json"
 """A file that says what a folder holds; written last, so that its being there tells that the folder is whole."""
@@ -36,8 +40,30 @@ def is_built(cache_dir: Path) -> bool:
 
 def read_manifest(cache_dir: Path) -> dict[str, Any]:
     """Returns what a cache folder says that it holds."""
-    manifest: dict[str, Any] = json.loads((cache_dir / MANIFEST).read_text())
+    manifest: dict[str, Any] = read_json(cache_dir / MANIFEST)
     return manifest
+
+
+def read_arrays(path: Path) -> Any:
+    """Returns the array of an `.npy` file, or the arrays of an `.npz` file by name; objects are never unpickled.
+
+    Raises:
+        TinvError: If the file is not there, is not a regular file, or is damaged.
+    """
+    with reading(path, "arrays, remove the cache folder that it is in"):
+        found = np.load(regular(path))
+        return found if isinstance(found, np.ndarray) else dict(found)
+
+
+def map_bytes(path: Path, size: int) -> Tensor:
+    """Returns the bytes of a file, (size,) uint8, mapped into memory by each process for itself; not to be written to.
+
+    Raises:
+        TinvError: If the file is not there, is not a regular file, or is of another size.
+    """
+    if (there := regular(path).stat().st_size) != size:
+        raise TinvError(f"{path} holds {there} bytes where {size} belong; remove the folder, which is made again")
+    return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
 
 
 def build_cache_dir(cache_dir: Path, what: str, write: Callable[[Path], dict[str, Any]]) -> None:
@@ -61,7 +87,7 @@ def build_cache_dir(cache_dir: Path, what: str, write: Callable[[Path], dict[str
         temporary = Path(tempfile.mkdtemp(prefix=BEGIN, dir=cache_dir.parent))
         held = _hold(temporary)
         manifest = write(temporary)
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        write_atomically(temporary / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         # of two runs that make the same folder the first one's is kept
         with contextlib.suppress(OSError):
             os.replace(temporary, cache_dir)

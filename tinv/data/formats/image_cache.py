@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from tinv.data.formats.cache_folder import build_cache_dir, read_manifest
+from tinv.data.formats.cache_folder import build_cache_dir, map_bytes, read_arrays, read_manifest
 from tinv.data.formats.images import ImageFiles, read_all
 from tinv.errors import TinvError
 
@@ -88,9 +87,10 @@ class ImageCache:
         """
         if self._where is None or self._pixels is None:
             # mapped by each process for itself, which costs nothing; not shared, so that no one can change the file
-            self._where = np.load(self.cache_dir / "where.npy")
-            file = self.cache_dir / "pixels.bin"
-            self._pixels = torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
+            self._where = read_arrays(self.cache_dir / "where.npy")
+            begins, heights, widths = self._where.T
+            size = int(np.where(begins == DAMAGED, 0, begins + 3 * heights * widths).max(initial=0))
+            self._pixels = map_bytes(self.cache_dir / "pixels.bin", size)
         begin, height, width = (int(value) for value in self._where[number])
         if begin == DAMAGED:
             raise TinvError(read_manifest(self.cache_dir)["damaged"][os.fsdecode(self.files.names[number])])

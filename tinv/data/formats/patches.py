@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tinv.data.formats.cache_folder import build_cache_dir
+from tinv.data.formats.cache_folder import build_cache_dir, map_bytes, read_arrays
 from tinv.errors import TinvError
 from tinv.utils.io import reading, regular
 from tinv.utils.progress import progress
@@ -72,10 +71,8 @@ def read_patch_set(folder: Path, cache: Path) -> PatchSet:
         key.update(f"{path.name} {found.st_size} {found.st_mtime_ns}\n".encode())
     cache_dir = cache / f"patches-{key.hexdigest()[:24]}"
     build_cache_dir(cache_dir, "a cache of patches", lambda temporary: _parse(folder, info, sheets, temporary))
-    points: NDArray[np.int64] = np.load(cache_dir / "points.npy")
-    pixels = torch.from_file(
-        str(cache_dir / "patches.bin"), shared=False, size=len(points) * SIDE**2, dtype=torch.uint8
-    )
+    points: NDArray[np.int64] = read_arrays(cache_dir / "points.npy")
+    pixels = map_bytes(cache_dir / "patches.bin", len(points) * SIDE**2)
     return PatchSet(folder, pixels.view(-1, SIDE, SIDE), points)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinv.data.formats.cache_folder import build_cache_dir, read_manifest
+from tinv.data.formats.cache_folder import build_cache_dir, read_arrays, read_manifest
 from tinv.data.formats.images import SUFFIXES, ImageFiles, image_size, read_all, read_pixels
 from tinv.errors import TinvError
 from tinv.utils.io import reading, regular
@@ -61,10 +61,10 @@ def index_videos(files: ImageFiles, cache: Path, workers: int = 0) -> VideoIndex
         _import_av()
     cache_dir = cache / f"upright-videos-{files.fingerprint()[:24]}"
     build_cache_dir(cache_dir, "an index of videos", lambda temporary: _write_index(files, temporary, workers))
-    with np.load(cache_dir / "index.npz") as arrays:
-        parts = {name: arrays[name] for name in ("frames", "begins", "times", "keys")}
     damaged = read_manifest(cache_dir)["damaged"]
-    return VideoIndex(**parts, damaged={int(number): reason for number, reason in damaged.items()})
+    return VideoIndex(
+        **read_arrays(cache_dir / "index.npz"), damaged={int(number): reason for number, reason in damaged.items()}
+    )
 
 
 def _write_index(files: ImageFiles, temporary: Path, workers: int) -> dict[str, Any]:
