@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -268,7 +269,7 @@ def test_a_folder_in_use_is_refused(capsys):
     held = RunFolder(Path("run"))
     held.make()
     assert main(["fit", *TINY, "--run_dir=run"]) == 2
-    assert "another process is writing to run; wait for it" in capsys.readouterr().err
+    assert re.search(r"process \d+ on \S+ is writing to run; wait for it", capsys.readouterr().err)
     held.release()
     assert main(["fit", *TINY, "--run_dir=run", "--trainer.max_epochs=1"]) == 0
     assert not Path("run/.lock").exists()

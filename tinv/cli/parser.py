@@ -18,20 +18,25 @@ from tinv.config.merge import read_value
 from tinv.config.messages import short_message
 from tinv.deprecation import RenamedWarning
 from tinv.errors import TinvError, unknown
-from tinv.utils.arguments import misfit
+from tinv.utils.arguments import RANGES, misfit
 
 R = TypeVar("R")
 
 
 class _Help(DefaultHelpFormatter):
-    """Says default and choices of an option, and leaves out what only a programmer reads."""
+    """Says default, choices and range of an option, and leaves out what only a programmer reads."""
 
     def _get_help_string(self, action: Any) -> str:
         doc, text = action.help or "", super()._get_help_string(action)
         notes = re.sub(r"(, )?(type: %\(type\)s|known subclasses:.*(?=\)$))", "", text[len(doc) :])
         if action.default is None:
             notes = notes.replace("default: %(default)s", "")
-        return doc + notes.replace("(, ", "(").replace(" ()", "")
+        hint = getattr(action, "_typehint", None) or action.type
+        ranges = [RANGES[part][1] for part in (hint, *get_args(hint)) if isinstance(part, type) and part in RANGES]
+        notes = notes.replace("(, ", "(").replace(" ()", "")
+        if not ranges:
+            return doc + notes
+        return f"{doc} ({ranges[0]}, {notes.strip()[1:]}" if notes.strip() else f"{doc} ({ranges[0]})"
 
 
 class CommandParser:

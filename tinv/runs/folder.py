@@ -50,6 +50,7 @@ class RunFolder:
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
         self._lock = FileLock(path / ".lock", timeout=0)
+        self._owner = path / ".owner"
         self._made: list[Path] = []
 
     def make(self) -> None:
@@ -65,10 +66,10 @@ class RunFolder:
             if rank():
                 return  # the first process of a distributed run holds it for all
             self._lock.acquire()
+            self._owner.write_text(f"process {os.getpid()} on {platform.node()}")
         except Timeout as error:
-            raise TinvError(
-                f"another process is writing to {self.path}; wait for it, or choose another --run_dir"
-            ) from error
+            owner = self._owner.read_text() if self._owner.is_file() else "another process"
+            raise TinvError(f"{owner} is writing to {self.path}; wait for it, or choose another --run_dir") from error
         except OSError as error:
             raise TinvError(
                 f"cannot write to the run folder {self.path} ({error.strerror}); choose another with "
@@ -78,6 +79,7 @@ class RunFolder:
     def release(self) -> None:
         """Lets go of the folder."""
         if self._lock.is_locked:
+            self._owner.unlink(missing_ok=True)
             (self.path / ".lock").unlink(missing_ok=True)
             self._lock.release()
 
