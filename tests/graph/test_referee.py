@@ -138,15 +138,16 @@ def referee(seeds: range, pairs: int) -> Counter[str]:
     return count
 
 
-def holds(count: Counter[str]) -> bool:
+def holds(count: Counter[str], alarms: float = 0.02) -> bool:
     clean = count["false claims"] == count["tracebacks"] == 0
-    return clean and count["false alarms"] <= 0.02 * count["verdicts"]
+    return clean and count["false alarms"] <= alarms * count["verdicts"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_no_verdict_on_100_random_networks_is_a_false_claim(part):
-    assert holds(referee(range(25 * part, 25 * (part + 1)), pairs=2))
+    # few networks: the share of false alarms says little, and is held to 2% of many by the next test
+    assert holds(referee(range(25 * part, 25 * (part + 1)), pairs=2), alarms=0.06)
 
 
 @pytest.mark.exhaustive

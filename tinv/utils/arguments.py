@@ -67,8 +67,9 @@ def misfit(name: str, value: object, hint: Any) -> str | None:
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if value is None and len(parts) > 1 and not {None, NoneType} & set(parts):
         parts = tuple(part for part in parts if part is not Any)  # a union that takes null says so
-    if isinstance(value, str) and str not in parts and any(get_origin(part) is Literal for part in parts):
-        parts = tuple(part for part in parts if part is not Any)  # a name among others, which is no object
+    is_name = isinstance(value, str) and "." not in value  # else it may be the dotted path of an object
+    if is_name and str not in parts and any(get_origin(part) is Literal for part in parts):
+        parts = tuple(part for part in parts if part is not Any)
     reasons = [_reason(name, value, part) for part in parts]
     if None in reasons:
         return None
