@@ -43,6 +43,7 @@ RANGES: dict[Any, tuple[type, str, Callable[[Any], bool]]] = {
 }
 """Of each type with a range: the numbers it is of, what is said of it, and the test."""
 
+NULL = "is null, which it cannot be; leave it out for its default"
 KINDS = {int: Integral, float: Real, bool: bool, dict: Mapping}
 
 
@@ -65,8 +66,8 @@ def misfit(name: str, value: object, hint: Any) -> str | None:
         "padding: unknown padding 'sam'; did you mean same?"
     """
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if value is None and len(parts) > 1 and not {None, NoneType} & set(parts):
-        parts = tuple(part for part in parts if part is not Any)  # a union that takes null says so
+    if value is None and len(parts) > 1 and NoneType not in parts:  # a union that takes null says so
+        return f"{name}: {NULL}"
     is_name = isinstance(value, str) and "." not in value  # else it may be the dotted path of an object
     if is_name and str not in parts and any(get_origin(part) is Literal for part in parts):
         parts = tuple(part for part in parts if part is not Any)
@@ -74,7 +75,7 @@ def misfit(name: str, value: object, hint: Any) -> str | None:
     if None in reasons:
         return None
     if value is None:
-        return f"{name}: is null, which it cannot be; leave it out for its default"
+        return f"{name}: {NULL}"
     # what is said of the part that the value comes nearest to: a choice, a range or an item before another type
     near = [reason for reason in reasons if reason and not reason.startswith(f"{name}: is not of type ")]
     if near:
