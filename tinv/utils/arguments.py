@@ -70,7 +70,7 @@ def misfit(name: str, value: object, hint: Any) -> str | None:
         return f"{name}: {NULL}"
     is_name = isinstance(value, str) and "." not in value  # else it may be the dotted path of an object
     if is_name and str not in parts and any(get_origin(part) is Literal for part in parts):
-        parts = tuple(part for part in parts if part is not Any)
+        parts = tuple(part for part in parts if get_origin(part) is Literal)
     reasons = [_reason(name, value, part) for part in parts]
     if None in reasons:
         return None
