@@ -2,6 +2,7 @@
 
 import errno
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,18 @@ def test_a_failure_after_training_has_begun_is_told_apart_and_logged(monkeypatch
     options = ["--model.init_args.optimizer.init_args.lr=1.0e+30", "--run_dir=diverged", "--trainer.callbacks=null"]
     assert main(["fit", *TINY, *options]) == 1
     assert "Traceback" in Path("diverged/error.log").read_text()
+
+
+def test_a_warning_of_a_library_is_one_line_once(monkeypatch, capsys):
+    def warn_twice(words):
+        for _ in range(2):
+            warnings.warn("first line\n  second line " + "x " * 300, RuntimeWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr("tinv.cli.list.list_choices", warn_twice)
+    assert main(["list"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("warning: first line second line x x")
+    assert said.endswith("... (RuntimeWarning)\n")
+    assert said.count("\n") == 1
+    assert len(said) < 300

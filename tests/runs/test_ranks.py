@@ -212,3 +212,22 @@ def test_a_process_that_fails_ends_the_others(number, monkeypatch):
     assert done.stderr.count("as if a picture were damaged") == 1
     assert "Traceback" not in done.stderr
     assert Path("own/checkpoints/last.ckpt").is_file()
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "SLURM_NTASKS", "WORLD_SIZE"])
+def test_a_variable_of_a_launcher_that_is_no_number_is_named(name):
+    surroundings = {**os.environ, name: "x"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tinv", *FIT], env=surroundings, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"tinv: error: environment variable {name}='x' is no number; unset it\n"
+
+
+def test_a_run_within_an_allocation_but_without_srun_is_its_own_launcher(monkeypatch):
+    assert "plugins" not in ranks.trainer_options({})
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    plugins = ranks.trainer_options({"plugins": ["given"]})["plugins"]
+    assert [plugins[0], type(plugins[1]).__name__] == ["given", "LightningEnvironment"]
+    srun(monkeypatch)
+    assert "plugins" not in ranks.trainer_options({})

@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, cast
 
 from tinv import __version__
-from tinv.cli.failure import report_failure
+from tinv.cli.failure import MAX_LENGTH, report_failure
 from tinv.deprecation import RenamedWarning
-from tinv.errors import TinvWarning, unknown
+from tinv.errors import TinvError, TinvWarning, unknown
+from tinv.runs.ranks import check_variables
 from tinv.utils.outputs import close_stdout, open_outputs
 
 RUN_COMMANDS = {
@@ -46,15 +48,16 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     if args is None:
         open_outputs()
-        if os.getcwd() not in sys.path:
-            # classes of the user's own that a configuration names; the script `tinv` has another first entry
-            sys.path.append(os.getcwd())
+        # figures are files; a backend for a screen may be missing here
+        os.environ["MPLBACKEND"] = "agg"
     words = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if (folder := sys.modules.get("tinv.runs.folder")) is not None:
         folder.RunFolder.current = None
     try:
+        if args is None:
+            _import_from_current_folder()
         with as_notes():
             code = _dispatch(words)
         close_stdout()
@@ -63,17 +66,30 @@ def main(args: Sequence[str] | None = None) -> int:
         return report_failure(error, words, debug)
 
 
+def _import_from_current_folder() -> None:
+    """Lets a configuration name classes of the user's own; the script `tinv` has another first entry of the path."""
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        raise TinvError("the current folder has been removed; change to another") from None
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
 @contextlib.contextmanager
 def as_notes() -> Iterator[None]:
-    """Prints each warning of tinv once, as a note on one line of stderr, as soon as it comes."""
-    show, printed = warnings.showwarning, set()
+    """Prints each warning once, on one line of stderr, as soon as it comes: a note if tinv says it."""
+    printed = set()
 
     def print_note(message: Warning | str, category: type[Warning], *args: Any, **options: Any) -> None:
-        if not issubclass(category, TinvWarning | RenamedWarning):
-            show(message, category, *args, **options)
-        elif str(message) not in printed:
-            printed.add(str(message))
-            print(f"note: {message}", file=sys.stderr)
+        text = " ".join(str(message).split())
+        if issubclass(category, TinvWarning | RenamedWarning):
+            line = f"note: {text}"
+        else:
+            line = f"warning: {textwrap.shorten(text, MAX_LENGTH - 50, placeholder='...')} ({category.__name__})"
+        if line not in printed:
+            printed.add(line)
+            print(line, file=sys.stderr)
 
     with warnings.catch_warnings():
         for category in (TinvWarning, RenamedWarning):
@@ -90,6 +106,7 @@ def _dispatch(words: list[str]) -> int:
     if command == "--version":
         print(f"tinv {__version__}")
         return 0
+    check_variables()
     if command in RUN_COMMANDS and not {"-h", "--help"} & set(rest):
         from tinv.config import merge, options
 

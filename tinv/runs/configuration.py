@@ -173,7 +173,8 @@ class TinvCLI(LightningCLI):
                 if OmegaConf.is_config(found):
                     OmegaConf.to_container(found, resolve=True)
             except (OmegaConfBaseException, TypeError, ValueError) as reason:
-                return f"{key}: {str(value)[:100]!r} cannot be resolved ({str(reason).partition(chr(10))[0][:120]})"
+                why = str(reason).partition("\n")[0][:120]
+                return f"{key}: {str(value)[:100]!r} cannot be resolved ({why}); for the characters ${{ write \\${{"
         return None
 
     def make_trainer(self, callbacks: Sequence[Callback], folder: Path) -> Trainer:

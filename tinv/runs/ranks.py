@@ -17,6 +17,11 @@ from tinv.errors import TinvError
 Launcher = Literal["own", "torchrun", "srun"]
 WAIT_S = 120.0
 """Seconds that processes wait for what the first one tells them."""
+VARIABLES = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NNODES", "SLURM_JOB_NUM_NODES"),
+)
+"""Variables of the environment that launchers set to a number."""
 
 
 def launcher() -> Launcher:
@@ -24,7 +29,7 @@ def launcher() -> Launcher:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun"
     shell = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_ID" in os.environ and not shell:
+    if _number("SLURM_NTASKS", 1) > 1 and "SLURM_STEP_ID" in os.environ and not shell:
         return "srun"
     return "own"
 
@@ -32,13 +37,31 @@ def launcher() -> Launcher:
 def rank() -> int:
     """Returns the number of this process among all of a distributed run, 0 for the first or only one."""
     names = {"torchrun": "RANK", "srun": "SLURM_PROCID", "own": "LOCAL_RANK"}
-    return int(os.environ.get(names[launcher()], 0))
+    return _number(names[launcher()], 0)
 
 
 def ranks() -> int:
     """Returns how many processes the launcher has started; 1 where Lightning starts the others."""
     names = {"torchrun": "WORLD_SIZE", "srun": "SLURM_NTASKS"}
-    return int(os.environ.get(names[launcher()], 1)) if launcher() in names else 1
+    return _number(names[launcher()], 1) if launcher() in names else 1
+
+
+def check_variables() -> None:
+    """Checks the variables of the environment in which launchers say how many processes there are.
+
+    Lightning reads them while it is imported, so that this comes before.
+
+    Raises:
+        TinvError: For one that is no number.
+    """
+    for name in VARIABLES:
+        if not os.environ.get(name, "0").isdecimal():
+            raise TinvError(f"environment variable {name}={os.environ[name]!r} is no number; unset it")
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else default
 
 
 def trainer_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -47,12 +70,17 @@ def trainer_options(options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         TinvError: For numbers of devices or nodes that say something else.
     """
+    if launcher() == "own" and "SLURM_NTASKS" in os.environ and "SLURM_STEP_ID" not in os.environ:
+        # within an allocation, but not started by srun: Lightning would wait for tasks that nobody has started
+        from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
+        return {**options, "plugins": [*(options.get("plugins") or []), LightningEnvironment()]}
     if ranks() < 2:
         return options
     if launcher() == "torchrun":
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks()))
+        here = _number("LOCAL_WORLD_SIZE", ranks())
     else:
-        here = max(1, ranks() // int(os.environ.get("SLURM_NNODES", os.environ.get("SLURM_JOB_NUM_NODES", 1))))
+        here = max(1, ranks() // max(1, _number("SLURM_NNODES", _number("SLURM_JOB_NUM_NODES", 1))))
     wanted = {"devices": here, "num_nodes": ranks() // here}
     found = dict(options)
     for key, value in wanted.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -30,6 +31,10 @@ def open_outputs() -> None:
     """
     if sys.stdout is None:
         sys.stdout = _nowhere()
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        # tables are readable where the locale is ASCII, and names of files that are no Unicode are shown
+        codecs.register_error("tinv", _spelled)
+        sys.stdout.reconfigure(errors="tinv")
     if sys.stderr is None:
         sys.stderr = _nowhere()
         return
@@ -59,6 +64,13 @@ def close_stdout() -> None:
 def drop_stdout() -> None:
     """Sends what stdout still holds to nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Handles characters that an output's encoding lacks."""
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] == "±":
+        return "+-", error.start + 1
+    return codecs.backslashreplace_errors(error)
 
 
 def _nowhere() -> TextIO:
