@@ -79,3 +79,10 @@ def test_values_that_name_classes_are_read_too():
     with pytest.warns(RenamedWarning):
         given = read_command_line([f"--model.init_args.metrics={value}"])
     assert "descriptor_dim: 3" in given.words[0]
+
+
+def test_a_flag_takes_true_and_false_as_well():
+    assert read_command_line(["--untrained=true"]).words == ("--untrained",)
+    assert read_command_line(["--untrained=false", "--seed_everything=1"]).words == ("--seed_everything=1",)
+    with pytest.raises(TinvError, match="--untrained: 'maybe' is not true or false"):
+        read_command_line(["--untrained=maybe"])

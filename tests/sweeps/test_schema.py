@@ -117,6 +117,10 @@ BAD = {
     "nested": ("method: grid\nparameters: {model: {parameters: {padding: {value: valid}}}}\nCOMMAND", "flat keys"),
     "twice": ("method: grid\nparameters: {seed_everything: {values: [1, 1]}}\nCOMMAND", "1 is duplicated"),
     "range": ("method: grid\nparameters: {seed_everything: {min: 3, max: 1}}\nCOMMAND", "min 3 is not below max 1"),
+    "endless range": (
+        "method: random\nrun_cap: 2\nparameters: {trainer.max_epochs: {min: 1, max: .inf}}\nCOMMAND",
+        "min 1, max inf and q None are not all finite numbers",
+    ),
     "range in a grid": ("method: grid\nparameters: {x: {min: 0.5, max: 1}}\nCOMMAND", "unknown option --x"),
     "no values": ("method: grid\nparameters: {seed_everything: {vals: [1]}}\nCOMMAND", "unknown key 'vals'"),
     "no command": ("method: grid\nparameters: {seed_everything: {value: 1}}", "command: is missing"),

@@ -6,6 +6,7 @@ import torch
 
 from tinv.data import CIFAR10
 from tinv.errors import TinvError
+from tinv.models import create_backbone
 from tinv.models.weights import build_with_weights
 from tinv.utils import download
 from tinv.utils.download import fetch
@@ -66,3 +67,16 @@ def test_a_second_try_draws_the_same_numbers():
 
     build_with_weights("net", True, build)
     assert torch.equal(*drawn)
+
+
+def test_a_hub_out_of_reach_is_one_line_at_once(monkeypatch):
+    from huggingface_hub import constants
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = f"http://127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", closed)
+    begun = time.monotonic()
+    with pytest.raises(TinvError, match=f"the pretrained weights of timm's resnet18 .*{closed} is out of reach"):
+        create_backbone("resnet18", "timm", num_classes=1000, pretrained=True, input_size=(32, 32))
+    assert time.monotonic() - begun < 10
+    assert not constants.HF_HUB_OFFLINE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from tinv.config.files import PACKAGE
 from tinv.config.merge import flatten, read_command_line
 from tinv.errors import TinvError, TooLargeError
 from tinv.runs.ranks import rank
+from tinv.utils.memory import NO_MEMORY
 from tinv.utils.outputs import DISK_FULL, drop_stdout
 
 INTERNAL = 70
@@ -22,13 +22,6 @@ INTERNAL = 70
 
 MAX_LENGTH = 300
 """Characters of a message; the whole of it is in the log."""
-
-NO_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|bad_alloc|Unable to allocate|"
-    r"(size calculation|arithmetic) overflowed|overflowed with sizes|array is too big|Maximum allowed dimension|"
-    r"Overflow when unpacking long",
-    re.IGNORECASE,
-)
 
 
 def report_failure(error: BaseException, words: Sequence[str], debug: bool) -> int:
@@ -83,6 +76,8 @@ def _users_own(error: BaseException) -> str | None:
     if not frames or "site-packages" in frames[-1].filename or frames[-1].filename.startswith("<"):
         return None
     path = Path(frames[-1].filename)
+    if not path.is_file():
+        return None  # a library's compiled code
     of_python = Path(sys.prefix), Path(sys.base_prefix), PACKAGE
     return None if any(path.is_relative_to(folder) for folder in of_python) else f"{path}, line {frames[-1].lineno}"
 
@@ -118,8 +113,9 @@ def _write_log(folder: Path | None) -> Path:
 
 def _largest(words: Sequence[str]) -> str:
     """Returns a hint at the option with the largest number, which probably asks for the memory."""
+    options = words[2:] if len(words) > 1 and not words[1].startswith("-") else words[1:]
     try:
-        given = read_command_line(words[1:]).flat
+        given = read_command_line(options).flat
     except TinvError:
         return ""
     items = [(key, item) for key, value in flatten(given) for item in (value if isinstance(value, list) else [value])]

@@ -141,6 +141,10 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
             content = with_new_names(_undotted(yaml_files.read_mapping(path), path), merged)
             merged = merge_configs(merged, content)
             files.append((path, content))
+        elif name in FLAGS and value is not None:
+            if value.lower() not in ("true", "false"):
+                raise TinvError(f"--{name}: {value[:100]!r} is not true or false")
+            others += [(name, None, [f"--{name}"])] if value.lower() == "true" else []
         else:
             others.append((name, value, own))
     known = {**dict(flatten(merged)), **{name: value for name, value, _ in others}}

@@ -81,8 +81,11 @@ def located(message: str, given: CommandLine) -> str:
         given: What the command line said.
     """
     key = message.lstrip("-").partition(":")[0].partition("=")[0].partition(" ")[0]
-    if key.partition(".")[0] not in TOP_LEVEL or any(f"{key}.".startswith(f"{own}.") for own in given.options):
+    options = [f"{own}." for own in given.options]
+    if key.partition(".")[0] not in TOP_LEVEL or any(f"{key}.".startswith(own) for own in options):
         return message
+    if any(own.startswith(f"{key}.") for own in options):
+        return message  # a part of it, which may be what is wrong
     for path, content in reversed(given.files):
         while key:
             if lookup(content, key) is not None and (line := line_of(path, key)):

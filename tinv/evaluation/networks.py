@@ -17,6 +17,7 @@ from tinv.models import Source, backbone_options, create_backbone, under_policie
 from tinv.models.weights import load_file
 from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.arguments import PositiveInt, Seed
+from tinv.utils.memory import NO_MEMORY
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -60,7 +61,26 @@ class NetworkSpec:
         network = create_backbone(pretrained=self.pretrained, **self._options(size))
         if self.weights is not None:
             load_file(network, self.weights)
+        self._check_input(network, size)
         return network
+
+    def _check_input(self, network: nn.Module, size: tuple[int, ...]) -> None:
+        """Runs the network once, so that one that takes no images of this size is named before anything is measured."""
+        training = network.training
+        try:
+            with torch.no_grad():
+                network.eval()(torch.zeros(1, self.in_channels, *size))
+        except TinvError:
+            raise
+        except Exception as error:  # what a network raises over its input
+            own = getattr(network, "pretrained_cfg", {}).get("input_size")
+            made_for = f"; it was made for {'x'.join(map(str, own))}" if own else ""
+            shape, reason = "x".join(map(str, (self.in_channels, *size))), str(error).partition("\n")[0]
+            if NO_MEMORY.search(reason):
+                raise
+            raise TinvError(f"{self.backbone} cannot take one image of {shape}{made_for} ({reason[:150]})") from error
+        finally:
+            network.train(training)
 
     def under(self, policy: ConversionPolicy, plain: nn.Module, size: tuple[int, ...]) -> nn.Module:
         """Returns the network under a policy, with the weights of the plain one; itself if the policy keeps all.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast, get_type_hints
 
@@ -15,6 +16,7 @@ from tinv.models.features import classifier_name
 from tinv.models.weights import build_with_weights
 from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.arguments import misfit
+from tinv.utils.download import hub_or_its_cache
 
 Source = Literal["tinv", "timm", "torchvision"]
 
@@ -80,8 +82,13 @@ def timm_network(name: str, num_classes: int, in_channels: int, pretrained: bool
     if not timm.is_model(name):
         raise unknown("backbone of source timm", name, timm.list_models())
     own: dict[str, Any] = {"pretrained": pretrained, "num_classes": num_classes, "in_chans": in_channels}
+
+    def build() -> nn.Module:
+        with hub_or_its_cache() if pretrained else nullcontext():
+            return timm.create_model(name, **own, **args)
+
     with _options_checked(f"timm's {name}", args):
-        return build_with_weights(f"timm's {name}", pretrained, lambda: timm.create_model(name, **own, **args))
+        return build_with_weights(f"timm's {name}", pretrained, build)
 
 
 def torchvision_network(
@@ -101,7 +108,10 @@ def torchvision_network(
 
     def build() -> nn.Module:
         if not pretrained:
-            return cast(nn.Module, models.get_model(name, num_classes=num_classes, **args))
+            # a detection network would fetch weights of its backbone
+            own = inspect.signature(models.get_model_builder(name)).parameters
+            plain = {"weights_backbone": None} if "weights_backbone" in own else {}
+            return cast(nn.Module, models.get_model(name, num_classes=num_classes, **plain, **args))
         # its builder unpickles whatever lies in torch.hub's folder: read once before as plain tensors, or not at all
         models.get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True, weights_only=True)
         return cast(nn.Module, models.get_model(name, weights="DEFAULT", **args))

@@ -294,7 +294,9 @@ def _made(made: type, *args: Any, **options: Any) -> Any:
         raise
     except Exception as error:  # what a class raises over its arguments
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise TinvError(f"{made.__module__}.{made.__qualname__} cannot be made ({reason})") from error
+        owner = next((key for part, key in OWNERS.items() if part in f"/{made.__module__.replace('.', '/')}"), "")
+        where = f"{owner}: " if owner not in ("", "trainer") else ""
+        raise TinvError(f"{where}{made.__module__}.{made.__qualname__} cannot be made ({reason})") from error
 
 
 def _merged(given: CommandLine) -> list[str]:

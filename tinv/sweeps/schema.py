@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,8 @@ class _Parameter(BaseModel):
         low, high, step = self.min, self.max, self.q
         if low is None or high is None:
             raise TinvError("needs `value`, `values`, or numbers `min` and `max`")
+        if not all(map(math.isfinite, (low, high, step or 1))):
+            raise TinvError(f"min {low}, max {high} and q {step} are not all finite numbers")
         if not low < high:
             raise TinvError(f"min {low} is not below max {high}")
         integers = isinstance(low, int) and isinstance(high, int)

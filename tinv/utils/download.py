@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from tinv.errors import TinvError
@@ -45,3 +45,31 @@ def fetch(download: Callable[[], T], what: str, instead: str) -> T:
         raise TinvError(f"{what} cannot be fetched ({reason}); {instead}") from error
     finally:
         socket.setdefaulttimeout(earlier)
+
+
+@contextlib.contextmanager
+def hub_or_its_cache() -> Iterator[None]:
+    """Lets the client of the Hugging Face hub use its cache alone where the hub is out of reach.
+
+    The client itself tries each of its requests six times, which takes minutes.
+
+    Raises:
+        OSError: What the client raises; that the hub is out of reach, where the cache has not what is asked for.
+    """
+    from huggingface_hub import constants, get_session
+
+    offline, reason = constants.HF_HUB_OFFLINE, ""
+    if not offline:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=LIMIT_S)
+        except Exception as error:  # of either of the client's two libraries
+            reason = str(error) or type(error).__name__
+    constants.HF_HUB_OFFLINE = offline or bool(reason)
+    try:
+        yield
+    except OSError as error:
+        if not reason:
+            raise
+        raise OSError(f"{constants.ENDPOINT} is out of reach: {reason}") from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline

@@ -5,10 +5,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of mallopt, as malloc.h numbers them."""
+
+NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|bad_alloc|Unable to allocate|"
+    r"(size calculation|arithmetic) overflowed|overflowed with sizes|array is too big|Maximum allowed dimension|"
+    r"Overflow when unpacking long",
+    re.IGNORECASE,
+)
+
+"""What libraries say of memory that cannot be had."""
 
 
 def keep_freed_memory() -> None:
