@@ -11,9 +11,9 @@ from generate.text import code, doc, heading, table
 
 PACKAGES = {
     "tinv": "",
-    "tinv.nn": "",
+    "tinv.nn": "padding.PaddedConv",
     "tinv.policies": "",
-    "tinv.metrics": "",
+    "tinv.metrics": "base.ReportedMetric shift_map.ShiftMap patch_matching.false_positive_rate views.shifted_views",
     "tinv.data": "base.InvarianceDataModule in_memory.InMemoryData in_memory.TrainTestData in_memory.ImageSet "
     "in_memory.Splits image_file_data.ImageFileData patch_data.PatchData action_clips.ActionClips from_files.FileData",
     "tinv.tasks": "base.BaseTask",

@@ -13,11 +13,15 @@ from generate.text import code, table
 ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "docs" / "benchmarks.csv"
 
-INTRODUCTION = """# Benchmarks
+INTRODUCTION = """---
+hide: [navigation, toc]
+---
 
-Every claim of speed or memory is a script in `benchmarks/` that times tinv and its peer in turn, prints the ratio,
-and fails if the claim does not hold. Ratios depend on the machine; run the script on yours. The last column but two
-is what `docs/benchmarks.csv` holds of the last measurement.
+# Benchmarks
+
+Every claim of speed or memory is a script in `benchmarks/` that times tinv and its peer in turn, prints the ratio, and
+exits with 1 if the claim does not hold. Ratios depend on the machine: run the script on yours. The last three columns
+are the latest measurement in `docs/benchmarks.csv`.
 
 """
 
@@ -27,7 +31,7 @@ class Script(NamedTuple):
 
     Attributes:
         name: Its file name.
-        what: What it compares, from the docstring.
+        what: What it compares: the first sentence of the docstring.
         claim: The sentences that say what is claimed.
         command: How it is run.
     """
@@ -43,7 +47,7 @@ def scripts() -> list[Script]:
     found = []
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
         text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
-        if (parts := re.fullmatch(r"(.*?) ?Claims?(?:: |, )(.*?) Run: (.*)", text)) is not None:
+        if (parts := re.fullmatch(r"(.*?\.)(?: .*?)? Claims?(?:: |, )(.*?) Run: (.*)", text)) is not None:
             found.append(Script(path.name, *parts.groups()))
     return found
 
@@ -52,10 +56,11 @@ def page() -> str:
     """Returns the page."""
     with MEASURED.open(newline="") as file:
         measured = {row["script"]: row for row in csv.DictReader(file)}
-    columns = ("script", "what is compared", "claim", "command", "ratio", "machine", "date")
+    columns = ("what is compared", "claim", "command", "ratio", "machine", "date")
     rows = []
     for script in scripts():
         last = measured.get(script.name, {})
-        values = [last.get(key) or "not measured" for key in ("ratio", "machine", "date")]
-        rows.append((code(script.name), script.what, script.claim, code(script.command), *values))
+        values = (last.get("ratio") or "not measured", last.get("machine", ""), last.get("date", ""))
+        command, space, remark = script.command.partition(" (")
+        rows.append((script.what, script.claim, f"{code(command)}{space}{remark}", *values))
     return INTRODUCTION + table(columns, rows)

@@ -46,6 +46,10 @@ def _files(room: str) -> list[Path]:
     return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{room}.py"]
 
 
+def _anchor(room: str) -> str:
+    return f"room-{room.strip('_')}"
+
+
 def _drawing(floors: list[tuple[str, ...]]) -> str:
     """Returns the floors as an image, the highest first; colours are those of the page."""
     height = ROW * len(floors)
@@ -55,7 +59,7 @@ def _drawing(floors: list[tuple[str, ...]]) -> str:
         for number, name in enumerate(names):
             left, top = 60 + number * wide, floor * ROW
             parts.append(
-                f'<a href="#{name}">'
+                f'<a href="#{_anchor(name)}">'
                 f'<rect x="{left + 2:g}" y="{top + 2}" width="{wide - 4:g}" height="{ROW - 4}" rx="3"/>'
                 f'<text x="{left + wide / 2:g}" y="{top + 22}">{name}</text></a>'
             )
@@ -70,5 +74,5 @@ def _room(room: str) -> str:
     text = _docstring(PACKAGE / room / "__init__.py" if is_package else files[0])
     modules = [path for path in files if path.name != "__init__.py"] if is_package else []
     rows = ((code(path.relative_to(PACKAGE / room)), doc(_docstring(path)).first) for path in modules)
-    title = f"tinv/{room}" + ("" if is_package else ".py")
-    return heading(2, title, room) + text + "\n\n" + (table(("module", "what it is"), rows) if modules else "")
+    title = code(f"tinv/{room}" + ("" if is_package else ".py"))
+    return heading(2, title, _anchor(room)) + text + "\n\n" + (table(("module", "what it is"), rows) if modules else "")
