@@ -63,11 +63,11 @@ class Argument(NamedTuple):
 COLUMNS = ("key", "type and range", "default", "what it is")
 
 
-def of_class(made: Callable[..., Any], skip: Sequence[str] = ()) -> list[Argument]:
+def of_class(made: Callable[..., Any]) -> list[Argument]:
     """Returns the arguments of a class or function, with those that its **kwargs hand on."""
     parser = ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if isinstance(made, type) else parser.add_function_arguments
-    add(made, as_group=False, fail_untyped=False, skip=set(skip))
+    add(made, as_group=False, fail_untyped=False)
     return list(of_parser(parser))
 
 

@@ -11,6 +11,7 @@ import tinv.metrics
 import tinv.tasks
 from generate.arguments import Argument, argument_table, of_class, of_parser, type_text
 from generate.commands import run_parser
+from generate.metrics import names
 from generate.text import code, doc, heading, table
 from tinv.config import catalog
 from tinv.config.options import TOP_LEVEL
@@ -57,9 +58,7 @@ are those of a run of tinv.
 
 def page() -> str:
     """Returns the page."""
-    abstract = {"InvarianceMetric", "ViewMetric"}
-    metrics = [name for name in tinv.metrics.__all__ if name not in abstract]
-    named = [name for name in metrics if issubclass(getattr(tinv.metrics, name), ReportedMetric)]
+    named = [name for name in names() if issubclass(getattr(tinv.metrics, name), ReportedMetric)]
     return (
         INTRODUCTION
         + _top_level()
@@ -108,7 +107,6 @@ def _in_range(option: Argument) -> Argument:
 
 
 def _types() -> str:
-    names = {value: name for name in arguments.__all__ if (value := getattr(arguments, name)) in list(arguments.RANGES)}
-    rows = ((code(names[hint]), type_text(hint)) for hint in arguments.RANGES)
+    rows = ((code(hint.__name__), type_text(hint)) for hint in arguments.RANGES)
     text = "These ranges are types of `tinv.utils.arguments`, which classes of your own can use too.\n\n"
     return heading(2, "Types with a range", "ranges") + text + table(("type", "range"), rows)

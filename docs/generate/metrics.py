@@ -24,8 +24,7 @@ similarities in -1 to 1. `results.json` holds the unit of each number that decla
 
 """
 
-UNREPORTED = ("InvarianceMetric", "ViewMetric")
-"""Bases."""
+BASES = ("InvarianceMetric", "ViewMetric")
 
 LINE = re.compile(r"- `(?P<key>\S+)` \((?P<unit>[^,)]+), (?P<range>[^)]+)\): (?P<what>.+)", re.DOTALL)
 
@@ -47,8 +46,8 @@ class Reported(NamedTuple):
 
 
 def names() -> list[str]:
-    """Returns the names of the metrics."""
-    return [name for name in tinv.metrics.__all__ if name not in UNREPORTED]
+    """Returns the names of the metrics, without those of bases."""
+    return [name for name in tinv.metrics.__all__ if name not in BASES]
 
 
 def default_name(metric: type) -> str:
