@@ -2,10 +2,11 @@
 
 Code blocks of pages in docs/ are checked by the word after the fence:
 
-- ```python: the block is parsed, so that it can be pasted;
-- ```bash: every line that begins with `tinv ` goes through the parser of that command, and the files and keys that it
-  names have to exist; other lines (pip, loops, pipes after `|` or `>`) are not looked at;
-- ```text, ```yaml or no word: shown, not checked. Usage lines with placeholders such as FILE are of this kind.
+- ```python: the block is parsed, so that it can be pasted; under a comment such as <!-- own_policies.py --> it is a
+  file that the commands of the page may name classes of;
+- ```bash, or no word: every line that begins with `tinv ` goes through the parser of that command, and the files and
+  keys that it names have to exist; other lines (pip, loops) and what follows `|`, `>` or `&&` are not looked at;
+- any other word, such as ```text or ```yaml: shown, not checked. Usage lines with placeholders are of this kind.
 
 Examples in docstrings, which the pages of the API show, are run by tests/test_docstrings.py.
 """
@@ -30,6 +31,7 @@ from generate.metrics import names, reported
 import tinv.metrics
 from tinv.cli.main import OTHER_COMMANDS, RUN_COMMANDS
 from tinv.config import catalog, options
+from tinv.errors import TinvError
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 from tinv.sweeps.schema import read_sweep
 
@@ -38,7 +40,7 @@ FIXED = {"tinv.data.PhotoPatches": {"train", "test"}}
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = sorted((ROOT / "docs").rglob("*.md"))
-FENCE = re.compile(r"^```(python|bash)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"(?:^<!-- (\w+)\.py -->\n)?^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +107,29 @@ def test_the_api_has_every_exported_class_and_function(made):
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_code_blocks_can_be_typed(path):
-    for language, block in FENCE.findall(path.read_text()):
+def test_code_blocks_can_be_typed(path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path().resolve()))
+    check_page(path.read_text())
+
+
+def test_commands_of_a_page_may_name_its_own_files(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path().resolve()))
+    code = "from tinv.policies import PaddingPolicy\n\n\nclass Own(PaddingPolicy):\n    pass\n"
+    page = f"<!-- own_page.py -->\n```python\n{code}```\n\n```\ntinv inspect resnet18 --padding own_page.Own\n```\n"
+    check_page(page)
+    with pytest.raises(TinvError, match="NoSuch"):
+        check_page(page.replace("own_page.Own", "own_page.NoSuch"))
+
+
+def check_page(text: str) -> None:
+    """Writes the files that a page holds, and checks the blocks of its code."""
+    for name, language, block in FENCE.findall(text):
         if language == "python":
             ast.parse(block)
-        else:
+        if name:
+            sys.modules.pop(name, None)
+            Path(f"{name}.py").write_text(block)
+        if language in ("bash", ""):
             for line in block.replace("\\\n", " ").splitlines():
                 if line.startswith("tinv "):
                     check(line)
