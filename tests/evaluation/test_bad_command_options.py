@@ -10,13 +10,13 @@ from boundary import Input, judge, numbers, seeded
 from PIL import Image
 
 from tinv.cli import measure, probe
-from tinv.cli.inspect import _parser as inspect_parser
+from tinv.cli.inspect import make_parser as inspect_parser
 
 NETWORK = ["--backbone=rook_net", "--source=tinv", "--num-classes=3", "--input-size=32"]
 IMAGES = ["--images=photos", "--out=out"]
 COMMANDS: dict[str, tuple[list[str], Any]] = {
-    "measure": (["measure", *NETWORK, *IMAGES, "--offset-range=4", "--passes=1"], measure._parser),
-    "probe": (["probe", *NETWORK, *IMAGES, "--max-images=4", "--distances", "0"], probe._parser),
+    "measure": (["measure", *NETWORK, *IMAGES, "--offset-range=4", "--passes=1"], measure.make_parser),
+    "probe": (["probe", *NETWORK, *IMAGES, "--max-images=4", "--distances", "0"], probe.make_parser),
     "inspect": (["inspect", "rook_net", "--source=tinv", "--input-size=32"], inspect_parser),
 }
 

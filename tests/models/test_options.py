@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import tinv
-from tinv.cli.inspect import _parser as inspect_parser
 from tinv.cli.inspect import inspect
-from tinv.cli.measure import _parser as measure_parser
-from tinv.cli.probe import _parser as probe_parser
+from tinv.cli.inspect import make_parser as inspect_parser
+from tinv.cli.measure import make_parser as measure_parser
+from tinv.cli.probe import make_parser as probe_parser
 from tinv.errors import LayerError, TinvError
 from tinv.models import backbone_options, create_backbone
 from tinv.policies.conversion import ConversionPolicy

@@ -6,19 +6,12 @@ import pytest
 import timm
 import torch
 import torchvision
+from covered_networks import REFUSED, TIMM, TORCHVISION
 from torch import nn
 
 from tinv import convert
 from tinv.errors import TinvError
 
-TORCHVISION = """
-resnet18 resnet50 resnext50_32x4d wide_resnet50_2 densenet121 vgg11_bn mobilenet_v2 mobilenet_v3_small efficientnet_b0
-regnet_y_400mf convnext_tiny googlenet squeezenet1_1 shufflenet_v2_x0_5 mnasnet0_5 r3d_18 r2plus1d_18
-"""
-TIMM = """
-resnet18 resnet18d resnet50 seresnet18 resnext50_32x4d densenet121 convnext_atto efficientnet_b0 tf_efficientnet_b0
-regnety_002 mobilenetv2_050 mobilenetv3_small_050 repvgg_a0 hgnetv2_b0 res2net50_14w_8s nf_resnet26 vgg11 ghostnet_050
-"""
 LARGE = """
 torchvision/wide_resnet50_2 torchvision/convnext_tiny timm/resnet50 timm/resnext50_32x4d timm/densenet121
 timm/res2net50_14w_8s
@@ -86,14 +79,7 @@ def test_valid_takes_images_that_are_large_enough(source, name, subsampling):
         assert network.eval()(images(name, least)[:1]).shape == (1, 5)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("mobilevit_xxs", r"layer stages\.2\.1 \(MobileVitBlock\) cannot be traced"),
-        ("hrnet_w18_small", r"layer stage2\.0\."),
-        ("vit_tiny_patch16_224", r"layer"),
-    ],
-)
+@pytest.mark.parametrize(("name", "message"), REFUSED.items())
 def test_what_is_refused_is_refused_by_name(name, message):
     """The list in the README: networks that resize maps, attend or unfold."""
     original = timm.create_model(name, num_classes=5)

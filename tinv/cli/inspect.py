@@ -22,7 +22,7 @@ the output exactly unchanged."""
 
 def inspect(words: Sequence[str]) -> int:
     """Runs `tinv inspect` and returns the exit code."""
-    args = _parser().parse(words)
+    args = make_parser().parse(words)
     spec, policy = call(NetworkSpec, args), call(ConversionPolicy, args)
     size = _input_size(args["input_size"], spec)
     example = torch.zeros(1, spec.in_channels, *size)
@@ -42,7 +42,8 @@ def inspect(words: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Returns the parser of the words after `tinv inspect`."""
     parser = CommandParser("inspect", DESCRIPTION, positional="backbone")
     parser.add("the network", NetworkSpec)
     parser.add("its policies", create_backbone, {"name", "in_channels", "input_size", "border"})

@@ -17,11 +17,7 @@ SUBJECTS = ("backbones", "data", "experiments", "sweeps", "padding", "subsamplin
 
 def list_choices(words: Sequence[str]) -> int:
     """Prints one list, or all, as tables."""
-    parser = PlainParser("tinv list", description="Lists what there is to choose from.")
-    parser.add_argument("subject", nargs="?", help=f"{', '.join(SUBJECTS)}; all of them if left out")
-    parser.add_argument("--source", choices=["tinv", "timm", "torchvision"], default="tinv", help="of backbones")
-    parser.add_argument("--filter", default="*", help="pattern of backbone names, such as 'resnet*'")
-    args = parser.parse_args(words)
+    args = make_parser().parse_args(words)
     if args.subject is not None and args.subject not in SUBJECTS:
         raise unknown("list", args.subject, SUBJECTS)
     lists: dict[str, Callable[[], None]] = {
@@ -35,6 +31,15 @@ def list_choices(words: Sequence[str]) -> int:
     for subject in [args.subject] if args.subject else SUBJECTS:
         lists[subject]()
     return 0
+
+
+def make_parser() -> PlainParser:
+    """Returns the parser of the words after `tinv list`."""
+    parser = PlainParser("tinv list", description="Lists what there is to choose from.")
+    parser.add_argument("subject", nargs="?", help=f"{', '.join(SUBJECTS)}; all of them if left out")
+    parser.add_argument("--source", choices=["tinv", "timm", "torchvision"], default="tinv", help="of backbones")
+    parser.add_argument("--filter", default="*", help="pattern of backbone names, such as 'resnet*'")
+    return parser
 
 
 def _backbones(source: str, pattern: str) -> None:

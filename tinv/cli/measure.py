@@ -24,7 +24,7 @@ measured."""
 
 def measure(words: Sequence[str]) -> int:
     """Runs `tinv measure` and returns the exit code."""
-    args = _parser().parse(words)
+    args = make_parser().parse(words)
     trained = _trained(words, args["run"]) if args["run"] else None
     if trained is None and not args["backbone"]:
         raise TinvError("--backbone NAME or --run DIR is missing: the network that is measured")
@@ -53,7 +53,8 @@ def measure(words: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Returns the parser of the words after `tinv measure`."""
     parser = CommandParser("measure", DESCRIPTION)
     parser.option("backbone", str | None, "name of the network: tinv list backbones --source SOURCE", None)
     parser.option("run", Path | None, "folder of a run, whose best checkpoint is measured as it was trained", None)

@@ -30,7 +30,7 @@ black image or near the bottom right one, at growing distances from the border: 
 
 def probe(words: Sequence[str]) -> int:
     """Runs `tinv probe` and returns the exit code."""
-    args = _parser().parse(words)
+    args = make_parser().parse(words)
     for name in args["padding"]:
         if name not in PADDINGS and "." not in name:
             raise unknown("padding", name, PADDINGS)
@@ -57,7 +57,8 @@ def probe(words: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Returns the parser of the words after `tinv probe`."""
     parser = CommandParser("probe", DESCRIPTION)
     parser.option("out", Path, "folder for location.json and location.png")
     parser.option("padding", list[str], "padding policies to compare", ["keep", "same_circular", "full_zero"])

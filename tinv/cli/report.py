@@ -23,23 +23,7 @@ ENDINGS = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
 
 def report(words: Sequence[str]) -> int:
     """Runs `tinv report DIR... [--format F] [--out PATH]` and returns the exit code."""
-    parser = PlainParser(
-        "tinv report",
-        description="Mean and standard deviation over seeds of finished runs, beside published numbers, with figures. "
-        "Failed and missing groups are named.",
-    )
-    parser.add_argument("folders", nargs="+", metavar="DIR", type=Path, help="folder of runs; looked through downwards")
-    parser.add_argument(
-        "--format",
-        choices=("table", *ENDINGS),
-        default="table",
-        help="table: in the terminal; md, csv, latex: on the standard output; html: one page with everything",
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="PATH",
-        help="folder for figures and html page, or a file (.md, .csv, .tex, .html); the first DIR if left out",
-    )  # fmt: skip
-    args = parser.parse_args(list(words))
+    args = make_parser().parse_args(list(words))
     experiments = collect(args.folders)
     file = args.out if args.out and args.out.suffix.lstrip(".") in ENDINGS.values() else None
     folder: Path = file.parent if file else args.out or args.folders[0]
@@ -73,6 +57,27 @@ def report(words: Sequence[str]) -> int:
             except OSError as error:
                 raise _unwritable(path, error) from error
     return 0
+
+
+def make_parser() -> PlainParser:
+    """Returns the parser of the words after `tinv report`."""
+    parser = PlainParser(
+        "tinv report",
+        description="Mean and standard deviation over seeds of finished runs, beside published numbers, with figures. "
+        "Failed and missing groups are named.",
+    )
+    parser.add_argument("folders", nargs="+", metavar="DIR", type=Path, help="folder of runs; looked through downwards")
+    parser.add_argument(
+        "--format",
+        choices=("table", *ENDINGS),
+        default="table",
+        help="table: in the terminal; md, csv, latex: on the standard output; html: one page with everything",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH",
+        help="folder for figures and html page, or a file (.md, .csv, .tex, .html); the first DIR if left out",
+    )  # fmt: skip
+    return parser
 
 
 def _file_name(name: str) -> str:

@@ -36,7 +36,7 @@ def sweep(words: Sequence[str], program: Sequence[str] = PROGRAM) -> int:
     extra: list[str] = []
     if "--" in words:
         words, extra = words[: words.index("--")], words[words.index("--") + 1 :]
-    args, further = _parser().parse_known_args(words)
+    args, further = make_parser().parse_known_args(words)
     slurm = _slurm_options(further)
     if slurm and args.launcher != "slurm":
         raise TinvError(f"--slurm-{next(iter(slurm))} goes with --launcher slurm")
@@ -73,7 +73,8 @@ def sweep(words: Sequence[str], program: Sequence[str] = PROGRAM) -> int:
     )
 
 
-def _parser() -> PlainParser:
+def make_parser() -> PlainParser:
+    """Returns the parser of the words after `tinv sweep`."""
     parser = PlainParser(
         "tinv sweep", usage=USAGE, description="Run every trial of a sweep file.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,

@@ -35,6 +35,12 @@ class Accuracy(KeepsPrecision):
 
     NaN if logits of any image are not finite.
 
+    Reported:
+        - `acc` (percent, 0 to 100): accuracy; `train/acc` and `val/acc` in training.
+
+    Formula:
+        `100 / N * sum over images x of [argmax f(x) = class of x]`, for the logits f(x) and N images.
+
     Example:
         >>> accuracy = Accuracy()
         >>> accuracy.update(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))

@@ -17,6 +17,28 @@ from tinv.utils.arguments import NonNegativeInt, PositiveInt
 class ClipShiftMap(ShiftMap):
     """For every (dt, dx) of a window: accuracy, consistency with the unmoved clip, and mean cosine similarity.
 
+    Maps have the shape (frames, pixels), row = dt, column = dx, see ShiftMap. Without labels (class -1) accuracies
+    are left out.
+
+    Reported:
+        - `NAME/acc` (percent, 0 to 100): accuracy, mean over the window.
+        - `NAME/consistency` (percent, 0 to 100): answers equal to that to the unmoved clip, mean over the window.
+        - `NAME/mcs` (cosine, -1 to 1): cosine similarity to the output for the unmoved clip, mean over clips and
+          window.
+        - `NAME/acc_time` (percent, 0 to 100): NAME/acc over shifts in time alone.
+        - `NAME/consistency_time` (percent, 0 to 100): NAME/consistency over shifts in time alone.
+        - `NAME/mcs_time` (cosine, -1 to 1): NAME/mcs over shifts in time alone.
+        - `NAME/acc_space` (percent, 0 to 100): NAME/acc over shifts in space alone.
+        - `NAME/consistency_space` (percent, 0 to 100): NAME/consistency over shifts in space alone.
+        - `NAME/mcs_space` (cosine, -1 to 1): NAME/mcs over shifts in space alone.
+
+    Formula:
+        `consistency(dt, dx) = 100 / N * sum over clips x of [argmax f(T x) = argmax f(x)]`, for the logits f, N clips
+        and T the shift by (dt, dx).
+
+    Source:
+        tinv, after the translation-sensitivity maps of Kauderer-Abrams, 2017.
+
     Args:
         max_frames: Largest shift in frames: the window holds -max_frames to max_frames in time.
         max_shift: Largest shift in pixels: the window holds -max_shift to max_shift along the width.
@@ -25,10 +47,6 @@ class ClipShiftMap(ShiftMap):
         mode: `zero` (what leaves the clip is lost) or `circular`, in time and in space.
         max_clips: Number of clips that are used, the first of the set; None for all.
         name: Name under which the results are reported.
-
-    Results:
-        maps of shape (frames, pixels), row = dt, column = dx, see ShiftMap. Reported are their means over shifts in
-        time alone (`NAME/KEY_time`), in space alone (`NAME/KEY_space`) and over the whole window (`NAME/KEY`).
     """
 
     @renamed(canvas="mode")

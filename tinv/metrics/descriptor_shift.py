@@ -28,9 +28,17 @@ class DescriptorShift(ReportedMetric):
     same for all offsets of a pair. On the zero canvas the patch's mean comes in, since the patches are normalised.
 
     Reported:
-        NAME_acc_S: percentage of first patches whose nearest descriptor, among the second patches of all pairs, each
-            moved by S pixels, is that of their own pair; for S = 0, half of offset_range and offset_range.
-        NAME_distance_S: mean distance between the descriptors of a patch and of itself moved, 0 to 2.
+        - `NAME_acc_S` (percent, 0 to 100): first patches whose nearest descriptor, among the second patches of all
+          pairs, each moved by S pixels, is that of their own pair; for S = 0, half of offset_range and offset_range.
+        - `NAME_distance_S` (ratio, 0 to 2): mean distance between the descriptors of a patch and of itself moved by S
+          pixels; for S = 1, half of offset_range and offset_range.
+
+    Formula:
+        `NAME_distance_S = 1 / N * sum over patches x of |f(T x) - f(x)|`, for the unit vectors f, N pairs, and T the
+        shift of each patch by S pixels.
+
+    Source:
+        tinv.
 
     Args:
         offset_range: Largest offset in pixels of what the network sees.

@@ -56,8 +56,18 @@ class LayerEquivariance(ViewMetric):
     positions, and what remains is due to borders, padding and what lies before. With `crop` and `zero` only positions
     that both maps have are compared, those at the border among them; with `circular` all.
 
-    Reported with bootstrap intervals over images: NAME_last, the error of the last map, which is what the head gets.
-    All layers' are written to a file and drawn.
+    The errors of all layers are written to a file and drawn. Numbers have bootstrap intervals over images (`_low`,
+    `_high`).
+
+    Reported:
+        - `NAME_last` (ratio, 0 or more): error of the last map, which is what the head gets; mean over images.
+
+    Formula:
+        `|f(T x) - T f(x)| / |f(x)|` for each image x, the map f of a layer and the Euclidean norm over the positions
+        that both maps have; `|f(T x) - T f(x)|` where f(x) is zero.
+
+    Source:
+        tinv, after the internal feature distance of Zhang, ICML 2019.
 
     Args:
         max_stride: Largest stride in pixels of the maps that are compared, and largest shift.

@@ -27,6 +27,16 @@ class MeanCosineSimilarity(InvarianceMetric):
     the logits about alike, and not the logits themselves. To have all three in one run, name this metric three times,
     each with its own `name`.
 
+    Reported:
+        - `NAME` (cosine, -1 to 1): mean over images.
+
+    Formula:
+        `1 / N * sum over images x of <f(x), f(T x)> / (|f(x)| |f(T x)|)`, for the compared vectors f, N images, and T
+        the shift of each image.
+
+    Source:
+        Mouton, Myburgh & Davel, SACAIR 2020.
+
     Args:
         max_shift: Largest shift in pixels.
         output: What is compared: `logits`, their `softmax`, their `relu`, or the `features` before the last layer.

@@ -38,6 +38,19 @@ class PatchMatching(RowMetric):
 
     All distances are kept, so that nothing is binned, and gathered from all processes.
 
+    Reported:
+        - `fpr95` (ratio, 0 to 1): part of pairs of two points within the distance that 95% of pairs of one point are
+          within; see `false_positive_rate`.
+        - `auroc` (ratio, 0 to 1): area under the ROC curve of pairs ordered by their distance.
+        - `ap` (ratio, 0 to 1): average precision of pairs ordered by their distance.
+
+    Formula:
+        `fpr95 = part of d(two points) <= t`, with t the smallest distance for which `part of d(one point) <= t` is at
+        least 0.95, over the distances d of the pairs of each kind.
+
+    Source:
+        Brown, Hua & Winder, PAMI 2011 (FPR95); Kayhan & van Gemert, CVPR 2020, section 5.1.
+
     Example:
         >>> matching = PatchMatching()
         >>> matching.update(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([True, True, False]))

@@ -15,7 +15,13 @@ from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 class CenterAccuracy(ViewMetric):
     """Accuracy on unshifted images in percent: what the accuracies under shifts compare with.
 
-    Reported with its bootstrap interval over images: NAME. Images without label (class -1) are left out.
+    Images without label (class -1) are left out. The number has its bootstrap interval over images (`_low`, `_high`).
+
+    Reported:
+        - `NAME` (percent, 0 to 100): accuracy on unshifted images.
+
+    Formula:
+        `100 / N * sum over images x of [argmax f(x) = class of x]`, for the logits f(x) and N labelled images.
 
     Args:
         seed: Seed of the bootstrap.
@@ -38,8 +44,18 @@ class CenterAccuracy(ViewMetric):
 class DiagonalAccuracy(ViewMetric):
     """Mean top-1 accuracy over the views at offsets (i, i), i = 0 .. offset_range (Kayhan & van Gemert, CVPR 2020).
 
-    Reported in percent, with bootstrap intervals over images: NAME, and NAME_probability, the mean probability of the
-    true class. Images without label (class -1) are left out.
+    Images without label (class -1) are left out. Numbers have bootstrap intervals over images (`_low`, `_high`).
+
+    Reported:
+        - `NAME` (percent, 0 to 100): accuracy, mean over offsets and images.
+        - `NAME_probability` (percent, 0 to 100): probability of the true class, mean over offsets and images.
+
+    Formula:
+        `100 / (N n) * sum over images x, offsets i of [argmax f(x at (i, i)) = class of x]`, for the logits f, N
+        labelled images and n offsets.
+
+    Source:
+        Kayhan & van Gemert, CVPR 2020, section 4.3.
 
     Args:
         offset_range: Last offset in pixels; the paper cuts 224 out of 288: 64.
@@ -88,7 +104,18 @@ class DiagonalAccuracy(ViewMetric):
 class WorstCaseAccuracy(ViewMetric):
     """Percentage of images that are classified correctly at every shift of a window, and that get one class everywhere.
 
-    Reported in percent, with bootstrap intervals over images: NAME_acc (labelled images only) and NAME_consistency.
+    Numbers have bootstrap intervals over images (`_low`, `_high`). Without any label (class -1) NAME_acc is left out.
+
+    Reported:
+        - `NAME_acc` (percent, 0 to 100): labelled images that are right at every shift.
+        - `NAME_consistency` (percent, 0 to 100): images that get one class at every shift.
+
+    Formula:
+        `NAME_acc = 100 / N * sum over images x of min over shifts T of [argmax f(T x) = class of x]`, for the logits f
+        and N labelled images.
+
+    Source:
+        Engstrom et al., ICML 2019 (the worst of a grid of transformations); tinv (NAME_consistency).
 
     Args:
         offset_range: Largest offset in pixels; the window holds all (x, y) from 0 on.

@@ -26,17 +26,26 @@ class ShiftConsistency(ViewMetric):
 
     Each pass takes two views of every image, whose offsets are uniform over 0 .. offset_range - 1 in x and in y.
 
-    Reported, in percent, each with its bootstrap interval over images (`_low`, `_high`):
-        NAME: equal answers.
-        NAME_of_correct: how often the second view is right where the first one is, averaged over both orders.
-        NAME_corrected: agreement beyond chance, (o - e) / (1 - e) for the agreement o and that of two networks of the
-            same accuracies a and b that err independently, e = a b + (1 - a) (1 - b) / (classes - 1): a better network
-            is trivially more consistent.
-        NAME_probability_change: mean absolute difference, between the views, of the probability of the class that the
-            first one predicts (Azulay & Weiss, JMLR 2019).
-        NAME_cosine: mean cosine similarity of the two output vectors, -1 to 1 (the measure of Mouton et al., 2020).
+    Each number has its bootstrap interval over images (`_low`, `_high`). Without labels (class -1) NAME_of_correct and
+    NAME_corrected are left out.
 
-    Without labels (class -1) NAME_of_correct and NAME_corrected are left out.
+    Reported:
+        - `NAME` (percent, 0 to 100): pairs with equal answers.
+        - `NAME_of_correct` (percent, 0 to 100): how often the second view is right where the first one is, averaged
+          over both orders.
+        - `NAME_corrected` (percent, up to 100; 0 is chance): agreement beyond chance, since a better network is
+          trivially more consistent.
+        - `NAME_probability_change` (percent, 0 to 100): mean absolute difference, between the views, of the probability
+          of the class that the first one predicts.
+        - `NAME_cosine` (cosine, -1 to 1): mean cosine similarity of the two output vectors.
+
+    Formula:
+        `NAME_corrected = 100 (o - e) / (1 - e)`, for the agreement o of the views, in 0..1, and that of two networks of
+        their accuracies a and b that err independently, `e = a b + (1 - a) (1 - b) / (classes - 1)`.
+
+    Source:
+        Zhang, ICML 2019, and Kayhan & van Gemert, CVPR 2020, section 4.3 (NAME); Azulay & Weiss, JMLR 2019
+        (NAME_probability_change); Mouton, Myburgh & Davel, SACAIR 2020 (NAME_cosine); tinv (NAME_corrected).
 
     Args:
         offset_range: Number of offsets in pixels an axis: all are below it. The paper cuts 224 out of 288: 64.

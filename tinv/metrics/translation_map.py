@@ -16,6 +16,23 @@ from tinv.utils.arguments import NonNegativeInt, PositiveInt
 class TranslationSensitivityMap(ShiftMap):
     """For every (dx, dy) of a window: accuracy, consistency with the unmoved image, and mean cosine similarity.
 
+    Maps have the shape (S, S) with S = 2 * max_shift / step + 1, row = dy, column = dx, see ShiftMap. Without labels
+    (class -1) NAME/acc and NAME/acc_min are left out.
+
+    Reported:
+        - `NAME/acc` (percent, 0 to 100): accuracy, mean over the window.
+        - `NAME/acc_min` (percent, 0 to 100): accuracy at the worst shift.
+        - `NAME/consistency` (percent, 0 to 100): answers equal to that to the unmoved image, mean over the window.
+        - `NAME/mcs` (cosine, -1 to 1): cosine similarity to the output for the unmoved image, mean over images and
+          window.
+
+    Formula:
+        `consistency(dx, dy) = 100 / N * sum over images x of [argmax f(T x) = argmax f(x)]`, for the logits f, N images
+        and T the shift by (dx, dy).
+
+    Source:
+        After the translation-sensitivity maps of Kauderer-Abrams, 2017, which show distances of outputs.
+
     Args:
         max_shift: Largest shift in pixels: the window holds -max_shift to max_shift in x and in y.
         step: Pixels between the shifts that are tried; must divide max_shift, so that shift 0 is among them.
@@ -26,10 +43,6 @@ class TranslationSensitivityMap(ShiftMap):
         images_per_pass: Number of images that larger batches are cut to; shifts of smaller ones are run together. None
             is 64 on a CPU, where more no longer fit its cache, and 1024 elsewhere.
         name: Name under which the results are reported.
-
-    Results:
-        maps of shape (S, S) with S = 2 * max_shift / step + 1, row = dy, column = dx, see ShiftMap. Reported are their
-        means over the window, and `acc_min`, the accuracy at the worst shift.
     """
 
     @renamed(canvas="mode")

@@ -12,8 +12,18 @@ from tinv.metrics.base import RowMetric
 class VideoAccuracy(RowMetric):
     """Accuracy of videos, whose score is the mean of their clips' probabilities (Hara, Kataoka & Satoh, 2018).
 
-    Reported, in percent: `acc5`, clips whose class is among the five most probable; `video_acc` and `video_acc5`,
-    videos whose class is the most probable one, or among the first five. NaN if logits of any clip are not finite.
+    NaN if logits of any clip are not finite.
+
+    Reported:
+        - `acc5` (percent, 0 to 100): clips whose class is among the five most probable ones.
+        - `video_acc` (percent, 0 to 100): videos whose class is the most probable one.
+        - `video_acc5` (percent, 0 to 100): videos whose class is among the five most probable ones.
+
+    Formula:
+        `score of a video = mean over its clips x of softmax f(x)`, for the logits f(x).
+
+    Source:
+        Hara, Kataoka & Satoh, CVPR 2018.
 
     Example:
         >>> accuracy = VideoAccuracy()

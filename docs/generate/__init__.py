@@ -1,0 +1,20 @@
+"""Pages of the site that are made from the code when it is built, so that they cannot fall behind it.
+
+One module makes one page, or one folder of pages, and returns its Markdown.
+"""
+
+from generate import api, benchmarks, commands, configuration, design, metrics, networks, policies
+
+
+def pages() -> dict[str, str]:
+    """Returns the Markdown of every page that is made from the code, by its path below docs/."""
+    return {
+        "reference/cli.md": commands.page(),
+        "reference/configuration.md": configuration.page(),
+        "reference/metrics.md": metrics.page(),
+        "reference/policies.md": policies.page(),
+        "reference/networks.md": networks.page(),
+        "benchmarks.md": benchmarks.page(),
+        "design.md": design.page(),
+        **api.pages(),
+    }
