@@ -18,7 +18,7 @@ from tinv.graph.converted import geometry_of
 from tinv.graph.geometry import GeometryInterpreter
 from tinv.graph.grid import AxisGrid
 from tinv.graph.network_graph import layer_name
-from tinv.metrics.base import panels
+from tinv.metrics.base import first_of, panels
 from tinv.metrics.views import ViewMetric, bootstrap_means, shifted_views
 from tinv.translation import ShiftMode
 from tinv.utils.arguments import PositiveInt, Seed
@@ -104,9 +104,7 @@ class LayerEquivariance(ViewMetric):
             seen = [size - self.crop_margin for size in images.shape[2:]]
             self.layers = Layers.of(network, images.new_zeros(1, images.shape[1], *seen), self.max_stride)
             self.fields = tuple(map(layer_name, self.layers.strides))
-        if self.max_images is not None:
-            kept = index < self.max_images
-            images, index = images[kept], index[kept]
+        images, index = first_of(self.max_images, index, images, index)
         if not len(images):
             # no rows, but as wide as those of other processes
             self.store(index, *index.new_zeros(len(self.fields), 0))
