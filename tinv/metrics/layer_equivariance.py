@@ -19,7 +19,7 @@ from tinv.graph.geometry import GeometryInterpreter
 from tinv.graph.grid import AxisGrid
 from tinv.graph.network_graph import layer_name
 from tinv.metrics.base import first_of, panels
-from tinv.metrics.views import ViewMetric, bootstrap_means, shifted_views
+from tinv.metrics.views import ViewMetric, bootstrap_means, center_view, shifted_views
 from tinv.translation import ShiftMode
 from tinv.utils.arguments import PositiveInt, Seed
 
@@ -109,12 +109,8 @@ class LayerEquivariance(ViewMetric):
             # no rows, but as wide as those of other processes
             self.store(index, *index.new_zeros(len(self.fields), 0))
             return
-        shift = self.layers.shift
-        if self.mode == "crop":
-            # the middle of what would do for the largest shift
-            spare = (self.max_stride - shift) // 2
-            height, width = (size - (self.max_stride - shift) for size in images.shape[2:])
-            images = images[:, :, spare : spare + height, spare : spare + width]
+        # of crops the middle of what would do for the largest shift
+        images = center_view(images, self.max_stride - self.layers.shift, self.mode)
         for some, numbers in zip(torch.split(images, CHUNK), torch.split(index, CHUNK), strict=True):
             self.store(numbers, *self._errors(network, self.layers, some))
 
