@@ -177,7 +177,7 @@ def measure(
     files = checked_images(images, size, metrics, mode, offset_range, max_images)
     layout = ImageLayout(size, offset_range, mode, *normalization_of(plain or network, mean, std))
     photographs = Photographs(files, layout, batch_size, workers, on_error)
-    return _Pass(network, plain or network, photographs, num_classes, seed, device, precision).run(
+    return _Pass(network, plain or network, photographs, num_classes, seed, device_of(device), precision).run(
         _metrics(metrics, mode, offset_range, passes, seed), "attribution" in metrics, partial
     )
 
@@ -220,31 +220,25 @@ def _metrics(
     return {"acc": CenterAccuracy(seed), **{name: metric for name, metric in every.items() if name in wanted}}
 
 
+@dataclass
 class _Pass:
     """One pass over the images, in which every metric sees every batch."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        plain: nn.Module,
-        photographs: Photographs,
-        num_classes: PositiveInt,
-        seed: Seed,
-        device: str,
-        precision: Precision,
-    ) -> None:
-        self.network, self.plain, self.photographs = network, plain, photographs
-        self.seed, self.device, self.precision = seed, device_of(device), precision
-        self.shift, self.mode = photographs.layout.offset_range, photographs.layout.mode
-        folders = photographs.files.classes
-        self.classes = class_numbers(folders, num_classes)
+    network: nn.Module
+    plain: nn.Module
+    photographs: Photographs
+    num_classes: int
+    seed: int
+    device: torch.device
+    precision: Precision
+
+    def __post_init__(self) -> None:
+        self.shift, self.mode = self.photographs.layout.offset_range, self.photographs.layout.mode
+        folder, folders = self.photographs.files.folder, self.photographs.files.classes
+        self.classes = class_numbers(folders, self.num_classes)
         if folders and self.classes is None:
-            warnings.warn(
-                f"{photographs.files.folder} has {len(folders)} class folders, the network {num_classes} classes: "
-                "measured without labels",
-                TinvWarning,
-                stacklevel=4,
-            )
+            message = f"{folder} has {len(folders)} class folders, the network {self.num_classes} classes"
+            warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=5)
 
     def run(self, metrics: dict[str, InvarianceMetric], attribute: bool, partial: bool) -> InvarianceReport:
         for net in (self.network, self.plain):
