@@ -70,13 +70,7 @@ class ActionClips(FileData):
         if isinstance(augment, bool):
             given, augment = augment, "multi_scale_crop" if augment else "none"
             warnings.warn(f"augment={given} is now augment={augment}", RenamedWarning, stacklevel=2)
-        self.root, self.split, self.num_frames, self.size, self.augment = (
-            data_root(root),
-            split,
-            num_frames,
-            size,
-            augment,
-        )
+        self.root, self.split, self.num_frames, self.augment = data_root(root), split, num_frames, augment
         self.absent: OnError = absent
         self.found: dict[str, tuple[ImageFiles, VideoIndex, list[int]]] = {}
         self.counts: dict[str, int] = {}
@@ -186,10 +180,8 @@ def _check_names(sets: dict[str, list[tuple[str, int]]]) -> None:
     seen: dict[str, str] = {}
     for name, listed in sets.items():
         for video, _ in listed:
-            if video in seen:
-                both = (
-                    f"twice in the {name} list" if seen[video] == name else f"in the {seen[video]} and the {name} list"
-                )
+            if (before := seen.get(video)) is not None:
+                both = f"twice in the {name} list" if before == name else f"in the {before} and the {name} list"
                 raise TinvError(f"the video {video} is listed {both}; correct the split")
             seen[video] = name
 
@@ -228,8 +220,7 @@ class UCF101(ActionClips):
         folder, lists = self._folders("UCF-101", "ucfTrainTestlist")
         classes = _class_index(lists / "classInd.txt")
         number = {name: target for target, name in enumerate(classes)}
-        strange = sorted(set(class_folders(folder)) - set(classes))
-        if strange:
+        if strange := sorted(set(class_folders(folder)) - set(classes)):
             raise TinvError(f"{folder / strange[0]} is a class that {lists / 'classInd.txt'} does not name")
         sets: dict[str, list[tuple[str, int]]] = {}
         for name in ("train", "test"):
@@ -264,8 +255,7 @@ class HMDB51(ActionClips):
         classes = sorted(path.name.removesuffix(end) for path in lists.glob(f"*{end}"))
         if not classes:
             raise TinvError(f"{lists} holds no CLASS{end}; get the splits with the data set")
-        strange = sorted(set(class_folders(folder)) - set(classes))
-        if strange:
+        if strange := sorted(set(class_folders(folder)) - set(classes)):
             raise TinvError(f"{folder / strange[0]} is a class without {lists / (strange[0] + end)}")
         sets: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
         for target, name in enumerate(classes):

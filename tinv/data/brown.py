@@ -56,8 +56,7 @@ class Brown(PatchData):
         for name in (self.train_set, *self.test_sets):
             if self.download and not self.folders()[name].is_dir():
                 _fetch(name, Path(self.root))
-        for name in (self.train_set, *self.test_sets):
-            self._read(name)
+        super().prepare_data()
 
     def folders(self) -> dict[str, Path]:
         """Returns the folder of each set, there or not."""

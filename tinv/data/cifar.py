@@ -47,11 +47,8 @@ class CIFAR10(TrainTestData):
 
     def fetch(self) -> None:
         """Downloads and unpacks the archive of pickles if neither layout is there."""
-        from torchvision import datasets
-
         if not any(Path(self.root, folder).is_dir() for folder in self.folders):
-            known = getattr(datasets, self.name)
-            fetch_archive([known.url], Path(self.root), known.tgz_md5)
+            fetch_archive([self.torchvision_class.url], Path(self.root), self.torchvision_class.tgz_md5)
 
     def read(self) -> tuple[ImageSet, ImageSet]:
         """Reads the batches of the binary layout, else of the pickled one."""
@@ -98,10 +95,7 @@ class CIFAR10(TrainTestData):
 
     def checksums(self) -> dict[str, str]:
         """Returns the official MD5 of each pickled file, as torchvision lists them."""
-        from torchvision import datasets
-
-        known = getattr(datasets, self.name)
-        return dict([*known.train_list, *known.test_list])
+        return dict([*self.torchvision_class.train_list, *self.torchvision_class.test_list])
 
 
 class CIFAR100(CIFAR10):

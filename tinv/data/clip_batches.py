@@ -130,9 +130,8 @@ class ClipDataset(BatchDataset):
         if self.cache is None and not self.is_augmented and self._neighbours(number):
             return self._of_whole(video)[torch.from_numpy(numbers)]
         pixels = self._frames(video, np.unique(numbers))
-        if self.is_augmented:
-            pixels = crop(pixels, SCALES[int(draws[2] * len(SCALES))], int(draws[1] * 5))
-        pixels = resize_frames(pixels if self.is_augmented else crop(pixels, 1.0, 4), self.size, self.size)
+        scale, corner = (SCALES[int(draws[2] * len(SCALES))], int(draws[1] * 5)) if self.is_augmented else (1.0, 4)
+        pixels = resize_frames(crop(pixels, scale, corner), self.size, self.size)
         if self.is_augmented and draws[3] < 0.5:
             pixels = pixels.flip(2)
         return pixels[torch.from_numpy(numbers - begin)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from tinv.data.batching import Batch, DistributedBatchSampler, rank_and_ranks
+from tinv.data.batching import Batch, BatchLoader, DistributedBatchSampler, rank_and_ranks
 from tinv.data.formats.image_cache import ImageCache
 from tinv.data.formats.image_preparation import Augmentation
 from tinv.data.formats.images import ImageFiles, OnError
@@ -176,7 +176,7 @@ class FileLoader:
         workers: Number of processes that read; 0 reads in this one.
         on_error: What a damaged file does: `raise` an error, or `skip` it.
         skipped: Set to which the paths of damaged files are added.
-        epoch: Function that returns the epoch, called at the start of each pass.
+        epoch: Function that returns the epoch, the same throughout a pass.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class FileLoader:
         self.loader: DataLoader[FileBatch] = DataLoader(
             images,
             batch_size=None,
-            sampler=_WithEpoch(batches, epoch),
+            sampler=BatchLoader(lambda index: (epoch(), index), batches),
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=AHEAD if workers else None,
@@ -215,6 +215,7 @@ class FileLoader:
             TinvError: For a damaged file, unless it is to be skipped; if no image at all can be read.
         """
         has_yielded, owed, problem = False, 0, ""
+        repeats = self.batches.even and rank_and_ranks()[1] > 1
         for batch in self._read():
             if batch.skipped:
                 if self.on_error == "raise":
@@ -230,12 +231,11 @@ class FileLoader:
                 image = image.clone()
             last = Batch(image, batch.target, batch.index)
             yield last
-            if self.batches.even and rank_and_ranks()[1] > 1:
-                yield from [last] * owed
+            yield from [last] * (owed if repeats else 0)
             has_yielded, owed = True, 0
         if owed and not has_yielded:
             raise TinvError(f"none of {len(self.images)} files could be read, although on_error: skip; {problem}")
-        if owed and self.batches.even and rank_and_ranks()[1] > 1:
+        if owed and repeats:
             yield from [last] * owed
 
     def _read(self) -> Iterator[FileBatch]:
@@ -250,18 +250,6 @@ class FileLoader:
                 f"a process that reads files died; it was reading {', '.join(held) or 'none'}. Remove what it cannot "
                 "read, or use fewer workers if memory ran out"
             ) from error
-
-
-class _WithEpoch:
-    def __init__(self, batches: DistributedBatchSampler, epoch: Callable[[], int]) -> None:
-        self.batches, self.epoch = batches, epoch
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        epoch = self.epoch()
-        return ((epoch, index) for index in self.batches)
 
 
 __getattr__ = moved(

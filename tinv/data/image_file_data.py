@@ -135,11 +135,8 @@ class ImageFileData(FileData):
         if stage == "test" and (side := self.test_resolution) is not None:
             prepare = ResizeCenterCrop(side, side, side)
         if stage == "train" and self.is_augmented:
-            prepare = Resize(self.cache_resolution)
-            if self.train_transforms is None:
-                augmentation = RandomResizedCrop(self.size, self.seed)
-            else:
-                augmentation = Transforms(self.train_transforms, self.seed)
+            prepare, own = Resize(self.cache_resolution), self.train_transforms
+            augmentation = RandomResizedCrop(self.size, self.seed) if own is None else Transforms(own, self.seed)
         files = self._files(stage)
         return ImageDataset(files, prepare, augmentation, self.cache(files, prepare))
 

@@ -204,6 +204,13 @@ class TrainTestData(InMemoryData):
             TinvError: If a file is missing or damaged.
         """
 
+    @property
+    def torchvision_class(self) -> Any:
+        """The class of this name in torchvision, which knows addresses and checksums."""
+        from torchvision import datasets
+
+        return getattr(datasets, self.name)
+
     def prepare_data(self) -> None:
         """Downloads what is missing, if asked to."""
         if self.download:
@@ -215,11 +222,9 @@ class TrainTestData(InMemoryData):
         Raises:
             TinvError: If they cannot be had.
         """
-        from torchvision import datasets
-
-        known = getattr(datasets, self.name)
         by_hand = f"put its files in {self.root} by hand and leave out download"
-        fetch(lambda: [known(self.root, train=train, download=True) for train in (True, False)], self.name, by_hand)
+        made = self.torchvision_class
+        fetch(lambda: [made(self.root, train=train, download=True) for train in (True, False)], self.name, by_hand)
 
     def load(self) -> Splits:
         """Reads the files and draws the sets."""

@@ -47,12 +47,10 @@ class MNIST(TrainTestData):
 
     def fetch(self) -> None:
         """Downloads and unpacks each of the four files that is there neither packed nor unpacked."""
-        from torchvision import datasets
-
-        known, folder = getattr(datasets, self.name), Path(self.root) / self.name / "raw"
-        for file, checksum in known.resources:
+        folder = Path(self.root) / self.name / "raw"
+        for file, checksum in self.torchvision_class.resources:
             if not (folder / file).exists() and not (folder / file).with_suffix("").exists():
-                fetch_archive([mirror + file for mirror in known.mirrors], folder, checksum)
+                fetch_archive([mirror + file for mirror in self.torchvision_class.mirrors], folder, checksum)
 
     def _read(self, folder: Path, part: str) -> ImageSet:
         paths = [folder / f"{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]

@@ -108,6 +108,11 @@ class PatchData(FileData):
         """(C, H, W) of a patch as the network sees it."""
         return (1, self.size, self.size)
 
+    def prepare_data(self) -> None:
+        """Makes and parses the sets, if that has not been done."""
+        for name in (self.train_set, *self.test_sets):
+            self._read(name)
+
     def setup(self, stage: str | None = None) -> None:
         """Reads the sets and draws the pairs, once.
 

@@ -93,11 +93,6 @@ class PhotoPatches(PatchData):
         self.num_copies, self.num_points, self.data_seed = num_copies, num_points, data_seed
         self._sets_dir: Path | None = None
 
-    def prepare_data(self) -> None:
-        """Makes the sets, if they have not been made."""
-        for name in SETS:
-            self._read(name)
-
     def folders(self) -> dict[str, Path]:
         """Returns the folder of each set; the first time they are made."""
         if self._sets_dir is None:

@@ -60,11 +60,8 @@ class RedGreen(InMemoryData):
 
     def load(self) -> Splits:
         """Draws the sets."""
-        seed = self.data_seed
-        seeds: list[int | tuple[int, ...]] = [seed] * 3
-        if self.split_rule == "independent":
-            seeds = [(seed, number) for number in range(3)]
-        train, val, test = (draw_squares(n, seed) for n, seed in zip(self.sizes, seeds, strict=True))
+        seed, anew = self.data_seed, self.split_rule == "independent"
+        train, val, test = (draw_squares(n, (seed, k) if anew else seed) for k, n in enumerate(self.sizes))
         return Splits(paint(train), paint(val), {"similar": paint(test), "dissimilar": paint(test, dissimilar=True)})
 
 
@@ -107,7 +104,7 @@ def paint(corners: np.ndarray, dissimilar: bool = False) -> ImageSet:
         x, y = corners[:, side, 0], corners[:, side, 1] + y_move
         in_x = (pixel >= x[:, None]) & (pixel < x[:, None] + SQUARE)
         in_y = (pixel >= y[:, None]) & (pixel < y[:, None] + SQUARE)
-        red = np.where(target == 0, side == 0, side == 1)
+        red = target == side
         square = in_y[:, :, None] & in_x[:, None, :]
         image[..., 0] |= np.where(square & red[:, None, None], 255, 0).astype(np.uint8)
         image[..., 1] |= np.where(square & ~red[:, None, None], 255, 0).astype(np.uint8)

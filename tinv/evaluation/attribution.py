@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -84,21 +84,18 @@ def variants(
         partial: Whether layers that cannot be made exact are left.
     """
     padding, pool = EXACT_PADDING[mode]
-    exact_padding = ConversionPolicy(padding, pool=pool)
-    exact_subsampling = ConversionPolicy(subsampling="aps", stem="convert")
-    both = ConversionPolicy(padding, "aps", pool, "convert")
+    exact = {
+        f"padding {padding}": ConversionPolicy(padding, pool=pool, partial=partial),
+        "subsampling aps": ConversionPolicy(subsampling="aps", stem="convert", partial=partial),
+        "both": ConversionPolicy(padding, "aps", pool, "convert", partial=partial),
+    }
     found = [Variant("unconverted", network, "", copy.deepcopy(consistency))]
-    for name, wanted in (
-        (f"padding {padding}", exact_padding),
-        ("subsampling aps", exact_subsampling),
-        ("both", both),
-    ):
+    for name, policy in exact.items():
         made, refusal = None, ""
         try:
             with warnings.catch_warnings():
                 # a network without strides has nothing to subsample
                 warnings.filterwarnings("ignore", message=".*changed nothing.*")
-                policy = replace(wanted, partial=partial)
                 made = convert(network, policy=policy, example_input=example).eval()
         except TinvError as error:
             refusal = str(error)

@@ -20,7 +20,7 @@ from tinv.errors import TinvError, TinvWarning, unknown
 from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
 from tinv.evaluation.images import ImageLayout, Photographs, class_numbers
 from tinv.evaluation.networks import normalization_of
-from tinv.evaluation.running import Precision, autocast, device_of
+from tinv.evaluation.running import Precision, autocast, device_of, print_table
 from tinv.metrics import (
     CenterAccuracy,
     DiagonalAccuracy,
@@ -78,15 +78,8 @@ class InvarianceReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything but the metrics themselves, as JSON can hold it."""
-        found: dict[str, Any] = {
-            "images": self.images,
-            "skipped": self.skipped,
-            "labelled": self.labelled,
-            "partial": self.partial,
-            "metrics": self.metrics,
-        }
-        found |= {"attribution": self.attribution} if self.attribution else {}
-        return found | ({"layers": self.layers} if self.layers else {})
+        found = {key: getattr(self, key) for key in ("images", "skipped", "labelled", "partial", "metrics")}
+        return found | {key: part for key in ("attribution", "layers") if (part := getattr(self, key))}
 
     def save(self, folder: Path, **more: Any) -> None:
         """Writes `measure.json`, then figures and arrays of the metrics.
@@ -116,18 +109,8 @@ class InvarianceReport:
         Args:
             title: Name of the network and its policy.
         """
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
         heading = f"{title}: {self.images} images, {self.shifts}"
-        table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("measure")
-        table.add_column("value", justify="right")
-        table.add_column("95% interval", justify="right")
-        for row in self.rows():
-            table.add_row(*row)
-        Console().print(table)
+        print_table(heading, ("measure", "value", "95% interval"), self.rows())
         for line in self.attribution.get("explanation", []):
             print(line)
         if self.skipped:
@@ -192,14 +175,9 @@ def measure(
     """
     size = (input_size, input_size) if isinstance(input_size, int) else input_size
     files = checked_images(images, size, metrics, mode, offset_range, max_images)
-    photographs = Photographs(
-        files,
-        ImageLayout(size, offset_range, mode, *normalization_of(plain or network, mean, std)),
-        batch_size,
-        workers,
-        on_error,
-    )
-    return _Pass(network, plain or network, photographs, num_classes, seed, device, precision).run(
+    layout = ImageLayout(size, offset_range, mode, *normalization_of(plain or network, mean, std))
+    photographs = Photographs(files, layout, batch_size, workers, on_error)
+    return _Pass(network, plain or network, photographs, num_classes, seed, device_of(device), precision).run(
         _metrics(metrics, mode, offset_range, passes, seed), "attribution" in metrics, partial
     )
 
@@ -242,31 +220,25 @@ def _metrics(
     return {"acc": CenterAccuracy(seed), **{name: metric for name, metric in every.items() if name in wanted}}
 
 
+@dataclass
 class _Pass:
     """One pass over the images, in which every metric sees every batch."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        plain: nn.Module,
-        photographs: Photographs,
-        num_classes: PositiveInt,
-        seed: Seed,
-        device: str,
-        precision: Precision,
-    ) -> None:
-        self.network, self.plain, self.photographs = network, plain, photographs
-        self.seed, self.device, self.precision = seed, device_of(device), precision
-        self.shift, self.mode = photographs.layout.offset_range, photographs.layout.mode
-        folders = photographs.files.classes
-        self.classes = class_numbers(folders, num_classes)
+    network: nn.Module
+    plain: nn.Module
+    photographs: Photographs
+    num_classes: int
+    seed: int
+    device: torch.device
+    precision: Precision
+
+    def __post_init__(self) -> None:
+        self.shift, self.mode = self.photographs.layout.offset_range, self.photographs.layout.mode
+        folder, folders = self.photographs.files.folder, self.photographs.files.classes
+        self.classes = class_numbers(folders, self.num_classes)
         if folders and self.classes is None:
-            warnings.warn(
-                f"{photographs.files.folder} has {len(folders)} class folders, the network {num_classes} classes: "
-                "measured without labels",
-                TinvWarning,
-                stacklevel=4,
-            )
+            message = f"{folder} has {len(folders)} class folders, the network {self.num_classes} classes"
+            warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=5)
 
     def run(self, metrics: dict[str, InvarianceMetric], attribute: bool, partial: bool) -> InvarianceReport:
         for net in (self.network, self.plain):

@@ -18,7 +18,7 @@ from tinv.data.formats.images import OnError, find_images, subsample_evenly
 from tinv.errors import TinvError
 from tinv.evaluation.images import ImageLayout, Photographs
 from tinv.evaluation.networks import normalization_of
-from tinv.evaluation.running import Precision, autocast, device_of
+from tinv.evaluation.running import Precision, autocast, device_of, print_table
 from tinv.metrics.views import bootstrap_means
 from tinv.models.features import logits_and_features
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
@@ -240,19 +240,11 @@ def plot_locations(found: Mapping[str, LocationReport], title: str) -> Figure:
 
 def print_locations(found: Mapping[str, LocationReport], title: str) -> None:
     """Prints the accuracy at each distance from the border, a line a report; see `plot_locations`."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     first = next(iter(found.values()))
     heading = f"{title}: probe accuracy (%), {first.images} photographs, 50 is chance"
-    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("distance (pixels)")
-    for readout in first.readouts:
-        table.add_column(str(readout.distance), justify="right")
-    for padding, report in found.items():
-        table.add_row(_name(padding, report), *(f"{readout.accuracy:.1f}" for readout in report.readouts))
-    Console().print(table)
+    columns = ["distance (pixels)", *(str(readout.distance) for readout in first.readouts)]
+    rows = [[_name(padding, one), *(f"{r.accuracy:.1f}" for r in one.readouts)] for padding, one in found.items()]
+    print_table(heading, columns, rows)
 
 
 def save_locations(found: Mapping[str, LocationReport], folder: Path, title: str, **more: Any) -> None:

@@ -149,6 +149,11 @@ class InvarianceMetric(ReportedMetric):
         """
 
 
+def first_of(most: int | None, index: Tensor, *batch: Tensor) -> tuple[Tensor, ...]:
+    """Returns tensors (N, ...) of the first `most` samples of a set, by their sample indices (N,); all for None."""
+    return batch if most is None else tuple(each[index < most] for each in batch)
+
+
 def panels(ax: Any, count: int = 1, **options: Any) -> tuple[Figure, Any]:
     """Returns a figure and its axes, one or an array of several: the given ones, else those of a new figure in a row.
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
-from tinv.metrics.shift_map import ShiftAxis, ShiftMap
-from tinv.nn.padding import pad
+from tinv.metrics.base import first_of
+from tinv.metrics.shift_map import ShiftAxis, ShiftMap, window_of
 from tinv.translation import TranslateMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt
 
@@ -60,14 +60,11 @@ class ClipShiftMap(ShiftMap):
         max_clips: PositiveInt | None = None,
         name: str = "clip_map",
     ) -> None:
-        if max_frames % frame_step:
-            raise TinvError(f"max_frames={max_frames} must be a multiple of frame_step={frame_step}")
-        if max_shift % step:
-            raise TinvError(f"max_shift={max_shift} must be a multiple of step={step}")
-        frames, pixels = range(-max_frames, max_frames + 1, frame_step), range(-max_shift, max_shift + 1, step)
-        rows = ShiftAxis("dt", "frames", list(frames), key="frames")
-        super().__init__(rows, ShiftAxis("dx", "pixels", list(pixels), key="pixels"), "clips")
-        self.max_shift, self.mode, self.max_clips, self.name = max_shift, mode, max_clips, name
+        frames = window_of(max_frames, frame_step, ("max_frames", "frame_step"))
+        rows = ShiftAxis("dt", "frames", frames, key="frames", dim=2)
+        columns = ShiftAxis("dx", "pixels", window_of(max_shift, step), key="pixels", dim=4)
+        super().__init__(rows, columns, mode, "clips")
+        self.max_shift, self.max_clips, self.name = max_shift, max_clips, name
 
     def check(self, network: nn.Module, shape: Sequence[int]) -> None:
         """Refuses images, and shifts as large as the clips."""
@@ -75,25 +72,14 @@ class ClipShiftMap(ShiftMap):
             raise TinvError(f"metric {self.name} is for clips; use TranslationSensitivityMap for images")
         sides = {"max_frames": (self.rows, shape[1]), "max_shift": (self.columns, shape[3])}
         for key, (axis, size) in sides.items():
-            if (most := axis.shifts[-1]) >= size:
+            if (most := axis.margin) >= size:
                 raise TinvError(f"metric {self.name}: {key}={most} moves clips of {size} out of sight; use less")
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch of clips (N, C, T, H, W), see InvarianceMetric.update."""
-        if self.max_clips is not None:
-            kept = index < self.max_clips
-            images, logits, targets = images[kept], logits[kept], targets[kept]
-        if not len(images):
-            return
-        later, right = self.rows.shifts[-1], self.columns.shifts[-1]
-        # padded once; every shift is then a window of it
-        padded = pad(images, [(later, later), (0, 0), (right, right)], self.mode)
-        length, _, width = images.shape[2:]
-        for row, dt in enumerate(self.rows.shifts):
-            for column, dx in enumerate(self.columns.shifts):
-                window = padded[:, :, later - dt : later - dt + length, :, right - dx : right - dx + width]
-                self.add([(row, column)], network(window)[None], logits, targets)
-        self.finish(targets)
+        images, logits, targets = first_of(self.max_clips, index, images, logits, targets)
+        if len(images):
+            self.move(network, images, logits, targets)
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the means over the window, over shifts in time alone and in space alone."""

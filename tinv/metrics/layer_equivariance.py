@@ -18,8 +18,8 @@ from tinv.graph.converted import geometry_of
 from tinv.graph.geometry import GeometryInterpreter
 from tinv.graph.grid import AxisGrid
 from tinv.graph.network_graph import layer_name
-from tinv.metrics.base import panels
-from tinv.metrics.views import ViewMetric, bootstrap_means, shifted_views
+from tinv.metrics.base import first_of, panels
+from tinv.metrics.views import ViewMetric, bootstrap_means, center_view, shifted_views
 from tinv.translation import ShiftMode
 from tinv.utils.arguments import PositiveInt, Seed
 
@@ -114,19 +114,13 @@ class LayerEquivariance(ViewMetric):
             seen = [size - self.crop_margin for size in images.shape[2:]]
             self.layers = Layers.of(network, images.new_zeros(1, images.shape[1], *seen), self.max_stride)
             self.fields = tuple(map(layer_name, self.layers.strides))
-        if self.max_images is not None:
-            kept = index < self.max_images
-            images, index = images[kept], index[kept]
+        images, index = first_of(self.max_images, index, images, index)
         if not len(images):
             # no rows, but as wide as those of other processes
             self.store(index, *index.new_zeros(len(self.fields), 0))
             return
-        shift = self.layers.shift
-        if self.mode == "crop":
-            # the middle of what would do for the largest shift
-            spare = (self.max_stride - shift) // 2
-            height, width = (size - (self.max_stride - shift) for size in images.shape[2:])
-            images = images[:, :, spare : spare + height, spare : spare + width]
+        # of crops the middle of what would do for the largest shift
+        images = center_view(images, self.max_stride - self.layers.shift, self.mode)
         for some, numbers in zip(torch.split(images, CHUNK), torch.split(index, CHUNK), strict=True):
             self.store(numbers, *self._errors(network, self.layers, some))
 

@@ -80,12 +80,9 @@ class DiagonalAccuracy(ViewMetric):
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""
         known = targets >= 0
         images, targets, index = images[known], targets[known], index[known]
-        if not len(images):
-            # no rows, but as wide as those of other processes
-            self.store(index, *index.new_zeros(2, 0))
-            return
         sums = torch.zeros(2, len(images), dtype=torch.float64, device=images.device)
-        for offset in self.offsets:
+        # without images no rows, but as wide as those of other processes
+        for offset in self.offsets if len(images) else ():
             both = torch.full((len(images), 2), offset, device=images.device)
             outputs = network(shifted_views(images, both, self.offset_range, self.mode)).float()
             probability = outputs.softmax(dim=1).gather(1, targets[:, None])[:, 0]

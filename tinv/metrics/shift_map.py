@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tinv.errors import TinvError
 from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
 from tinv.metrics.base import InvarianceMetric, Unit, panels
+from tinv.nn.padding import pad
+from tinv.translation import ShiftMode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,12 +32,19 @@ class ShiftAxis:
         unit: Unit of the shift: pixels or frames.
         shifts: Shifts that are tried, rising, 0 among them.
         key: Name of the array that holds them.
+        dim: Axis of the images or clips that is shifted.
     """
 
     symbol: str
     unit: str
     shifts: list[int]
     key: str
+    dim: int
+
+    @property
+    def margin(self) -> int:
+        """The largest shift."""
+        return self.shifts[-1]
 
     @property
     def edges(self) -> tuple[float, float]:
@@ -49,6 +60,13 @@ class ShiftAxis:
         return self.shifts[middle % step :: step]
 
 
+def window_of(largest: int, step: int, keys: tuple[str, str] = ("max_shift", "step")) -> list[int]:
+    """Returns the shifts from -largest to largest, `step` apart; TinvError, naming the keys, if 0 is not among them."""
+    if largest % step:
+        raise TinvError(f"{keys[0]}={largest} must be a multiple of {keys[1]}={step}")
+    return list(range(-largest, largest + 1, step))
+
+
 class ShiftMap(InvarianceMetric):
     """Base of the maps over a window of shifts.
 
@@ -59,15 +77,16 @@ class ShiftMap(InvarianceMetric):
     Args:
         rows: Shifts along the first axis.
         columns: Shifts along the second axis.
+        mode: How what is moved is moved; what is cropped is larger by the largest shift a side.
         what: Plural of what is moved, for titles.
     """
 
     unit: Unit | None = "percent"
     units: ClassVar[Mapping[str, Unit]] = {"/mcs": "cosine"}
 
-    def __init__(self, rows: ShiftAxis, columns: ShiftAxis, what: str) -> None:
+    def __init__(self, rows: ShiftAxis, columns: ShiftAxis, mode: ShiftMode, what: str) -> None:
         super().__init__()
-        self.rows, self.columns, self.what = rows, columns, what
+        self.rows, self.columns, self.mode, self.what = rows, columns, mode, what
         shape = (len(rows.shifts), len(columns.shifts))
         for state in ("correct", "agree", "cosine"):
             self.add_state(state, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
@@ -79,10 +98,26 @@ class ShiftMap(InvarianceMetric):
         self.count: Tensor
         self.labelled: Tensor
 
-    def finish(self, targets: Tensor) -> None:
-        """Counts images whose shifts have all been added, by their classes (N,)."""
+    def move(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, together: int = 1) -> None:
+        """Adds the answers to a batch at every shift, `together` shifts a pass; see InvarianceMetric.update."""
+        margins = {axis.dim: axis.margin for axis in (self.rows, self.columns)}
+        widths = [(margins.get(dim, 0),) * 2 for dim in range(2, images.dim())]
+        # padded once; every shift is then a window of it, cut without arithmetic
+        padded = images if self.mode == "crop" else pad(images, widths, self.mode)
+        positions = list(product(range(len(self.rows.shifts)), range(len(self.columns.shifts))))
+        for start in range(0, len(positions), together):
+            part = positions[start : start + together]
+            windows = [self._window(padded, position) for position in part]
+            moved = network(torch.cat(windows) if len(windows) > 1 else windows[0])
+            self.add(part, moved.view(len(part), len(images), -1), logits, targets)
         self.count += len(targets)
         self.labelled += (targets >= 0).sum()
+
+    def _window(self, padded: Tensor, position: tuple[int, int]) -> Tensor:
+        for axis, number in zip((self.rows, self.columns), position, strict=True):
+            length = padded.shape[axis.dim] - 2 * axis.margin
+            padded = padded.narrow(axis.dim, axis.margin - axis.shifts[number], length)
+        return padded
 
     def add(self, positions: list[tuple[int, int]], moved: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Adds the answers at some positions of the map.

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from tinv.deprecation import renamed
-from tinv.errors import TinvError
-from tinv.metrics.shift_map import ShiftAxis, ShiftMap
-from tinv.nn.padding import pad
+from tinv.metrics.base import first_of
+from tinv.metrics.shift_map import ShiftAxis, ShiftMap, window_of
 from tinv.translation import ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt
 
@@ -55,45 +54,23 @@ class TranslationSensitivityMap(ShiftMap):
         images_per_pass: PositiveInt | None = None,
         name: str = "map",
     ) -> None:
-        if max_shift % step:
-            raise TinvError(f"max_shift={max_shift} must be a multiple of step={step}")
-        shifts = list(range(-max_shift, max_shift + 1, step))
-        rows, columns = (ShiftAxis(symbol, "pixels", shifts, key="shifts") for symbol in ("dy", "dx"))
-        super().__init__(rows, columns, "images")
-        self.max_shift, self.mode, self.name = max_shift, mode, name
+        shifts = window_of(max_shift, step)
+        rows, columns = (ShiftAxis(s, "pixels", shifts, key="shifts", dim=dim) for s, dim in (("dy", 2), ("dx", 3)))
+        super().__init__(rows, columns, mode, "images")
+        self.max_shift, self.name = max_shift, name
         self.canvas_margin = max_shift if mode == "zero" else 0
         self.crop_margin = 2 * max_shift if mode == "crop" else 0
         self.max_images, self.images_per_pass = max_images, images_per_pass
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update."""
-        if self.max_images is not None:
-            kept = index < self.max_images
-            images, logits, targets = images[kept], logits[kept], targets[kept]
+        images, logits, targets = first_of(self.max_images, index, images, logits, targets)
         per_pass = self.images_per_pass or (64 if images.device.type == "cpu" else 1024)
         if not len(images):
             return
         batches = (torch.split(each, per_pass) for each in (images, logits, targets))
         for some, before, classes in zip(*batches, strict=True):
-            self._add(network, some, before, classes, together=max(1, per_pass // len(some)))
-        self.finish(targets)
-
-    def _add(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, together: int) -> None:
-        """Runs one pass for every `together` shifts of the window."""
-        count, margin = len(images), self.max_shift
-        shifts = self.rows.shifts
-        # padded once; every shift is then a window of it, cut without arithmetic
-        padded = images if self.mode == "crop" else pad(images, [(margin, margin)] * 2, self.mode)
-        height, width = (size - 2 * margin for size in padded.shape[2:])
-        positions = [(row, column) for row in range(len(shifts)) for column in range(len(shifts))]
-        for start in range(0, len(positions), together):
-            part = positions[start : start + together]
-            windows = []
-            for row, column in part:
-                top, left = margin - shifts[row], margin - shifts[column]
-                windows.append(padded[:, :, top : top + height, left : left + width])
-            moved = network(torch.cat(windows) if len(windows) > 1 else windows[0])
-            self.add(part, moved.view(len(part), count, -1), logits, targets)
+            self.move(network, some, before, classes, together=max(1, per_pass // len(some)))
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the mean of each map over the window, and the accuracy at the worst shift."""

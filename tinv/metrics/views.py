@@ -53,8 +53,8 @@ def center_view(images: Tensor, offset_range: int, mode: ShiftMode) -> Tensor:
     if mode != "crop":
         return images
     begin = offset_range // 2
-    height, width = (size - offset_range for size in images.shape[2:])
-    return images[:, :, begin : begin + height, begin : begin + width]
+    height, width = (size - offset_range for size in images.shape[-2:])
+    return images[..., begin : begin + height, begin : begin + width]
 
 
 class ViewMetric(InvarianceMetric):

@@ -117,8 +117,7 @@ def create_backbone(
     network = under_policies(network, title, in_channels, tuple(input_size), policy)
     if weights is not None:
         load_file(network, Path(weights), any_head=True)
-    if border:
-        widen_border(network, border)
+    widen_border(network, border)
     return network
 
 

@@ -7,15 +7,11 @@ from torch import Tensor, nn
 
 def classifier_name(network: nn.Module) -> str:
     """Returns the path of the layer that makes the logits: the last linear layer, else the last convolution."""
-    names: dict[type, str] = {}
-    for name, module in network.named_modules():
-        for kind in (nn.Linear, nn.Conv2d):
-            if isinstance(module, kind):
-                names[kind] = name
-    found = names.get(nn.Linear) or names.get(nn.Conv2d)
-    if found is None:
-        raise ValueError(f"{type(network).__name__} has no linear layer and no convolution")
-    return found
+    for kind in (nn.Linear, nn.Conv2d):
+        names: list[str] = [name for name, module in network.named_modules() if isinstance(module, kind)]
+        if names and names[-1]:
+            return names[-1]
+    raise ValueError(f"{type(network).__name__} has no linear layer and no convolution")
 
 
 def logits_and_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

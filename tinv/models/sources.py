@@ -128,14 +128,12 @@ def _replace_head(network: nn.Module, num_classes: int) -> None:
     path = classifier_name(network)
     head = network.get_submodule(path)
     parent = network.get_submodule(path.rpartition(".")[0])
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    if len(head.weight) == num_classes:
+        return
     fresh: nn.Module
     if isinstance(head, nn.Linear):
-        if head.out_features == num_classes:
-            return
         fresh = nn.Linear(head.in_features, num_classes, bias=head.bias is not None)
     else:
-        assert isinstance(head, nn.Conv2d)
-        if head.out_channels == num_classes:
-            return
         fresh = nn.Conv2d(head.in_channels, num_classes, head.kernel_size, bias=head.bias is not None)  # type: ignore[arg-type]
     setattr(parent, path.rpartition(".")[2], fresh)

@@ -28,31 +28,15 @@ ABSENT = "-"
 """Stands for a key that a group's configuration does not have."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """One results.json.
+@dataclass(frozen=True, kw_only=True)
+class Run(RunResult):
+    """One results.json and its place; of its metrics those that are finite.
 
     Attributes:
         path: Path of its folder.
-        status: Status of the run.
-        seed: Seed of the run.
-        metrics: Metrics by name.
-        config: Configuration with every default filled in; of a run that failed early only what was given.
-        error: Why it failed or is excluded.
-        duration_s: Seconds.
-        partial: Layers that its policies could not be put on, where that was allowed.
-        units: Units that its metrics declare.
     """
 
     path: Path
-    status: GroupStatus
-    seed: Any
-    metrics: dict[str, float]
-    config: dict[str, Any]
-    error: str = ""
-    duration_s: float | None = None
-    partial: tuple[str, ...] = ()
-    units: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -126,11 +110,9 @@ class RunGroup:
             parts.append(f"precision {' and '.join(self.precisions)}")
         if self.differing:
             parts.append(f"runs differ in {', '.join(self.differing)}")
-        partial = [run for run in self.finished if run.partial]
-        if partial:
-            parts.append(
-                f"partial: {len(partial[0].partial)} layers not converted ({', '.join(partial[0].partial[:3])})"
-            )
+        if partial := next((run.partial for run in self.finished if run.partial), None):
+            layers = ", ".join(note["layer"] for note in partial[:3])
+            parts.append(f"partial: {len(partial)} layers not converted ({layers})")
         return "; ".join(parts)
 
     def unit(self, metric: str) -> str | None:
@@ -168,7 +150,9 @@ def collect(folders: Iterable[Path]) -> dict[str, list[RunGroup]]:
                 print(f"note: {error}; it is left out", file=sys.stderr)
                 continue
             if found.command == "fit":
-                experiments.setdefault(found.experiment, []).append(_run(path, found))
+                checked = {"metrics": _measured(path, found.metrics), "config": _published_checked(path, found.config)}
+                run = Run(**{**vars(found), **checked, "path": path.parent})
+                experiments.setdefault(found.experiment, []).append(run)
     if not experiments:
         raise TinvError(f"no finished run in {', '.join(looked_at)}; run tinv fit first")
     return {name: _groups(runs) for name, runs in sorted(experiments.items())}
@@ -191,20 +175,6 @@ def _published_checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
         return config
     print(f"note: {path}: there is no published table {name!r}; its numbers are shown alone", file=sys.stderr)
     return {**config, "published": None}
-
-
-def _run(path: Path, found: RunResult) -> Run:
-    return Run(
-        path=path.parent,
-        status=found.status,
-        seed=found.seed,
-        metrics=_measured(path, found.metrics),
-        config=_published_checked(path, found.config),
-        error=found.error,
-        duration_s=found.duration_s,
-        partial=tuple(note["layer"] for note in found.partial),
-        units=found.units,
-    )
 
 
 def _groups(runs: list[Run]) -> list[RunGroup]:

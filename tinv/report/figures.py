@@ -79,12 +79,11 @@ def accuracy_bars(groups: Sequence[RunGroup], title: str) -> Figure | None:
             if value:
                 axes.plot([place - 0.45 * width, place + 0.45 * width], [value.mean] * 2, color="black", linewidth=2)
     keys = list(groups[0].setting)
+    # a line a key, so that neighbours do not overlap
+    labels = ["\n".join(map(str, group.setting.values())) or describe(group) for group in groups]
+    axes.set_xticks(range(len(groups)), labels)
     if len(keys) > 1:
-        # a line a key, so that neighbours do not overlap
-        axes.set_xticks(range(len(groups)), ["\n".join(map(str, group.setting.values())) for group in groups])
         axes.set_xlabel(", ".join(key.rpartition(".")[2] for key in keys))
-    else:
-        axes.set_xticks(range(len(groups)), [describe(group) for group in groups])
     axes.set(ylabel="accuracy (%)", ylim=(0, 112), title=title)
     axes.axhline(50, color="grey", linewidth=0.8, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
@@ -111,10 +110,8 @@ def grid_maps(groups: Sequence[RunGroup], title: str) -> Figure | None:
         return None
     figure = Figure(figsize=(4.6 * len(shown), 4.2), layout="constrained")
     for axes, (metric, name) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
-        values = [[float("nan")] * len(across) for _ in down]
-        for group in groups:
-            row, column = down.index(group.setting[keys[0]]), across.index(group.setting[keys[1]])
-            values[row][column] = group.mean(metric)
+        means = {tuple(group.setting.values()): group.mean(metric) for group in groups}
+        values = [[means.get((row, column), float("nan")) for column in across] for row in down]
         image = axes.imshow(values, cmap="viridis")
         low, high = image.get_clim()
         for group in groups:

@@ -35,16 +35,8 @@ def load_runs(folders: str | Path | Sequence[str | Path]) -> pandas.DataFrame:
     settings = []
     for experiment, groups in collect(Path(name) for name in names).items():
         for run in (run for group in groups for run in group.runs):
-            found.append(
-                {
-                    "experiment": experiment,
-                    "status": run.status,
-                    "seed": run.seed,
-                    "duration_s": run.duration_s,
-                    "path": str(run.path),
-                    **run.metrics,
-                }
-            )
+            told = {key: getattr(run, key) for key in ("status", "seed", "duration_s")}
+            found.append({"experiment": experiment, **told, "path": str(run.path), **run.metrics})
             settings.append({key: value for key, value in flatten(run.config) if is_identity(key)})
     keys = dict.fromkeys(key for setting in settings for key in setting)
     varied = [key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1 and key != "experiment"]

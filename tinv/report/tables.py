@@ -100,14 +100,10 @@ NUMBERS = COLUMNS[1:6]
 def columns(groups: Sequence[RunGroup]) -> list[str]:
     """Returns the columns that follow the settings: intervals, published numbers and notes where there are any."""
     every = rows(groups)
-    needless = set()
-    if not any(row.interval for row in every):
-        needless |= {"95% interval"}
-    if not any(row.published for row in every):
-        needless |= {"published", "difference"}
-    if not any(group.note for group in groups):
-        needless |= {"note"}
-    return [name for name in COLUMNS if name not in needless]
+    known = any(row.published for row in every)
+    needed = {"95% interval": any(row.interval for row in every), "published": known, "difference": known}
+    needed["note"] = any(group.note for group in groups)
+    return [name for name in COLUMNS if needed.get(name, True)]
 
 
 def _grid(groups: Sequence[RunGroup]) -> tuple[list[str], list[list[str]]]:
@@ -133,24 +129,21 @@ def print_results(
     shown = {key: value for key, value in metrics.items() if key.startswith(("test/", "val/"))}
     if any(key.startswith("test/") for key in shown):
         shown = {key: value for key, value in shown.items() if key.startswith("test/")}
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("metric")
-    table.add_column("this run", justify="right")
-    metrics_shown = without_ends(shown)
-    intervals = {key: both for key in metrics_shown if (both := interval(key, shown))}
-    if intervals:
-        table.add_column("95% interval", justify="right")
-    if published:
-        table.add_column("published", justify="right")
-        table.add_column("difference", justify="right")
-    for key in metrics_shown:
-        value = shown[key]
+    names = ["metric", "this run", "95% interval", *(["published", "difference"] if published else [])]
+    lines = []
+    for key in without_ends(shown):
         write = partial(format_value, key, unit=(units or {}).get(key))
-        row = [key, write(value), *([ends(write, intervals.get(key))] if intervals else [])]
-        if published:
-            known = published.get(key)
-            row += [write(known.mean, known.std), write(value - known.mean, sign="+")] if known else ["", ""]
-        table.add_row(*row)
+        line = [key, write(shown[key]), ends(write, interval(key, shown))]
+        if known := (published or {}).get(key):
+            line += [write(known.mean, known.std), write(shown[key] - known.mean, sign="+")]
+        lines.append(line)
+    if not any(line[2] for line in lines):
+        names, lines = names[:2] + names[3:], [line[:2] + line[3:] for line in lines]
+    table = Table("metric", box=box.SIMPLE_HEAD)
+    for name in names[1:]:
+        table.add_column(name, justify="right")
+    for line in lines:
+        table.add_row(*line)
     Console().print(table)
     print(f"results: {where}")
 
@@ -227,12 +220,8 @@ def comma_separated(experiments: Mapping[str, Sequence[RunGroup]]) -> str:
             low, high = row.interval or (None, None)
             known = row.published or Value(float("nan"))
             numbers: dict[str, Any] = {"n": row.n, "mean": row.mean, "std": row.std, "low": low, "high": high}
-            published: dict[str, Any] = {
-                "published": known.mean,
-                "published_std": known.std,
-                "difference": row.difference,
-            }
+            numbers |= {"published": known.mean, "published_std": known.std, "difference": row.difference}
             settings = {key: row.group.setting.get(key, "") for key in keys}
             notes = {"status": row.group.status, "note": row.group.note}
-            table.append({"experiment": name, **settings, "metric": row.metric, **numbers, **published, **notes})
+            table.append({"experiment": name, **settings, "metric": row.metric, **numbers, **notes})
     return pandas.DataFrame(table, dtype=object).to_csv(index=False)

@@ -33,7 +33,7 @@ def training_curves(groups: Sequence[RunGroup], title: str) -> Figure | None:
     from matplotlib.figure import Figure
 
     tables = {id(group): [table for run in group.finished if (table := read_metrics(run.path))] for group in groups}
-    groups = [group for group in groups if tables[id(group)] and max(map(_epochs, tables[id(group)])) > 1]
+    groups = [group for group in groups if any(len(next(iter(table.values()))) > 1 for table in tables[id(group)])]
     logged = {column for group in groups for table in tables[id(group)] for column in table}
     quantity = next((name for name in QUANTITIES if f"val/{name}" in logged), None)
     if quantity is None:
@@ -80,10 +80,6 @@ def read_metrics(folder: Path) -> dict[str, list[float]]:
         return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]} if rows else {}
     except (TinvError, ValueError, TypeError):
         return {}
-
-
-def _epochs(table: dict[str, list[float]]) -> int:
-    return len(next(iter(table.values())))
 
 
 def _makes_panels(key: str, groups: Sequence[RunGroup]) -> bool:

@@ -27,9 +27,8 @@ def check_values(trials: Sequence[Trial]) -> None:
             picked.append(trial)
     question = json.dumps([list(trial.words) for trial in picked])
     answer = subprocess.run([sys.executable, "-m", __name__], input=question, capture_output=True, text=True)
-    refusals: dict[str, Any] = {}
     try:
-        refusals = json.loads(answer.stdout.splitlines()[-1])
+        refusals: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
     except (ValueError, IndexError) as error:
         last = (answer.stderr.strip().splitlines() or ["no output"])[-1]
         raise TinvError(f"the options of the trials could not be checked: {last}") from error

@@ -6,7 +6,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -50,11 +49,13 @@ class Display:
             self.live.stop()
 
     def started(self, trial: Trial) -> None:
+        """A trial was started."""
         self.ids.add(trial.id)
         self.begun[trial.id] = time.monotonic()
         self._line("begun" if self.ledger[trial].attempts == 1 else "resumed", trial, "")
 
     def ended(self, trial: Trial) -> None:
+        """A trial finished, failed or was stopped; the ledger says which."""
         entry = self.ledger[trial]
         took = f"{_duration(time.monotonic() - self.begun.pop(trial.id, time.monotonic()))}"
         self._line(entry.status, trial, f"{took}, {self.left()}")
@@ -62,6 +63,7 @@ class Display:
             print(f"    {entry.error}", file=sys.stderr, flush=True)
 
     def tick(self, running: Sequence[Trial]) -> None:
+        """Some time has passed."""
         if self.live and time.monotonic() - self.shown > REFRESH_SECONDS:
             self.shown = time.monotonic()
             self.live.update(self.table(running), refresh=True)
@@ -116,7 +118,6 @@ class Display:
 
 def _duration(seconds: float) -> str:
     """Returns `4s`, `3m05s`, `2h10m`."""
-    whole = timedelta(seconds=round(seconds))
-    hours, rest = divmod(int(whole.total_seconds()), 3600)
+    hours, rest = divmod(round(seconds), 3600)
     minutes, last = divmod(rest, 60)
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{last:02}s" if minutes else f"{last}s"

@@ -121,14 +121,8 @@ class Ledger:
             identity = dict(content["identity"])
             entries = {str(key): Entry.read(value) for key, value in content["cells"].items()}
         except (TinvError, ValueError, KeyError, TypeError, AttributeError) as error:
-            aside = self.path.with_name(f"ledger.damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
-            with self._writing():
-                self.path.rename(aside)
-            print(
-                f"note: {self.path} is damaged ({error.__cause__ or error}); it was "
-                f"renamed to {aside.name}, and what is done is read off the trials' folders",
-                file=sys.stderr,
-            )
+            then = ", and what is done is read off the trials' folders"
+            self._set_aside(self.path, f"{self.path} is damaged ({error.__cause__ or error})", then)
             return
         if identity != self.identity:
             wrong = next(key for key in self.identity if identity.get(key) != self.identity[key])
@@ -167,12 +161,15 @@ class Ledger:
         try:
             found = RunResult.read_if_there(folder.results)
         except TinvError as error:
-            aside = folder.results.with_name(f"results.damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
-            with self._writing():
-                folder.results.rename(aside)
-            print(f"note: {error}; it was renamed to {aside.name}", file=sys.stderr)
+            self._set_aside(folder.results, str(error))
             return None
         return found.status if found else None
+
+    def _set_aside(self, path: Path, problem: str, then: str = "") -> None:
+        aside = path.with_name(f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
+        with self._writing():
+            path.rename(aside)
+        print(f"note: {problem}; it was renamed to {aside.name}{then}", file=sys.stderr)
 
     def __getitem__(self, trial: Trial) -> Entry:
         return self.entries[trial.id]
@@ -184,10 +181,7 @@ class Ledger:
             write_atomically(self.path, json.dumps(content, indent=1) + "\n")
         except OSError as error:
             if not self._lost:
-                print(
-                    f"note: cannot write {self.path} ({error.strerror}); the sweep runs without it",
-                    file=sys.stderr,
-                )
+                print(f"note: cannot write {self.path} ({error.strerror}); the sweep runs without it", file=sys.stderr)
             self._lost = True
 
     def close(self) -> None:

@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from tinv.sweeps.trials import PROGRAM, Trial, TrialFolder, fit_command
+from tinv.sweeps.trials import PROGRAM, Trial, TrialFolder, start_trial
 
 STOP_SECONDS = 60.0
 """How long a run that was asked to stop is waited for."""
@@ -73,11 +73,8 @@ class LocalJob:
 
     def poll(self) -> int | None:
         code = self.process.poll()
-        if (
-            code is None
-            and self.stop_requested_at is not None
-            and time.monotonic() - self.stop_requested_at > STOP_SECONDS
-        ):
+        asked_at = self.stop_requested_at
+        if code is None and asked_at is not None and time.monotonic() - asked_at > STOP_SECONDS:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         return code
@@ -114,22 +111,10 @@ class LocalLauncher:
     def _start(self, trial: Trial) -> LocalJob:
         self.jobs = [job for job in self.jobs if job.process.poll() is None]
         slot = min(set(range(self.together)) - {job.slot for job in self.jobs})
-        folder = TrialFolder(self.folder, trial)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        command = fit_command(trial, folder, self.program)
-        with folder.log.open("ab") as log:
-            log.write(f"$ {' '.join(command)}\n".encode())
-            log.flush()
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **self.shares[slot]},
-                # Ctrl-C in the terminal reaches us alone; we tell the trials
-                start_new_session=True,
-                preexec_fn=_dies_with(os.getpid()),
-            )
+        environment = {**os.environ, **self.shares[slot]}
+        # in a session of its own: Ctrl-C in the terminal reaches us alone; we tell the trials
+        own: dict[str, Any] = {"start_new_session": True, "preexec_fn": _dies_with(os.getpid())}
+        process = start_trial(trial, TrialFolder(self.folder, trial), self.program, env=environment, **own)
         job = LocalJob(trial, process, slot)
         self.jobs.append(job)
         return job
@@ -171,10 +156,13 @@ def visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    return (ask("nvidia-smi", "--query-gpu=index", "--format=csv,noheader", timeout_s=20) or "").split()
+
+
+def ask(*command: str, timeout_s: float = 60) -> str | None:
+    """Returns what a command prints; None if there is no such command, or it fails or takes longer."""
     try:
-        answer = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    return answer.stdout.split() if answer.returncode == 0 else []
+        return None
+    return answer.stdout if answer.returncode == 0 else None

@@ -11,7 +11,7 @@ from tinv.errors import TinvError
 from tinv.sweeps.check import check_values
 from tinv.sweeps.display import Display
 from tinv.sweeps.ledger import Ledger
-from tinv.sweeps.local import Job, Launcher, LocalLauncher
+from tinv.sweeps.local import Launcher, LocalLauncher
 from tinv.sweeps.runner import Runner, Source, TrialQueue, write_unfinished
 from tinv.sweeps.schema import Sweep
 from tinv.sweeps.search import BayesSource, random_settings
@@ -96,10 +96,7 @@ def run_sweep(
             runs = SlurmLauncher(out, jobs, slurm or {}, program)
         else:
             runs = LocalLauncher(out, jobs, program)
-        attached: list[Job] = []
-        for trial in waiting:
-            if (name := ledger[trial].job) and (job := runs.attach(trial, name)):
-                attached.append(job)
+        attached = [job for trial in waiting if (name := ledger[trial].job) and (job := runs.attach(trial, name))]
         todo = [trial for trial in waiting if trial.id not in {job.trial.id for job in attached}]
         source: Source = BayesSource(plan, make, ledger, todo) if plan.method == "bayes" else TrialQueue(todo)
         with Display(ledger, possible, total, jobs) as display:

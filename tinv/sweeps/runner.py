@@ -6,12 +6,13 @@ import contextlib
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Protocol
 
 from tinv.errors import TinvError
 from tinv.runs.results import RunResult, RunStatus
+from tinv.sweeps.display import Display
 from tinv.sweeps.ledger import Ledger
 from tinv.sweeps.local import Job, Launcher
 from tinv.sweeps.trials import Trial, TrialFolder, last_error_line
@@ -42,19 +43,6 @@ class TrialQueue:
         pass
 
 
-class Watcher(Protocol):
-    """Who is told what happens."""
-
-    def started(self, trial: Trial) -> None:
-        """A trial was started."""
-
-    def ended(self, trial: Trial) -> None:
-        """A trial finished, failed or was stopped; the ledger says which."""
-
-    def tick(self, running: Sequence[Trial]) -> None:
-        """Some time has passed."""
-
-
 class Runner:
     """Runs trials and keeps the ledger.
 
@@ -65,7 +53,7 @@ class Runner:
         watcher: Told of all that happens.
     """
 
-    def __init__(self, ledger: Ledger, launcher: Launcher, source: Source, watcher: Watcher) -> None:
+    def __init__(self, ledger: Ledger, launcher: Launcher, source: Source, watcher: Display) -> None:
         self.ledger, self.launcher, self.source, self.watcher = ledger, launcher, source, watcher
         self.jobs: dict[Job, float] = {}
         self.again: deque[Trial] = deque()
@@ -82,16 +70,13 @@ class Runner:
         """
         now = time.monotonic()
         self.jobs = dict.fromkeys(attached, now)
-        with _signals(self._stop):
+        with self._signals():
             try:
                 while not self.stopping and self._step():
                     time.sleep(POLL_SECONDS)
             finally:
                 self._end()
         return 128 + self.stopping if self.stopping else 0
-
-    def _stop(self, number: int) -> None:
-        self.stopping = number
 
     def _step(self) -> bool:
         """Looks at what runs and starts what can be started; returns whether anything is left."""
@@ -140,7 +125,7 @@ class Runner:
         trial, entry, folder = job.trial, self.ledger[job.trial], self._folder(job.trial)
         entry.seconds = round(entry.seconds + seconds, 3)
         entry.job = None
-        results = self._results(folder)
+        results = RunResult.read(folder.results) if self.ledger.status_of(folder) == "finished" else None
         if results is not None:
             entry.status = "finished"
         elif code in (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM) or self.stopping:
@@ -155,21 +140,27 @@ class Runner:
                 name = signal.Signals(-code).name
                 why = " (out of memory?)" if code == -signal.SIGKILL else ""
                 entry.error = f"killed by {name}{why}; last line: {entry.error}"
-            self._write_failure(trial, folder, entry.error)
+            with contextlib.suppress(OSError):  # a full disk; the ledger tries too
+                write_unfinished(trial, folder, "failed", entry.error)
         self.source.ended(trial, results)
         self.watcher.ended(trial)
 
     def _folder(self, trial: Trial) -> TrialFolder:
         return TrialFolder(self.ledger.folder, trial)
 
-    def _results(self, folder: TrialFolder) -> RunResult | None:
-        if self.ledger.status_of(folder) != "finished":
-            return None
-        return RunResult.read(folder.results)
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Stops on Ctrl-C and SIGTERM instead of ending the process."""
 
-    def _write_failure(self, trial: Trial, folder: TrialFolder, error: str) -> None:
-        with contextlib.suppress(OSError):  # a full disk; the ledger tries too
-            write_unfinished(trial, folder, "failed", error)
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.stopping = number
+
+        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
 
     def _end(self) -> None:
         """Stops what still runs and waits for it."""
@@ -194,18 +185,3 @@ def write_unfinished(trial: Trial, folder: TrialFolder, status: RunStatus, error
         metrics={},
         error=error,
     ).write(folder.results)
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[int], None]) -> Iterator[None]:
-    """Calls `stop` on Ctrl-C and SIGTERM instead of ending the process."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop(number)
-
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -144,19 +144,6 @@ class Exclusion(BaseModel):
         return all(settings.get(key) in values for key, values in self.when.items())
 
 
-def _words(command: Any) -> tuple[str, ...]:
-    """Returns the options of every run, out of the command that W&B agents run."""
-    if not isinstance(command, list) or not all(isinstance(word, str | int | float) for word in command):
-        raise TinvError(f"command: is missing or no list; write {EXAMPLE}")
-    words = [str(word) for word in command]
-    if ARGS not in words or "fit" not in words or "tinv" not in words[: words.index("fit")]:
-        raise TinvError(f"command: must run `tinv fit` and hold {ARGS}; write {EXAMPLE}")
-    own = [word for word in words[words.index("fit") + 1 :] if word != ARGS]
-    if any("${" in word for word in own):
-        raise TinvError(f"command: {ARGS} is the only macro that can follow `tinv fit`; write {EXAMPLE}")
-    return tuple(own)
-
-
 class Sweep(BaseModel):
     """A sweep file, checked. Field names are the keys of W&B's sweep configuration, but for `exclude` and `seed`."""
 
@@ -180,8 +167,16 @@ class Sweep(BaseModel):
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """Options of every run, its configuration files among them."""
-        return _words(self.command)
+        """Options of every run, its configuration files among them, out of the command that W&B agents run."""
+        if not isinstance(self.command, list) or not all(isinstance(word, str | int | float) for word in self.command):
+            raise TinvError(f"command: is missing or no list; write {EXAMPLE}")
+        words = [str(word) for word in self.command]
+        if ARGS not in words or "fit" not in words or "tinv" not in words[: words.index("fit")]:
+            raise TinvError(f"command: must run `tinv fit` and hold {ARGS}; write {EXAMPLE}")
+        own = [word for word in words[words.index("fit") + 1 :] if word != ARGS]
+        if any("${" in word for word in own):
+            raise TinvError(f"command: {ARGS} is the only macro that can follow `tinv fit`; write {EXAMPLE}")
+        return tuple(own)
 
     def excluded(self, settings: Mapping[str, Any]) -> str | None:
         """Returns why a trial is impossible, None if it is not."""

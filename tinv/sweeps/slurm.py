@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tinv.errors import TinvError
-from tinv.sweeps.local import STOP_SECONDS, STOPPED, Job
-from tinv.sweeps.trials import PROGRAM, Trial, TrialFolder, fit_command
+from tinv.sweeps.local import STOP_SECONDS, STOPPED, Job, ask
+from tinv.sweeps.trials import PROGRAM, Trial, TrialFolder, start_trial
 
 SUBMITIT_NAMES = ("account", "comment", "constraint", "cpus_per_gpu", "cpus_per_task", "dependency", "exclude",
                   "exclusive", "gpus_per_node", "gpus_per_task", "gres", "mail_type", "mail_user", "mem", "mem_per_cpu",
@@ -47,15 +47,8 @@ class RunTrial:
 
     def __call__(self) -> int:
         folder = TrialFolder(self.sweep_folder, self.trial)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        command = fit_command(self.trial, folder, self.program)
-        with folder.log.open("ab") as log:
-            log.write(f"$ {' '.join(command)}\n".encode())
-            log.flush()
-            self.process = subprocess.Popen(
-                command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env=_environment(), preexec_fn=_ignore_warning_signals,
-            )  # fmt: skip
+        own: dict[str, Any] = {"cwd": self.directory, "env": _environment(), "preexec_fn": _ignore_warning_signals}
+        self.process = start_trial(self.trial, folder, self.program, **own)
         # not `wait`: `checkpoint` may come in between, in a signal handler, and wait too
         while (code := self.process.poll()) is None:
             time.sleep(WAIT_SECONDS)
@@ -147,7 +140,7 @@ class SlurmQueue:
         """
         now = time.monotonic()
         if now - self.asked_at > QUEUE_SECONDS:
-            answer = _ask("squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}")
+            answer = ask("squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}")
             if answer is not None:  # else a busy controller: everything runs on, as far as known
                 self.active, self.asked_at = set(answer.split()), now
         if name in self.active:
@@ -155,17 +148,9 @@ class SlurmQueue:
             return None
         if now - self.missing_since.setdefault(name, now) < patience:
             return None
-        shown = _ask("scontrol", "show", "job", name) or ""
+        shown = ask("scontrol", "show", "job", name) or ""
         found = re.search(r"JobState=(\w+)", shown)
         return found.group(1) if found else "left the queue"
-
-
-def _ask(*command: str) -> str | None:
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout if answer.returncode == 0 else None
 
 
 class SlurmLauncher:
@@ -185,11 +170,7 @@ class SlurmLauncher:
     capacity = 10**6
 
     def __init__(
-        self,
-        folder: Path,
-        jobs: int,
-        parameters: Mapping[str, str],
-        program: Sequence[str] = PROGRAM,
+        self, folder: Path, jobs: int, parameters: Mapping[str, str], program: Sequence[str] = PROGRAM
     ) -> None:
         import submitit
 
@@ -217,7 +198,7 @@ class SlurmLauncher:
         """Returns the job that an earlier `tinv sweep` submitted, if it still waits or runs."""
         import submitit
 
-        answer = _ask("squeue", "--noheader", "--array", "--format=%i", f"--job={name}")
+        answer = ask("squeue", "--noheader", "--array", "--format=%i", f"--job={name}")
         if not (answer or "").strip():
             return None
         return SlurmJob(trial, submitit.SlurmJob(folder=self.folder / "slurm", job_id=name), self.queue)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,9 +79,7 @@ class TrialFactory:
     def __call__(self, settings: dict[str, Any]) -> Trial:
         """Returns the trial of some settings."""
         flat = dict(self.base)
-        for key, value in settings.items():
-            override(flat, key, value)
-        for key, value in self.overrides.items():
+        for key, value in [*settings.items(), *self.overrides.items()]:
             override(flat, key, value)
         own = {key: value for key, value in flat.items() if key.partition(".")[0] not in LOCATION_KEYS}
         digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:12]
@@ -126,6 +125,16 @@ def fit_command(trial: Trial, folder: RunFolder, program: Sequence[str] = PROGRA
     """Returns the command that runs a trial, or resumes it from its last checkpoint."""
     resume = ["--ckpt_path=last"] if folder.last.exists() else []
     return [*program, *trial.words, f"--run_dir={folder.path}", *resume]
+
+
+def start_trial(trial: Trial, folder: TrialFolder, program: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Starts the process of a trial, whose output is added to its log; see `subprocess.Popen` for the options."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    command = fit_command(trial, folder, program)
+    with folder.log.open("ab") as log:
+        log.write(f"$ {' '.join(command)}\n".encode())
+        log.flush()
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options)
 
 
 def last_error_line(log: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,7 +16,7 @@ from torchmetrics import Metric
 
 from tinv.artifacts import write_artifacts
 from tinv.data.base import InvarianceDataModule, described
-from tinv.errors import TinvError, unknown
+from tinv.errors import TinvError
 from tinv.metrics.answers import check_names, undefined_message
 from tinv.metrics.base import Unit
 from tinv.models import Source, backbone_options, create_backbone
@@ -83,8 +83,6 @@ class BaseTask(Checked, LightningModule):
         memory_format: MemoryFormat = "contiguous",
     ) -> None:
         super().__init__()
-        if memory_format not in get_args(MemoryFormat):
-            raise unknown("memory_format", memory_format, get_args(MemoryFormat))
         self.backbone_options = backbone_options(
             backbone_args,
             name=backbone,

@@ -12,6 +12,7 @@ from tinv.data.base import InvarianceDataModule
 from tinv.errors import TinvError
 from tinv.metrics import Accuracy, InvarianceMetric, VideoAccuracy
 from tinv.metrics.accuracy import MeanLoss
+from tinv.metrics.views import center_view
 from tinv.tasks.base import BaseTask
 from tinv.tasks.frozen_trunk import FrozenTrunk
 from tinv.utils.arguments import NonNegativeInt, PositiveInt
@@ -181,15 +182,14 @@ class Classification(BaseTask):
         """Adds a batch to the metrics of its test set; images with room around what the network sees are cut."""
         data = self.data
         images = batch.image.to(self.dtype)
-        logits = self(_cut(images, data.crop_margin))
+        logits = self(center_view(images, data.crop_margin, "crop"))
         accuracy, measures = self.metrics_of(self.test_sets[dataloader_idx])
         accuracy.update(logits, batch.target)
         if data.clip_to_video is not None:
             self.video_accuracy.update(logits, batch.target, data.clip_to_video.to(batch.index.device)[batch.index])
         for measure in measures:
-            measure.update(
-                self.network, _cut(images, data.crop_margin - measure.crop_margin), logits, batch.target, batch.index
-            )
+            seen = center_view(images, data.crop_margin - measure.crop_margin, "crop")
+            measure.update(self.network, seen, logits, batch.target, batch.index)
 
     def log_test(self) -> None:
         """Logs `test/NAME`, or `test/NAME/SET` where there are several test sets."""
@@ -202,11 +202,5 @@ class Classification(BaseTask):
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Returns the sample indices, classes and class probabilities (N, classes)."""
-        seen = _cut(batch.image, self.data.crop_margin)
+        seen = center_view(batch.image, self.data.crop_margin, "crop")
         return {"index": batch.index, "target": batch.target, "probability": self(seen).float().softmax(dim=1)}
-
-
-def _cut(images: Tensor, pixels: int) -> Tensor:
-    """Returns the middle of images (N, C, H, W), so many pixels smaller an axis."""
-    begin = pixels // 2
-    return images[:, :, begin : images.shape[2] - (pixels - begin), begin : images.shape[3] - (pixels - begin)]

@@ -52,7 +52,8 @@ class FrozenTrunk:
             index: (N,) their numbers in the set.
         """
         assert self.head is not None, "freeze comes first"
-        unknown = self._unknown(name, index)
+        known = _with_room(self.known, name, index, index.new_zeros(0, dtype=torch.bool))
+        unknown = ~known[index]
         if unknown.any():
             with torch.no_grad():
                 # of the images themselves, not of the batch: the same in every epoch and for every batch size
@@ -60,17 +61,16 @@ class FrozenTrunk:
             self._keep(name, index[unknown], features)
         return self.head(self.features[name][index])  # type: ignore[no-any-return]
 
-    def _unknown(self, name: str, index: Tensor) -> Tensor:
-        known = self.known.setdefault(name, torch.zeros(0, dtype=torch.bool, device=index.device))
-        if (more := int(index.max()) + 1 - len(known)) > 0:
-            self.known[name] = known = torch.cat([known, known.new_zeros(more)])
-        return ~known[index]
-
     def _keep(self, name: str, index: Tensor, features: Tensor) -> None:
-        kept = self.features.setdefault(name, features.new_zeros(0, features.shape[1]))
-        if (more := len(self.known[name]) - len(kept)) > 0:
-            # by half as much again at least, so that it is not copied for every batch
-            room = max(more, len(kept) // 2)
-            self.features[name] = kept = torch.cat([kept, kept.new_zeros(room, kept.shape[1])])
-        kept[index] = features
-        self.known[name][index] = True
+        kept = _with_room(self.features, name, index, features.new_zeros(0, features.shape[1]))
+        kept[index], self.known[name][index] = features, True
+
+
+def _with_room(sets: dict[str, Tensor], name: str, index: Tensor, empty: Tensor) -> Tensor:
+    """Returns the rows of a set, which begins empty, with room for those at `index`."""
+    kept = sets.setdefault(name, empty)
+    if (more := int(index.max()) + 1 - len(kept)) > 0:
+        # by half as much again at least, so that it is not copied for every batch
+        room = max(more, len(kept) // 2)
+        sets[name] = kept = torch.cat([kept, kept.new_zeros(room, *kept.shape[1:])])
+    return kept

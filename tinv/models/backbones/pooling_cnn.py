@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from torch import nn
 
 from tinv.errors import TinvError, unknown
-from tinv.models.trunk_and_head import Head, PlainNetwork
+from tinv.models.trunk_and_head import PlainNetwork
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import BlurPool
 from tinv.policies.cards import Padding
@@ -63,12 +63,10 @@ def pooling_cnn(
         raise TinvError(f"kernel_size must be an integer number of pixels from 1 on, not {kernel_size!r}")
     if len(channels) != 3:
         raise TinvError(f"channels must be three numbers, one a convolution, not {list(channels)}")
-    if stride_order not in get_args(StrideOrder):
-        raise unknown("stride_order", stride_order, get_args(StrideOrder))
-    if pool_kind not in get_args(PoolKind):
-        raise unknown("pool_kind", pool_kind, get_args(PoolKind))
-    if head not in ("flatten", "gap"):
-        raise unknown("head", head, ("flatten", "gap"))
+    choices = {"stride_order": get_args(StrideOrder), "pool_kind": get_args(PoolKind), "head": ("flatten", "gap")}
+    for (key, known), value in zip(choices.items(), (stride_order, pool_kind, head), strict=True):
+        if value not in known:
+            raise unknown(key, value, known)
     if antialias is not None and policy is not None and policy.subsampling.treats_strides:
         raise TinvError(f"antialias={antialias} already replaces the pools' strides; leave subsampling at keep")
     own = padding_policy("same_zero" if pool_padding == "keep" else pool_padding)
@@ -85,5 +83,4 @@ def pooling_cnn(
         if antialias is not None:
             layers[f"pool{number}_blur"] = BlurPool(antialias, stride)
         before = width
-    network: Head = head
-    return PlainNetwork(nn.Sequential(layers), network, num_classes)
+    return PlainNetwork(nn.Sequential(layers), head, num_classes)
