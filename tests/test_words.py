@@ -39,7 +39,13 @@ STANDARD = {
         "num_train, canvas_size, cache_resolution, num_pairs, num_images, num_frames"
     ),
 }
-TEXTS = [*ROOT.glob("tinv/**/*.py"), *ROOT.glob("*.md"), *ROOT.glob("configs/**/*.yaml"), *ROOT.glob("sweeps/*.yaml")]
+TEXTS = [
+    *ROOT.glob("tinv/**/*.py"),
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("configs/**/*.yaml"),
+    *ROOT.glob("sweeps/*.yaml"),
+]
 
 
 def test_standard_words_are_used():
