@@ -1,4 +1,4 @@
-"""The recipes of docs/how-to for a task and a network are followed as they are written; nothing else has to be edited."""
+"""The recipes of docs/how-to for a task and a network work as they are written; nothing else has to be edited."""
 
 import os
 import re

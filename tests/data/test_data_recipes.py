@@ -1,4 +1,4 @@
-"""The data sets of docs/how-to/add-a-data-set.md, in a module that tinv knows nothing of and as one file in tinv/data."""
+"""The data sets of docs/how-to/add-a-data-set.md, in a module unknown to tinv and as one file in tinv/data."""
 
 import json
 import re
