@@ -27,7 +27,7 @@ def coverage() -> Figure:
     figure, axes = new(1.95, columns=3)
     for panel, padding in zip(axes, ("valid", "same", "full"), strict=True):
         counts, side = positions_seen(padding)
-        panel.imshow(counts, cmap="Blues", vmin=0, vmax=16)
+        panel.imshow(counts.numpy(), cmap="Blues", vmin=0, vmax=16)
         for (row, column), count in zip(torch.cartesian_prod(*[torch.arange(SIZE)] * 2), counts.flatten(), strict=True):
             panel.text(column, row, f"{count:g}", ha="center", va="center")
         panel.set(title=f"{padding}", xlabel=f"output {side}x{side}", xticks=[], yticks=[])

@@ -129,7 +129,7 @@ def head() -> Figure:
     flat = outputs["map"]
     similarity = float(F.cosine_similarity(*flat, dim=0))
     for panel, number, title in zip(axes, (0, 1), ("last map", "moved by one"), strict=True):
-        panel.imshow(flat[number].view(4, 4), cmap="Blues", vmin=0, vmax=12)
+        panel.imshow(flat[number].view(4, 4).numpy(), cmap="Blues", vmin=0, vmax=12)
         for place, value in enumerate(flat[number].tolist()):
             panel.text(place % 4, place // 4, f"{value:g}", ha="center", va="center")
         mean, maximum = (float(outputs[name][number]) for name in ("mean", "maximum"))
