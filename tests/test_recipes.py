@@ -1,4 +1,4 @@
-"""CONTRIBUTING's recipes for a task and a network are followed as they are written; nothing else has to be edited."""
+"""The recipes of docs/how-to for a task and a network work as they are written; nothing else has to be edited."""
 
 import os
 import re
@@ -13,16 +13,16 @@ from tiny_run import TINY, results
 import tinv
 from tinv.cli import main
 
-TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+HOW_TO = Path(__file__).parent.parent / "docs/how-to"
 
 
-def block(name: str) -> str:
-    [code] = re.findall(rf"<!-- {name} -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+def block(page: str, name: str) -> str:
+    [code] = re.findall(rf"<!-- {name} -->\n```python\n(.*?)```", (HOW_TO / page).read_text(), re.DOTALL)
     return code
 
 
 def test_a_task_of_ones_own_is_trained_tested_and_listed_nowhere(monkeypatch):
-    Path("own_task.py").write_text(block("own_task.py"))
+    Path("own_task.py").write_text(block("add-a-task.md", "own_task.py"))
     monkeypatch.syspath_prepend(str(Path().resolve()))
     words = ["fit", *TINY, "--model=own_task.Regression", "--model.init_args.backbone=red_green_net", "--run_dir=run"]
     assert main([*words, "--model.init_args.padding=full_zero"]) == 0
@@ -37,7 +37,8 @@ def test_a_network_is_one_file(tmp_path):
     """A copy of tinv with one more file lists the network, takes its own option and trains it under a policy."""
     shutil.copytree(Path(tinv.__file__).parent, tmp_path / "tinv", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(Path(tinv.__file__).parent.parent / "configs", tmp_path / "configs")
-    (tmp_path / "tinv/models/backbones/two_layer_net.py").write_text(block("tinv/models/backbones/two_layer_net.py"))
+    network = "tinv/models/backbones/two_layer_net.py"
+    (tmp_path / network).write_text(block("add-a-backbone.md", network))
 
     def run(*words: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

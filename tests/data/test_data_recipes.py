@@ -1,4 +1,4 @@
-"""The data sets of CONTRIBUTING.md, in a module that tinv knows nothing of and as one file in tinv/data."""
+"""The data sets of docs/how-to/add-a-data-set.md, in a module unknown to tinv and as one file in tinv/data."""
 
 import json
 import re
@@ -13,7 +13,8 @@ from official_formats import write_image_folders
 from tinv.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
-CODE = dict(re.findall(r"<!-- (\w+)\.py -->\n```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL))
+TEXT = (ROOT / "docs/how-to/add-a-data-set.md").read_text()
+CODE = dict(re.findall(r"<!-- (\w+)\.py -->\n```python\n(.*?)```", TEXT, re.DOTALL))
 CONFIG = """
 experiment: toy
 trainer: {max_epochs: 1}

@@ -1,4 +1,4 @@
-"""The metric of CONTRIBUTING.md works as it is written there, in a file of its own and exported by tinv."""
+"""The metric of docs/how-to/add-a-metric.md works as it is written there, in a file of its own and exported by tinv."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from torch import nn
 import tinv.metrics
 from tinv.translation import draw_shifts
 
-TEXT = (Path(__file__).parent.parent.parent / "CONTRIBUTING.md").read_text()
+TEXT = (Path(__file__).parent.parent.parent / "docs/how-to/add-a-metric.md").read_text()
 [CODE] = re.findall(r"<!-- own_metrics.py -->\n```python\n(.*?)```", TEXT, re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""The policy of CONTRIBUTING.md, in a module that tinv knows nothing of, works wherever a name does."""
+"""The policy of docs/how-to/add-a-policy.md, in a module that tinv knows nothing of, works wherever a name does."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from torch import nn
 import tinv
 from tinv.cli import main
 
-TEXT = (Path(__file__).parent.parent.parent / "CONTRIBUTING.md").read_text()
+TEXT = (Path(__file__).parent.parent.parent / "docs/how-to/add-a-policy.md").read_text()
 [CODE] = re.findall(r"<!-- own_policies.py -->\n```python\n(.*?)```", TEXT, re.DOTALL)
 
 
