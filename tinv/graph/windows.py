@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules import padding as pads
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from tinv.nn.pad_widths import to_ntuple, window_widths
+from tinv.nn.pad_widths import to_ntuple, window_count, window_widths
 from tinv.nn.padding import PaddedConv
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import Subsampler
@@ -57,13 +57,8 @@ class Window:
 
     def output_size(self, axis: int, size: int) -> int:
         """Returns how many windows there are on a map of `size` pixels."""
-        left, right = self.widths(axis, size)
-        free, stride = size + left + right - self.effective_kernel_size(axis), self.stride[axis]
-        if not self.ceil_mode:
-            return free // stride + 1
-        windows = -(-free // stride) + 1
-        # torch drops a last window that would begin in the padding on the right
-        return windows - 1 if (windows - 1) * stride >= size + left else windows
+        effective, stride = self.effective_kernel_size(axis), self.stride[axis]
+        return window_count(size, self.widths(axis, size), effective, stride, self.ceil_mode)
 
     def is_trivial(self, axis: int) -> bool:
         """Returns whether each position is a pixel."""
