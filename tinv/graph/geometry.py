@@ -17,9 +17,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinv.errors import LayerError, TinvError
+from tinv.graph.functions import WINDOWS
 from tinv.graph.grid import AxisGrid, Grid, Uniform, holds_positions
 from tinv.graph.network_graph import NetworkGraph, attribute, is_in_place, layer_name
-from tinv.graph.operations import WINDOWS, Operation, item_number, operation, whole_value
+from tinv.graph.operations import Operation, item_number, operation, whole_value
 from tinv.graph.rules import grid_after
 from tinv.graph.step import Source, Step
 from tinv.graph.tracing import FACTORIES

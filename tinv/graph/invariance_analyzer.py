@@ -10,10 +10,11 @@ from torch import Tensor, fx, nn
 
 from tinv.graph.border import check_padding, check_window
 from tinv.graph.exact_invariance import SHIFTS, ExactInvariance, InvariantShifts
+from tinv.graph.functions import WINDOWS
 from tinv.graph.geometry import GeometryInterpreter
 from tinv.graph.grid import AxisGrid, Grid, Lost, axis_grids, holds_positions
 from tinv.graph.network_graph import layer_name
-from tinv.graph.operations import WINDOWS, Operation, item_number
+from tinv.graph.operations import Operation, item_number
 from tinv.graph.positions import RULES
 from tinv.graph.signs import not_negative, uniform_axes, zero_axes
 from tinv.graph.state import Case, Reading, State

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
 from torch.utils import checkpoint
 
 from tinv.errors import LayerError
@@ -203,19 +204,7 @@ def is_geometric(module: nn.Module) -> bool:
     )
 
 
-POOLS = (
-    nn.MaxPool1d,
-    nn.MaxPool2d,
-    nn.MaxPool3d,
-    nn.AvgPool1d,
-    nn.AvgPool2d,
-    nn.AvgPool3d,
-    nn.LPPool1d,
-    nn.LPPool2d,
-    nn.LPPool3d,
-    nn.FractionalMaxPool2d,
-    nn.FractionalMaxPool3d,
-)
+POOLS = (_MaxPoolNd, _AvgPoolNd, _LPPoolNd, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
 
 def _timm_leaves() -> set[type]:

@@ -137,21 +137,17 @@ def is_tensorflow_same(module: nn.Module) -> bool:
 
 
 def pool_window(
-    axes: int,
-    kernel: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: bool,
-    *,
-    counts: bool = True,
-    same: bool = False,
+    axes: int, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, same: bool = False, **how: Any
 ) -> Window:
-    """Returns the window of a pool from its arguments as torch takes them."""
-    stride = stride if stride not in (None, (), []) else kernel
-    size, steps, spread = (to_ntuple(_one(value), axes) for value in (kernel, stride, dilation))
+    """Returns the window of a pool on `axes` spatial axes from its arguments as torch takes them.
+
+    With `same`, its padding is found from the size of the map, as in TensorFlow. `how` is `ceil_mode` and
+    `count_include_pad`.
+    """
+    stride = stride if stride not in (None, (), []) else kernel_size
+    size, steps, spread = (to_ntuple(_one(value), axes) for value in (kernel_size, stride, dilation))
     widths = None if same else window_widths(to_ntuple(_one(padding), axes), size, spread)
-    return Window(size, steps, spread, widths, "zeros", bool(ceil_mode), counts)
+    return Window(size, steps, spread, widths, **how)
 
 
 def own_pool_window(module: Pool, axes: int) -> Window:
