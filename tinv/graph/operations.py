@@ -25,10 +25,9 @@ from tinv.graph.windows import (
     blur_window,
     conv_window,
     expands_exactly,
-    functional_conv_window,
+    functional_window,
     own_pool_window,
     padding_module,
-    pool_window,
     written_pads,
 )
 from tinv.nn.padding import pad, pad_or_crop_like
@@ -195,7 +194,7 @@ def _pool(kind: Any, rank: int, given: dict[str, Any], same: bool = False) -> di
         return {"kind": "opaque"}
     if kind == "patches":
         rank, given = 2, {"stride": 1, **given}
-    return {"kind": kind, "window": pool_window(rank, **given, same=same)}
+    return {"kind": kind, "window": functional_window(rank, **given, same=same)}
 
 
 def _of_function(op: Operation, node: fx.Node, values: Mapping[fx.Node, Any], axes: int) -> dict[str, Any]:
@@ -260,7 +259,7 @@ def _functional_conv(op: Operation, values: Mapping[fx.Node, Any]) -> dict[str, 
         return {"kind": "opaque"}
     stride, padding, dilation = op.argument(3, "stride", 1), op.argument(4, "padding", 0), op.argument(5, "dilation", 1)
     kernel = values[weight].shape[2:]
-    return {"kind": "conv", "window": functional_conv_window(int(op.name[4]), kernel, stride, padding, dilation)}
+    return {"kind": "conv", "window": functional_window(int(op.name[4]), kernel, stride, padding, dilation)}
 
 
 def _functional_pool(op: Operation, node: fx.Node, values: Mapping[fx.Node, Any], axes: int) -> dict[str, Any]:

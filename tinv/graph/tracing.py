@@ -39,18 +39,25 @@ def trace(network: nn.Module) -> dict[Mode, NetworkGraph]:
     Raises:
         LayerError: Naming the first layer whose control flow depends on the data.
     """
-    modes = {module: module.training for module in network.modules()}
     graphs = {}
-    try:
+    with modes_kept(network):
         for training in (False, True):
             network.train(training)
             graphs[training] = _trace(network)
-    finally:
-        for module, training in modes.items():
-            module.training = training
     if str(graphs[True]) == str(graphs[False]):
         graphs[True] = graphs[False]
     return graphs
+
+
+@contextmanager
+def modes_kept(network: nn.Module) -> Iterator[None]:
+    """Gives every module of a network back its mode, of training or evaluation, that it had before."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def _trace(network: nn.Module) -> NetworkGraph:

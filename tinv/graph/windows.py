@@ -118,12 +118,6 @@ def conv_window(module: _ConvNd) -> Window:
     return Window(kernel, stride, dilation, widths, module.padding_mode)
 
 
-def functional_conv_window(axes: int, kernel: Sequence[int], stride: Any, padding: Any, dilation: Any) -> Window:
-    """Returns the window of `torch.nn.functional.conv1d`, `conv2d` or `conv3d`."""
-    steps, spread = to_ntuple(_one(stride), axes), to_ntuple(_one(dilation), axes)
-    return Window(tuple(kernel), steps, spread, window_widths(_one(padding), kernel, spread))
-
-
 def _one(value: Any) -> Any:
     # torch takes (1,) for 1 on every axis
     return value[0] if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 1 else value
@@ -136,17 +130,17 @@ def is_tensorflow_same(module: nn.Module) -> bool:
     return type(module).__name__ in ("Conv2dSame", "Conv2dSameExport", "AvgPool2dSame", "MaxPool2dSame")
 
 
-def pool_window(
+def functional_window(
     axes: int, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, same: bool = False, **how: Any
 ) -> Window:
-    """Returns the window of a pool on `axes` spatial axes from its arguments as torch takes them.
+    """Returns the window of a convolution, pool or `unfold` on `axes` spatial axes from torch's arguments of it.
 
     With `same`, its padding is found from the size of the map, as in TensorFlow. `how` is `ceil_mode` and
     `count_include_pad`.
     """
     stride = stride if stride not in (None, (), []) else kernel_size
     size, steps, spread = (to_ntuple(_one(value), axes) for value in (kernel_size, stride, dilation))
-    widths = None if same else window_widths(to_ntuple(_one(padding), axes), size, spread)
+    widths = None if same else window_widths(_one(padding), size, spread)
     return Window(size, steps, spread, widths, **how)
 
 
