@@ -76,7 +76,7 @@ class Conversion:
     @property
     def cost_summary(self) -> str:
         """What the conversion costs, in words."""
-        flops, memory = self.after.flops / max(self.before.flops, 1), self.after.bytes / max(self.before.bytes, 1)
+        flops, memory = self.after.times(self.before)
         size = "x".join(map(str, self.size))
         return f"{flops:.2f}x the FLOPs and {memory:.2f}x the activation memory on {size} images"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, fx, nn
 
@@ -14,7 +13,7 @@ from tinv.graph.geometry import Cost, GeometryInterpreter
 from tinv.graph.grid import AxisGrid
 from tinv.graph.invariance_analyzer import exact_invariance
 from tinv.graph.network_graph import layer_name
-from tinv.graph.operations import function_name
+from tinv.graph.operations import function_name, whole_value
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Analysis:
     @property
     def cost(self) -> Cost:
         """Floating-point operations and bytes of activations of one forward pass of the whole batch."""
-        return Cost(sum(layer.cost.flops for layer in self.layers), sum(layer.cost.bytes for layer in self.layers))
+        return Cost.total(layer.cost for layer in self.layers)
 
     @property
     def last_map(self) -> Layer | None:
@@ -76,25 +75,16 @@ def analyze(network: nn.Module, example_input: Tensor) -> Analysis:
         LayerError: Naming a layer that cannot be traced, or cannot run on a map of its size.
     """
     geometry = geometry_of(network, example_input, count=True)
-    layers = [
-        _layer(geometry, node)
-        for node in geometry.graph.nodes
-        if isinstance(_first(geometry.values[node]), Tensor) and _shown(geometry, node)
-    ]
-    return Analysis(tuple(example_input.shape), tuple(layers), exact_invariance(geometry, network))
+    layers = tuple(layer for node in geometry.graph.nodes if (layer := _layer(geometry, node)) is not None)
+    return Analysis(tuple(example_input.shape), layers, exact_invariance(geometry, network))
 
 
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, (tuple, list)) and value else value
-
-
-def _shown(geometry: GeometryInterpreter, node: fx.Node) -> bool:
+def _layer(geometry: GeometryInterpreter, node: fx.Node) -> Layer | None:
+    """Returns what a node does to maps; None for one that calls nothing, gives no map, or follows the background."""
+    op, value = geometry.operations[node], whole_value(geometry.values[node])
     is_call = node.op in ("call_module", "call_function", "call_method") and node not in geometry.graph.background
-    return is_call and geometry.operations[node].kind not in ("size", "constant")
-
-
-def _layer(geometry: GeometryInterpreter, node: fx.Node) -> Layer:
-    op = geometry.operations[node]
+    if value is None or not is_call or op.kind in ("size", "constant"):
+        return None
     after = geometry.grid_by_axis(node)
     source = next((s for s in op.inputs if geometry.grid_by_axis(s)), None)
     if source is not None and _is_own_padding(source):
@@ -102,11 +92,10 @@ def _layer(geometry: GeometryInterpreter, node: fx.Node) -> Layer:
     before = geometry.grid_by_axis(source) if source is not None else {}
     kind = type(op.module).__name__ if op.module is not None else function_name(node)
     image = geometry.example.shape[2:]
-    shape = tuple(_first(geometry.values[node]).shape)
     return Layer(
         layer_name(node),
         kind,
-        shape,
+        tuple(value.shape),
         tuple(after.values()),
         tuple(axis_grid.positions_at_border(image[axis]) for axis, axis_grid in after.items()),
         # a convolution's own padding is shown with the convolution

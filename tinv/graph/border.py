@@ -113,11 +113,9 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
         case.breaks([axis], problem, ["zero_canvas"])
     low, high = blank.content.get(axis, (0, 0))
     before = left + added[0]
-    if op.kind == "polyphase":
-        low, high = low + before - effective + 1, high + before
-        case.moves_content(axis, math.ceil(Fraction(low - (stride - 1), stride)), high // stride)
-    else:
-        case.moves_content(axis, math.ceil(Fraction(low + before - effective + 1, stride)), (high + before) // stride)
+    # any of the first `stride` positions may be the first that an adaptive layer keeps
+    seen_before = effective - 1 + (stride - 1 if op.kind == "polyphase" else 0)
+    case.moves_content(axis, math.ceil(Fraction(low + before - seen_before, stride)), (high + before) // stride)
     if stride > 1 and op.kind != "polyphase":
         case.times(axis, abs(out.stride.numerator), f"stride {stride}")
     elif stride > 1:

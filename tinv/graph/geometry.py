@@ -6,6 +6,7 @@ known of an axis, `rules.py` what each kind of step does to it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,9 +18,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinv.errors import LayerError, TinvError
+from tinv.graph.functions import WINDOWS
 from tinv.graph.grid import AxisGrid, Grid, Uniform, holds_positions
 from tinv.graph.network_graph import NetworkGraph, attribute, is_in_place, layer_name
-from tinv.graph.operations import WINDOWS, Operation, item_number, operation, whole_value
+from tinv.graph.operations import Operation, item_number, operation, whole_value
 from tinv.graph.rules import grid_after
 from tinv.graph.step import Source, Step
 from tinv.graph.tracing import FACTORIES
@@ -40,6 +42,16 @@ class Cost:
 
     flops: int = 0
     bytes: int = 0
+
+    def times(self, other: Cost) -> tuple[float, float]:
+        """Returns how many times another cost's operations and bytes this is."""
+        return self.flops / max(other.flops, 1), self.bytes / max(other.bytes, 1)
+
+    @staticmethod
+    def total(costs: Iterable[Cost]) -> Cost:
+        """Returns the sum of several costs."""
+        costs = list(costs)
+        return Cost(sum(cost.flops for cost in costs), sum(cost.bytes for cost in costs))
 
 
 class GeometryInterpreter(fx.Interpreter):
@@ -74,8 +86,7 @@ class GeometryInterpreter(fx.Interpreter):
     @property
     def cost(self) -> Cost:
         """Of all nodes that have been run."""
-        costs = self.costs.values()
-        return Cost(sum(cost.flops for cost in costs), sum(cost.bytes for cost in costs))
+        return Cost.total(self.costs.values())
 
     @torch.no_grad()
     def step(self, node: fx.Node) -> None:

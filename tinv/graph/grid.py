@@ -14,7 +14,7 @@ The stride is negative where a map runs against the image, as after a flip.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -86,14 +86,9 @@ class AxisGrid:
         stride = self.stride / positions
         back = stride * (positions - 1)
         # which of its positions an index belongs to depends on the remainder: what is seen is what any of them may see
-        return replace(
-            self,
-            offset=self.offset - back / 2,
-            stride=stride,
-            size=self.size * positions,
-            low=self.low - max(back, Fraction(0)),
-            high=self.high - min(back, Fraction(0)),
-        )
+        low, high = self.low - max(back, Fraction(0)), self.high - min(back, Fraction(0))
+        size = self.size * positions
+        return replace(self, offset=self.offset - back / 2, stride=stride, size=size, low=low, high=high)
 
     def resized(self, size: int, corners: bool) -> AxisGrid:
         """Returns the grid of a map resized to `size` positions, whose corners or corners' outsides stay."""
@@ -102,15 +97,8 @@ class AxisGrid:
             return replace(self, stride=step or self.stride, size=size)
         step = self.stride * Fraction(self.size, size)
         # its neighbours on both sides are seen too
-        step_size = abs(self.stride)
-        return replace(
-            self,
-            offset=self.offset + (step - self.stride) / 2,
-            stride=step,
-            size=size,
-            low=self.low - step_size,
-            high=self.high + step_size,
-        )
+        low, high = self.low - abs(self.stride), self.high + abs(self.stride)
+        return replace(self, offset=self.offset + (step - self.stride) / 2, stride=step, size=size, low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -148,12 +136,26 @@ def axis_grids(entry: Entry) -> Iterator[AxisGrid]:
         yield from (part for part in entry.parts if isinstance(part, AxisGrid))
 
 
+def grids_of(entries: Iterable[Entry]) -> list[AxisGrid]:
+    """Returns the grids that some axes of a tensor hold."""
+    return [part for entry in entries for part in axis_grids(entry)]
+
+
+def axes_of(entries: Iterable[Entry]) -> set[int]:
+    """Returns the axes of the image whose positions some axes of a tensor hold."""
+    return {part.axis for part in grids_of(entries)}
+
+
+def after_move(entry: Entry, move: Callable[..., AxisGrid], *args: int) -> Entry:
+    """Returns what a move of its positions leaves of an axis: they are lost where they are not in their order."""
+    return move(entry, *args) if isinstance(entry, AxisGrid) else Lost() if holds_positions(entry) else entry
+
+
 def signature(entry: Entry, with_choices: bool = False) -> tuple[object, ...]:
     """Returns what two axes must agree in to move together: image axis, stride and size, in their order."""
     parts = entry.parts if isinstance(entry, Folded) else (entry,)
-    chosen = [p.choices if with_choices and isinstance(p, AxisGrid) else () for p in parts]
-    pairs = zip(parts, chosen, strict=True)
-    return tuple((p.axis, p.stride, p.size, c) if isinstance(p, AxisGrid) else p for p, c in pairs)
+    keys = ("axis", "stride", "size", *(["choices"] if with_choices else []))
+    return tuple(tuple(getattr(p, key) for key in keys) if isinstance(p, AxisGrid) else p for p in parts)
 
 
 def choices(entry: Entry) -> tuple[str, ...]:
@@ -170,7 +172,7 @@ def reshaped(grid: Grid, old: Sequence[int], new: Sequence[int]) -> Grid:
     """Returns the grid of a tensor of shape `old` read as one of shape `new`, row by row.
 
     An axis that is split into a x b becomes one of a groups of b neighbours, and one of b entries without positions;
-    merged with the axis behind it, which holds no positions, a axis_grid becomes finer.
+    merged with the axis behind it, which holds no positions, an axis grid becomes finer.
     """
     if any(isinstance(entry, Lost) for entry in grid):
         return _aligned(grid, old, new)

@@ -10,13 +10,15 @@ from torch import Tensor, fx, nn
 
 from tinv.graph.border import check_padding, check_window
 from tinv.graph.exact_invariance import SHIFTS, ExactInvariance, InvariantShifts
+from tinv.graph.functions import WINDOWS
 from tinv.graph.geometry import GeometryInterpreter
-from tinv.graph.grid import AxisGrid, Grid, Lost, axis_grids, holds_positions
+from tinv.graph.grid import AxisGrid, Grid, Lost, axes_of, grids_of, holds_positions
 from tinv.graph.network_graph import layer_name
-from tinv.graph.operations import WINDOWS, Operation, item_number
+from tinv.graph.operations import Operation, item_number
 from tinv.graph.positions import RULES
 from tinv.graph.signs import not_negative, uniform_axes, zero_axes
 from tinv.graph.state import Case, Reading, State
+from tinv.graph.tracing import modes_kept
 from tinv.graph.values import Values
 
 
@@ -27,14 +29,9 @@ def exact_invariance(geometry: GeometryInterpreter, network: nn.Module) -> Exact
         geometry: Complete, over the network's graph in evaluation.
         network: Network with its weights, which say what a blank image gives.
     """
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        with torch.no_grad():
-            return InvarianceAnalyzer(geometry, network).run()
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with modes_kept(network), torch.no_grad():
+        network.eval()
+        return InvarianceAnalyzer(geometry, network).run()
 
 
 _TAKES_TOGETHER = ("reduce", "locate", "adapt", "contract", "attention")
@@ -84,7 +81,7 @@ class InvarianceAnalyzer:
         for reading in readings:
             shifts = reading.state.shifts[kind, axis]
             step = reading.state.steps.get(axis, 1)
-            if step > 1 and any(p.axis == axis for entry in reading.grid for p in axis_grids(entry)):
+            if step > 1 and axis in axes_of(reading.grid):
                 reason = "adaptive layers keep one of several positions"
                 shifts = shifts.times(step, "the output", reason, self.order)
             found.append(shifts)
@@ -93,8 +90,9 @@ class InvarianceAnalyzer:
     def output_strides(self, readings: list[Reading]) -> tuple[Any, ...]:
         found: dict[int, Any] = {}
         for reading in readings:
-            for axis_grid in (p for entry in reading.grid for p in axis_grids(entry) if p.size > 1):
-                found.setdefault(axis_grid.axis, axis_grid.stride)
+            for axis_grid in grids_of(reading.grid):
+                if axis_grid.size > 1:
+                    found.setdefault(axis_grid.axis, axis_grid.stride)
         return tuple(found.get(axis) for axis in self.axes)
 
     def step(self, node: fx.Node) -> None:
@@ -196,15 +194,14 @@ class InvarianceAnalyzer:
         self.check_positions(case)
         state.uniform = uniform_axes(case)
         state.zero, state.not_negative = zero_axes(case, self.values), not_negative(case)
-        kept = {p.axis for entry in case.grid for p in axis_grids(entry)}
+        kept = axes_of(case.grid)
         state.content = {axis: range_ for axis, range_ in state.content.items() if axis in kept}
         return state
 
     def check_positions(self, case: Case) -> None:
         """Breaks the axes whose positions are gone without a reason, or end in an order that is not known."""
-        after = {p.axis for entry in case.grid for p in axis_grids(entry)}
         if case.op.kind not in _TAKES_TOGETHER:
-            case.breaks(case.every_axis() - after, f"tells positions apart ({case.op.name})")
+            case.breaks(case.every_axis() - axes_of(case.grid), f"tells positions apart ({case.op.name})")
         lost_before = any(isinstance(e, Lost) for r in case.readings for e in r.grid)
         if any(isinstance(entry, Lost) for entry in case.grid) and not lost_before:
             case.breaks(case.every_axis(), f"leaves the positions in an order that is not known ({case.op.name})")

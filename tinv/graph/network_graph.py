@@ -50,6 +50,16 @@ def attribute(network: nn.Module, graph: fx.Graph, target: str) -> Any:
     return constants[target] if target in constants else operator.attrgetter(target)(network)
 
 
+OUT_OF_PLACE: dict[Any, Any] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+    operator.ipow: operator.pow,
+}
+"""What the operators of Python that overwrite their first argument do without overwriting it."""
+
+
 def is_in_place(node: fx.Node, network: nn.Module) -> bool:
     """Returns whether a node overwrites its first argument."""
     if node.op == "call_module":
@@ -58,11 +68,8 @@ def is_in_place(node: fx.Node, network: nn.Module) -> bool:
         return str(node.target).endswith("_") and not str(node.target).endswith("__")
     if node.op != "call_function":
         return False
-    name = getattr(node.target, "__name__", "")
-    in_operator = getattr(node.target, "__module__", "") == "_operator" and name in (
-        "iadd", "isub", "imul", "itruediv", "ipow",
-    )  # fmt: skip
-    return in_operator or name.endswith("_") or bool(node.kwargs.get("inplace"))
+    in_operator = node.target in OUT_OF_PLACE
+    return in_operator or getattr(node.target, "__name__", "").endswith("_") or bool(node.kwargs.get("inplace"))
 
 
 def run_node(node: fx.Node, network: nn.Module, args: Any, kwargs: Any, hooks: bool = True) -> Any:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from tinv.graph import functions
+from tinv.graph.functions import Kind
 from tinv.graph.tracing import upsample_to_min_size
 from tinv.graph.windows import (
     Pads,
@@ -23,54 +25,14 @@ from tinv.graph.windows import (
     blur_window,
     conv_window,
     expands_exactly,
-    functional_conv_window,
+    functional_window,
     own_pool_window,
     padding_module,
-    pool_window,
     written_pads,
 )
 from tinv.nn.padding import pad, pad_or_crop_like
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import AdaptivePolyphaseSampling, BlurPool, Subsampler
-
-Kind = Literal[
-    "conv",  # a weighted sum over a window
-    "transposed",  # each position spreads over a window of the output
-    "max",  # the maximum of a window
-    "average",  # the mean of a window
-    "blur",  # a fixed filter, then a stride
-    "polyphase",  # a stride whose first pixel depends on the content
-    "subsample",  # a stride carried by a layer of the user's own, which says what it sees and follows
-    "patches",  # the pixels of each window, one after the other
-    "pad",  # adds pixels at the border
-    "pad_or_crop",  # adds or takes away pixels at the end, until a size is met
-    "pointwise",  # the same function at every pixel
-    "over_axes",  # a function of the values along some axes, which keep their order
-    "norm",  # statistics over some axes or of the training set, then a factor and a number to add
-    "merge",  # pixel by pixel, of several maps
-    "concatenate",  # several maps, one behind the other along an axis
-    "stack",  # several maps along a new axis
-    "reduce",  # one number for all entries of some axes, whatever their order
-    "locate",  # says where something is
-    "scan",  # depends on what came before along an axis
-    "contract",  # products of two maps, summed over an axis
-    "attention",  # torch's attention, as a layer or a function
-    "adapt",  # pools to a fixed number of positions
-    "resize",  # to another number of positions
-    "shuffle",  # between channels and positions: pixel shuffles
-    "roll",
-    "flip",
-    "permute",
-    "reshape",
-    "expand",  # repeats along an axis
-    "split",
-    "item",  # an element of a tuple, or a slice
-    "constant",  # a tensor of which a map gives the shape alone
-    "size",  # numbers that are not maps
-    "opaque",  # a layer that tinv does not know
-]
-WINDOWS = ("conv", "max", "average", "blur", "polyphase", "subsample", "patches")
-"""Kinds that slide a window."""
 
 ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardsigmoid, nn.Hardswish, nn.Tanh, nn.Softplus),
@@ -80,10 +42,6 @@ ACTIVATIONS = (
 OVER_AXES = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d, nn.LocalResponseNorm, nn.ChannelShuffle, nn.GLU)
 TRANSFORMERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder)
 """Treat tokens, which stay in their order, alike; features are the last axis."""
-ADAPTIVE_POOLS = (
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-)
 POINTWISE_CLASSES = {"StochasticDepth", "DropPath", "Affine", "LayerScale", "LayerScale2d", "GELUTanh", "QuickGELU"}
 """Modules of timm and torchvision, by the name of their class."""
 
@@ -146,7 +104,7 @@ def operation(node: fx.Node, network: nn.Module, axes: int, values: Mapping[fx.N
 
     args: Any
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), number)
-    op = Operation("size", "", None, None, None, _inputs(node), args, kwargs)
+    op = Operation("size", inputs=_nodes_in((node.args, node.kwargs)), args=args, kwargs=kwargs)
     if node.op in ("placeholder", "output"):
         return op
     if node.op == "get_attr":
@@ -166,10 +124,10 @@ def function_name(node: fx.Node) -> str:
     return name.strip("_") if name.startswith("__") else name.rstrip("_")
 
 
-def _inputs(node: fx.Node) -> list[fx.Node]:
+def _nodes_in(arguments: Any) -> list[fx.Node]:
     # in the order of the arguments, and twice if it is read twice
     found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), found.append)
+    fx.node.map_arg(arguments, found.append)
     return found
 
 
@@ -186,18 +144,10 @@ def _of_module(module: nn.Module, axes: int) -> dict[str, Any]:
         own = isinstance(module, Subsampler) and not (adaptive or blurs)
         kind = "polyphase" if adaptive else "subsample" if own else "blur"
         return {"kind": kind, "window": blur_window(module, axes)}
-    if isinstance(module, (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)):
-        args = (module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
-        return {"kind": "max", "window": pool_window(_rank(name, axes), *args, same=name.endswith("Same"))}
-    if isinstance(module, (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)):
-        if getattr(module, "divisor_override", None):
-            return {"kind": "opaque"}
-        args = (module.kernel_size, module.stride, module.padding, 1, module.ceil_mode)
-        counts, same = module.count_include_pad, name.endswith("Same")
-        return {"kind": "average", "window": pool_window(_rank(name, axes), *args, counts=counts, same=same)}
-    if isinstance(module, nn.Unfold):
-        stride, padding, dilation = module.stride, module.padding, module.dilation
-        return {"kind": "patches", "window": pool_window(2, module.kernel_size, stride, padding, dilation, False)}
+    for kind, classes in (("max", _MaxPoolNd), ("average", _AvgPoolNd), ("patches", nn.Unfold)):
+        if isinstance(module, classes):
+            given = {key: getattr(module, key) for key in _POOL_ARGUMENTS[kind] if hasattr(module, key)}
+            return _pool(kind, _rank(name, axes), given, name.endswith("Same"))
     pads = padding_module(module)
     if pads is not None:
         return {"kind": "pad", "pads": pads}
@@ -207,7 +157,7 @@ def _of_module(module: nn.Module, axes: int) -> dict[str, Any]:
 def _kind_of_module(module: nn.Module, name: str) -> Kind:
     """Returns what a module without a window does."""
     kinds: tuple[tuple[Kind, Any], ...] = (
-        ("adapt", ADAPTIVE_POOLS),
+        ("adapt", (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)),
         ("norm", (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)),
         ("reshape", (nn.Flatten, nn.Unflatten)),
         ("shuffle", (nn.PixelShuffle, nn.PixelUnshuffle)),
@@ -230,32 +180,21 @@ def _rank(name: str, axes: int) -> int:
     return int(digits[0]) if digits else axes
 
 
-_KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
-    ("merge", functions.MERGES),
-    ("concatenate", functions.CONCATENATIONS),
-    ("stack", functions.STACKS),
-    ("pointwise", functions.POINTWISE),
-    ("over_axes", functions.OVER_AXES | {"channel_shuffle", "native_channel_shuffle"}),
-    ("norm", functions.NORMS),
-    ("reduce", functions.REDUCTIONS),
-    ("locate", functions.LOCATIONS),
-    ("scan", functions.SCANS),
-    ("contract", functions.CONTRACTIONS),
-    ("shuffle", functions.SHUFFLES),
-    ("resize", functions.RESIZES),
-    ("reshape", functions.RESHAPES),
-    ("expand", functions.EXPANSIONS),
-    ("permute", functions.PERMUTATIONS),
-    ("split", functions.SPLITS),
-    ("roll", frozenset({"roll"})),
-    ("flip", frozenset({"flip", "fliplr", "flipud"})),
-    ("item", frozenset({"getitem", "select", "narrow"})),
-    ("constant", functions.LIKES),
-    ("size", functions.SHAPES_ONLY),
-)
-_MAX_POOL = (("kernel_size", None), ("stride", None), ("padding", 0), ("dilation", 1), ("ceil_mode", False))
-_AVG_POOL = (("kernel_size", None), ("stride", None), ("padding", 0), ("ceil_mode", False), ("count_include_pad", True))
-_UNFOLD = (("kernel_size", None), ("dilation", 1), ("padding", 0), ("stride", 1))
+_POOL_ARGUMENTS = {
+    "max": ("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
+    "average": ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    "patches": ("kernel_size", "dilation", "padding", "stride"),
+}
+"""What torch calls the arguments of its pools and of `unfold` that stand behind the map, in their order."""
+
+
+def _pool(kind: Any, rank: int, given: dict[str, Any], same: bool = False) -> dict[str, Any]:
+    """Returns what a pool or an `unfold` with some arguments does, on maps with `rank` spatial axes."""
+    if given.pop("divisor_override", None):
+        return {"kind": "opaque"}
+    if kind == "patches":
+        rank, given = 2, {"stride": 1, **given}
+    return {"kind": kind, "window": functional_window(rank, **given, same=same)}
 
 
 def _of_function(op: Operation, node: fx.Node, values: Mapping[fx.Node, Any], axes: int) -> dict[str, Any]:
@@ -283,7 +222,7 @@ def _of_function(op: Operation, node: fx.Node, values: Mapping[fx.Node, Any], ax
         return _attribute(op, values)
     if name == "scaled_dot_product_attention":
         return {"kind": "attention"}
-    return {"kind": next((kind for kind, names in _KINDS if name in names), "opaque")}
+    return {"kind": next((kind for kind, names in functions.KINDS.items() if name in names), "opaque")}
 
 
 def _is_tensor(argument: Any, values: Mapping[fx.Node, Any]) -> bool:
@@ -309,56 +248,49 @@ def _pads(op: Operation, node: fx.Node) -> dict[str, Any]:
         mode = op.argument(2, "padding_mode", "zeros")
         return {"kind": "pad", "pads": Pads(tuple(tuple(pair) for pair in op.argument(1, "widths")), mode)}
     flat = op.argument(1, "pad", ())
-    written = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
-    found: list[fx.Node] = []
-    fx.node.map_arg(written, found.append)
-    pads = written_pads(flat, op.argument(2, "mode", "constant"), op.argument(3, "value", 0), not found)
+    fixed = not _nodes_in(node.args[1] if len(node.args) > 1 else node.kwargs.get("pad"))
+    pads = written_pads(flat, op.argument(2, "mode", "constant"), op.argument(3, "value", 0), fixed)
     return {"kind": "opaque" if pads is None else "pad", "pads": pads}
 
 
 def _functional_conv(op: Operation, values: Mapping[fx.Node, Any]) -> dict[str, Any]:
     weight = op.argument(1, "weight")
-    shape = values[weight].shape if _is_tensor(weight, values) else None
-    if shape is None:
+    if not _is_tensor(weight, values):
         return {"kind": "opaque"}
-    stride, padding, dilation = (
-        op.argument(3 + i, key, default)
-        for i, (key, default) in enumerate((("stride", 1), ("padding", 0), ("dilation", 1)))
-    )
-    return {"kind": "conv", "window": functional_conv_window(int(op.name[4]), shape[2:], stride, padding, dilation)}
+    stride, padding, dilation = op.argument(3, "stride", 1), op.argument(4, "padding", 0), op.argument(5, "dilation", 1)
+    kernel = values[weight].shape[2:]
+    return {"kind": "conv", "window": functional_window(int(op.name[4]), kernel, stride, padding, dilation)}
 
 
 def _functional_pool(op: Operation, node: fx.Node, values: Mapping[fx.Node, Any], axes: int) -> dict[str, Any]:
     """Returns the window of a pool that is a call; one as large as the map it gets is a reduction."""
-    if op.name == "unfold":
-        if isinstance(node.target, str):
-            return {"kind": "patches"}
-        kernel, dilation, padding, stride = (op.argument(i, *pair) for i, pair in enumerate(_UNFOLD, start=1))
-        return {"kind": "patches", "window": pool_window(2, kernel, stride, padding, dilation, False)}
+    kind = "patches" if op.name == "unfold" else "average" if op.name.startswith("avg") else "max"
+    if kind == "patches" and isinstance(node.target, str):
+        return {"kind": "patches"}
+    given = {key: op.argument(i, key) for i, key in enumerate(_POOL_ARGUMENTS[kind], start=1)}
     rank = _rank(op.name, axes)
-    if op.name.startswith("avg_pool"):
-        kernel, stride, padding, ceil_mode, counts = (op.argument(i, *p) for i, p in enumerate(_AVG_POOL, start=1))
-        window = pool_window(rank, kernel, stride, padding, 1, ceil_mode, counts=counts)
-        if op.argument(6, "divisor_override"):
-            return {"kind": "opaque"}
-    else:
-        window = pool_window(rank, *(op.argument(i, *pair) for i, pair in enumerate(_MAX_POOL, start=1)))
-    kind = "average" if op.name.startswith("avg") else "max"
-    given = values.get(op.inputs[0]) if op.inputs else None
-    from_sizes = len({*node.all_input_nodes}) > 1
-    if from_sizes and isinstance(given, Tensor) and tuple(given.shape[-rank:]) == window.kernel:
+    found = _pool(kind, rank, {key: value for key, value in given.items() if value is not None})
+    source = values.get(op.inputs[0]) if op.inputs else None
+    from_sizes = kind != "patches" and len({*node.all_input_nodes}) > 1 and "window" in found
+    if from_sizes and isinstance(source, Tensor) and tuple(source.shape[-rank:]) == found["window"].kernel:
         return {"kind": "reduce", "window": None, "args": (op.args[0], tuple(range(-rank, 0)), True), "kwargs": {}}
-    return {"kind": kind, "window": window}
+    return found
+
+
+_REDUCED = {
+    **dict.fromkeys(("norm", "vector_norm", "quantile"), (2, None)),
+    **dict.fromkeys(("topk", "kthvalue"), (2, -1)),
+    **dict.fromkeys(("sort", "argsort", "mode"), (1, -1)),
+    "cosine_similarity": (2, 1),
+}
+"""Which argument of a function names the axes that it runs over, and its default, where they are not 1 and None."""
 
 
 def reduced_axes(op: Operation, rank: int) -> tuple[int, ...]:
     """Returns the axes that a reduction, a location or a scan runs over, of a tensor with `rank` axes."""
-    position = {"norm": 2, "vector_norm": 2, "topk": 2, "kthvalue": 2, "quantile": 2, "cosine_similarity": 2}.get(
-        op.name, 1
-    )
-    default = {"sort": -1, "topk": -1, "kthvalue": -1, "argsort": -1, "mode": -1, "cosine_similarity": 1}.get(op.name)
     if op.name == "pairwise_distance":
         return (rank - 1,)
+    position, default = _REDUCED.get(op.name, (1, None))
     dims = op.argument(position, "dim", op.kwargs.get("axis", default))
     if isinstance(dims, bool):
         # var(x, unbiased) and sort(x, descending) name no axis

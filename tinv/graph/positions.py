@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
 from tinv.graph.contractions import contracted
-from tinv.graph.grid import AxisGrid, Lost, Uniform, axis_grids, choices, holds_positions, signature
+from tinv.graph.grid import AxisGrid, Entry, Lost, Uniform, choices, grids_of, holds_positions, signature
 from tinv.graph.operations import TRANSFORMERS, reduced_axes
 from tinv.graph.rearrangements import expanded_index, flipped_axes, is_whole_resize, resize_mode, rolls
 from tinv.graph.state import Case, Reading
@@ -120,7 +120,7 @@ def _product(case: Case, values: Values) -> None:
     if found is None:
         case.breaks(case.every_axis(), "tinv cannot follow this product")
         return
-    clashing = {p.axis for entry in found.clashes for p in axis_grids(entry) if p.size > 1}
+    clashing = {part.axis for part in grids_of(found.clashes) if part.size > 1}
     case.breaks(clashing, "sums positions with numbers that differ from one to the next")
     if len({choices(e) for r in case.readings for e in r.grid if holds_positions(e)}) > 1:
         case.mixes_choices(case.every_axis())
@@ -139,16 +139,23 @@ def _scaled(case: Case, before: AxisGrid, after: AxisGrid, reason: str) -> None:
 
 
 def _to_channels(case: Case, values: Values) -> None:
-    for before in (p for entry in case.source.grid for p in axis_grids(entry)):
+    for before in grids_of(case.source.grid):
         after = case.axis_grid(before.axis)
         if after is not None and before.size != after.size:
             _scaled(case, before, after, "makes positions into channels")
 
 
+def _resized(case: Case) -> Iterator[tuple[int, Entry, Entry, int, int]]:
+    """Yields the axes whose positions change in number: each with what it held and holds, and both its sizes."""
+    axes = zip(case.source.grid, case.grid, case.source.shape, case.shape, strict=True)
+    for dim, (entry, after, have, get) in enumerate(axes):
+        if have != get and holds_positions(entry):
+            yield dim, entry, after, have, get
+
+
 def _adapt(case: Case, values: Values) -> None:
-    for dim, (entry, after) in enumerate(zip(case.source.grid, case.grid, strict=True)):
-        have, get = case.source.shape[dim], case.shape[dim]
-        if not holds_positions(entry) or have == get or get == 1:
+    for dim, entry, after, have, get in _resized(case):
+        if get == 1:
             continue
         if isinstance(after, Lost):
             case.breaks(case.source.axes_in([dim]), f"makes {have} positions into a fixed number, {get}")
@@ -158,10 +165,7 @@ def _adapt(case: Case, values: Values) -> None:
 
 def _resize(case: Case, values: Values) -> None:
     mode, _ = resize_mode(case.op)
-    for dim, (entry, after) in enumerate(zip(case.source.grid, case.grid, strict=True)):
-        have, get = case.source.shape[dim], case.shape[dim]
-        if have == get or not holds_positions(entry):
-            continue
+    for dim, entry, after, have, get in _resized(case):
         whole = is_whole_resize(case.op, have, get)
         if not whole or not isinstance(entry, AxisGrid) or not isinstance(after, AxisGrid):
             reason = f"resizes {have} positions to {get}, which shifts do not pass unchanged"
@@ -237,10 +241,7 @@ def _split(case: Case, values: Values) -> None:
     if case.op.name == "unbind":
         case.breaks(case.source.axes_in([int(case.op.argument(1, "dim", 0))]), "takes positions one by one")
         return
-    for dim, (entry, size) in enumerate(zip(case.source.grid, case.shape, strict=True)):
-        after = case.grid[dim]
-        if size == case.source.shape[dim]:
-            continue
+    for dim, entry, after, _, _ in _resized(case):
         if isinstance(entry, AxisGrid) and isinstance(after, AxisGrid):
             _picked(case, dim, entry, int((after.offset - entry.offset) / entry.stride), 1)
         else:
@@ -273,32 +274,23 @@ def _item(case: Case, values: Values) -> None:
         out += 1
 
 
-def _nothing(case: Case, values: Values) -> None:
-    pass
-
-
 RULES: dict[str, Callable[[Case, Values], None]] = {
     "pointwise": _pointwise,
     "over_axes": _over_axes,
     "norm": _norm,
-    "merge": _merge,
+    **dict.fromkeys(("merge", "stack"), _merge),
     "concatenate": _concatenate,
-    "stack": _merge,
     "reduce": _reduce,
     "locate": _locate,
     "scan": _scan,
-    "contract": _product,
-    "attention": _product,
+    **dict.fromkeys(("contract", "attention"), _product),
     "adapt": _adapt,
     "resize": _resize,
-    "shuffle": _to_channels,
+    **dict.fromkeys(("shuffle", "reshape"), _to_channels),
     "transposed": _transposed,
     "roll": _roll,
     "flip": _flip,
-    "permute": _nothing,
-    "reshape": _to_channels,
-    "expand": _nothing,
+    **dict.fromkeys(("permute", "expand", "pad_or_crop"), lambda case, values: None),
     "split": _split,
     "item": _item,
-    "pad_or_crop": _nothing,
 }

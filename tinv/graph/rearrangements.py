@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from tinv.graph.grid import AxisGrid, Entry, Grid, Lost, Uniform, holds_positions, reshaped
+from tinv.graph.grid import AxisGrid, Entry, Grid, Lost, Uniform, after_move, holds_positions, reshaped
 from tinv.graph.operations import Operation
 from tinv.graph.step import Step
 
@@ -94,16 +93,9 @@ def _transposed(step: Step) -> Grid:
         fine = entry.stride / stride
         # output position o gathers the input positions that spread to it
         span = fine * spread
-        out.append(
-            replace(
-                entry,
-                offset=entry.offset - fine * (math.floor(spread / 2) - module.padding[axis]),
-                stride=fine,
-                size=step.shape[first + axis],
-                low=entry.low - span + fine * module.padding[axis],
-                high=entry.high + fine * module.padding[axis],
-            )
-        )
+        offset, padding = entry.offset - fine * (spread // 2), fine * module.padding[axis]
+        ends = {"low": entry.low - span + padding, "high": entry.high + padding}
+        out.append(replace(entry, offset=offset + padding, stride=fine, size=step.shape[first + axis], **ends))
     return tuple(out)
 
 
@@ -122,11 +114,8 @@ def _roll(step: Step) -> Grid:
     by = rolls(step.op, len(grid))
     if by is None:
         return tuple(Lost() if s > 1 else None for s in step.shape)
-    return tuple(
-        entry if not by.get(dim) else entry.translated(-by[dim], entry.size) if isinstance(entry, AxisGrid) else
-        Lost() if holds_positions(entry) else entry
-        for dim, entry in enumerate(grid)
-    )  # fmt: skip
+    axes = enumerate(zip(grid, step.shape, strict=True))
+    return tuple(after_move(e, AxisGrid.translated, -by[dim], size) if by.get(dim) else e for dim, (e, size) in axes)
 
 
 def flipped_axes(op: Operation, rank: int) -> set[int]:
@@ -138,12 +127,8 @@ def flipped_axes(op: Operation, rank: int) -> set[int]:
 
 def _flip(step: Step) -> Grid:
     axes = flipped_axes(step.op, len(step.shape))
-    return tuple(
-        (entry.flipped() if isinstance(entry, AxisGrid) else Lost())
-        if dim in axes and holds_positions(entry)
-        else entry
-        for dim, entry in enumerate(step.first.grid)
-    )
+    grid = enumerate(step.first.grid)
+    return tuple(after_move(entry, AxisGrid.flipped) if dim in axes else entry for dim, entry in grid)
 
 
 def _permute(step: Step) -> Grid:
@@ -182,22 +167,19 @@ def _split(step: Step) -> Grid:
     if not dims:
         return grid
     [dim] = dims
-    entry = grid[dim]
-    if isinstance(entry, AxisGrid):
-        # parts are as large as the first but for the last, or of sizes of their own
-        sizes = step.op.argument(1, "split_size_or_sections", step.op.argument(1, "split_sizes", 1))
-        begin = sum(sizes[: step.number]) if isinstance(sizes, (list, tuple)) else step.number * _part(step, old[dim])
-        entry = entry.translated(begin, step.shape[dim])
-    elif holds_positions(entry):
-        entry = Lost()
+    entry = after_move(grid[dim], AxisGrid.translated, _begin(step, old[dim]), step.shape[dim])
     return (*grid[:dim], entry, *grid[dim + 1 :])
 
 
-def _part(step: Step, size: int) -> int:
+def _begin(step: Step, size: int) -> int:
+    """Returns where a part begins: parts are as large as the first but for the last, or of sizes of their own."""
     if step.op.name == "chunk":
-        return -(-size // int(step.op.argument(1, "chunks")))
-    given = step.op.argument(1, "split_size", step.op.argument(1, "split_size_or_sections", 1))
-    return int(given) if isinstance(given, int) else 1
+        return step.number * -(-size // int(step.op.argument(1, "chunks")))
+    keys = ("split_size", "split_size_or_sections", "split_sizes")
+    sizes = next((given for key in keys if (given := step.op.argument(1, key)) is not None), 1)
+    if isinstance(sizes, (list, tuple)):
+        return sum(sizes[: step.number])
+    return step.number * (sizes if isinstance(sizes, int) else 1)
 
 
 def expanded_index(op: Operation, rank: int) -> list[Any] | None:
@@ -234,12 +216,9 @@ def _item(step: Step) -> Grid:
             # numbers of the entries to take
             out.append(_lost(entry))
         elif isinstance(i, slice):
-            start, _, by = i.indices(size)
-            whole = i.indices(size) == (0, size, 1)
-            if isinstance(entry, AxisGrid):
-                entry = entry.translated(start, step.shape[len(out)], by)
-            elif holds_positions(entry) and not whole:
-                entry = Lost()
+            start, end, by = i.indices(size)
+            if (start, end, by) != (0, size, 1):
+                entry = after_move(entry, AxisGrid.translated, start, step.shape[len(out)], by)
             out.append(entry)
     return tuple(out)
 

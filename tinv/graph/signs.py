@@ -7,7 +7,7 @@ from typing import get_args
 from torch import nn
 
 from tinv.graph.contractions import contracted
-from tinv.graph.grid import AxisGrid, Grid, axis_grids, holds_positions
+from tinv.graph.grid import Grid, axes_of, grids_of, holds_positions
 from tinv.graph.operations import TRANSFORMERS
 from tinv.graph.state import Case, State
 from tinv.graph.values import Values, norm_axes
@@ -35,7 +35,7 @@ _KEEPS_SIGN_NAMES = {
 def zero_axes(case: Case, values: Values) -> tuple[bool, ...]:
     """Returns for each axis of the image whether the output is zero wherever no content is seen along it."""
     op, state = case.op, case.state
-    kept = {p.axis for entry in case.grid for p in axis_grids(entry)}
+    kept = axes_of(case.grid)
     axes = range(len(state.zero))
     if op.kind in _PRODUCTS_KINDS:
         return tuple(axis in kept and _zero_product(case, axis) for axis in axes)
@@ -59,10 +59,7 @@ def zero_axes(case: Case, values: Values) -> tuple[bool, ...]:
         return (False,) * len(zero)
     maps = [r for r in case.readings if not r.constant]
     zero = tuple(axis in kept and all(r.state.zero[axis] for r in maps) for axis in axes)
-    if not any(zero):
-        return zero
-    keeps = _keeps_zero(case, values)
-    return tuple(keeps and z for z in zero)
+    return zero if not any(zero) or _keeps_zero(case, values) else (False,) * len(zero)
 
 
 _PRODUCTS_KINDS = ("contract", "attention")
@@ -74,14 +71,13 @@ def uniform_axes(case: Case) -> tuple[bool, ...]:
     """Returns for each axis whether what is seen where no content is along it is the same at every position."""
     op, axes = case.op, range(len(case.state.uniform))
     moving = [r for r in case.readings if not r.constant]
-    held = [{p.axis for entry in r.grid for p in axis_grids(entry)} for r in moving]
+    held = [axes_of(r.grid) for r in moving]
     before = State.joined([r.state for r in moving]) if moving else case.state
     # where one axis is broken, what a blank image gives differs near its border
     broken = {a for a in axes if case.state.shifts["zero_canvas", a] != before.shifts["zero_canvas", a]}
     broken = {a for a in broken if case.state.shifts["zero_canvas", a].unit is None}
-    blocks = op.kind in ("shuffle", "reshape", "transposed") and any(
-        p.size > q.size for p in _axis_grids(case.grid) for q in _axis_grids(case.source.grid) if p.axis == q.axis
-    )
+    pairs = [(p, q) for p in grids_of(case.source.grid) for q in grids_of(case.grid) if p.axis == q.axis]
+    blocks = op.kind in ("shuffle", "reshape", "transposed") and any(q.size > p.size for p, q in pairs)
     several = op.kind == "contract" and sum(map(bool, held)) > 1
     return tuple(
         all(r.state.uniform[axis] for r in moving)
@@ -92,15 +88,11 @@ def uniform_axes(case: Case) -> tuple[bool, ...]:
     )
 
 
-def _axis_grids(entries: Grid) -> list[AxisGrid]:
-    return [p for entry in entries for p in axis_grids(entry)]
-
-
 def _covers(case: Case, grid: Grid, axis: int) -> bool:
     """Returns whether a tensor holds an axis of the image wherever the output does."""
 
     def dims(entries: Grid) -> set[int]:
-        return {dim - len(entries) for dim, e in enumerate(entries) if any(p.axis == axis for p in axis_grids(e))}
+        return {dim - len(entries) for dim, entry in enumerate(entries) if axis in axes_of([entry])}
 
     return dims(case.grid) <= dims(grid)
 
@@ -115,8 +107,7 @@ def _zero_product(case: Case, axis: int) -> bool:
     if found is None:
         return False
     for owners, entry in zip(found.owners, found.grid, strict=True):
-        here = any(p.axis == axis for p in axis_grids(entry))
-        if here and not any(case.readings[number].state.zero[axis] for number in owners):
+        if axis in axes_of([entry]) and not any(case.readings[number].state.zero[axis] for number in owners):
             return False
     return True
 

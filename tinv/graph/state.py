@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import fx
 
 from tinv.graph.exact_invariance import SHIFTS, InvariantShifts, Shift
-from tinv.graph.grid import AxisGrid, Grid, axis_grids
+from tinv.graph.grid import AxisGrid, Grid, grids_of
 from tinv.graph.operations import Operation
 from tinv.graph.step import Source
 from tinv.graph.windows import Pads
@@ -81,7 +81,7 @@ class Reading(Source):
 
     def axes_in(self, dims: Iterable[int]) -> set[int]:
         """Returns the axes of the image whose positions some axes of the tensor hold; more than one of each."""
-        return {p.axis for dim in dims for p in axis_grids(self.grid[dim]) if p.size > 1}
+        return {part.axis for part in grids_of(self.grid[dim] for dim in dims) if part.size > 1}
 
 
 @dataclass
@@ -149,7 +149,7 @@ class Case:
 
     def axis_grid(self, axis: int) -> AxisGrid | None:
         """Returns where the positions of an axis of the image sit in the output, alone or folded with others."""
-        return next((p for entry in self.grid for p in axis_grids(entry) if p.axis == axis), None)
+        return next((part for part in grids_of(self.grid) if part.axis == axis), None)
 
     def moves_content(self, axis: int, low: int, high: int) -> None:
         """Notes which positions can see content; the map must hold all of them."""

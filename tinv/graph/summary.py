@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from tinv.graph.account import Conversion
 from tinv.graph.analysis import Analysis, Layer, analyze
-from tinv.graph.exact_invariance import ExactInvariance
+from tinv.graph.exact_invariance import SHIFTS, ExactInvariance
 from tinv.graph.geometry import Cost
+from tinv.policies.conversion import ConversionPolicy
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,7 +77,7 @@ class Summary:
         flops, memory = self.cost.flops, self.cost.bytes
         against = ""
         if self.before is not None:
-            times, more = flops / max(self.before.flops, 1), memory / max(self.before.bytes, 1)
+            times, more = self.cost.times(self.before)
             against = f", {times:.2f}x and {more:.2f}x the unconverted network"
         said = [f"one image costs {flops / 1e9:.2f} GFLOPs and {memory / 1e6:.0f} MB of activations{against}"]
         if self.conversion is not None and not self.conversion.policy.keeps_all:
@@ -108,17 +108,17 @@ class Summary:
 
     def to_dict(self, every_layer: bool = True) -> dict[str, Any]:
         """Returns everything as JSON can hold it; fractions become floats."""
-        conversion = self.conversion
-        skipped = [asdict(note) for note in conversion.skipped] if conversion else []
+        conversion = self.conversion or Conversion(ConversionPolicy())
+        changed, skipped, partial = (
+            [asdict(note) for note in notes] for notes in (conversion.changed, conversion.skipped, conversion.partial)
+        )
         return {
             "input_shape": self.analysis.input_shape,
-            "partial": [asdict(note) for note in conversion.partial] if conversion else [],
+            "partial": partial,
             "cost": asdict(self.cost),
             "cost_unconverted": None if self.before is None else asdict(self.before),
-            "verdict": {
-                kind: [asdict(shifts) for shifts in getattr(self.verdict, kind)] for kind in ("circular", "zero_canvas")
-            },
-            "changed": [asdict(note) for note in conversion.changed] if conversion else [],
+            "verdict": {kind: [asdict(shifts) for shifts in getattr(self.verdict, kind)] for kind in SHIFTS},
+            "changed": changed,
             "skipped": skipped,
             "left": skipped,  # its old name
             "layers": [_layer(layer) for layer in self.shown(every_layer)],
@@ -164,27 +164,25 @@ def _columns(layer: Layer) -> list[str]:
     cost = [f"{layer.cost.flops / 1e9:.3f}", f"{layer.cost.bytes / 1e6:.1f}"]
     if not layer.grid:
         return ["-", "-", "-", "all", "-", *cost]
-    border = [f"{100 * n / axis_grid.size:.0f}%" for n, axis_grid in zip(layer.at_border, layer.grid, strict=True)]
-    columns = [
-        [str(axis_grid.size) for axis_grid in layer.grid],
-        [_number(axis_grid.stride) for axis_grid in layer.grid],
-        [_number(axis_grid.offset) + ("+" if axis_grid.choices else "") for axis_grid in layer.grid],
-        [_number(axis_grid.receptive_field) for axis_grid in layer.grid],
-        border,
+    rows = [
+        (
+            str(axis_grid.size),
+            f"{float(axis_grid.stride):g}",
+            f"{float(axis_grid.offset):g}{'+' if axis_grid.choices else ''}",
+            f"{float(axis_grid.receptive_field):g}",
+            f"{100 * at_border / axis_grid.size:.0f}%",
+        )
+        for at_border, axis_grid in zip(layer.at_border, layer.grid, strict=True)
     ]
-    return [_together(values) for values in columns] + cost
+    return [_together(values) for values in zip(*rows, strict=True)] + cost
 
 
-def _together(values: list[str]) -> str:
+def _together(values: Sequence[str]) -> str:
     if len(set(values)) == 1:
         return values[0]
     if len(values) == 3 and values[1] == values[2]:
         return f"{values[0]}/{values[1]}"
     return "x".join(values)
-
-
-def _number(value: Fraction) -> str:
-    return f"{float(value):g}"
 
 
 def _layer(one: Layer) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
 from torch.utils import checkpoint
 
 from tinv.errors import LayerError
@@ -38,18 +39,25 @@ def trace(network: nn.Module) -> dict[Mode, NetworkGraph]:
     Raises:
         LayerError: Naming the first layer whose control flow depends on the data.
     """
-    modes = {module: module.training for module in network.modules()}
     graphs = {}
-    try:
+    with modes_kept(network):
         for training in (False, True):
             network.train(training)
             graphs[training] = _trace(network)
-    finally:
-        for module, training in modes.items():
-            module.training = training
     if str(graphs[True]) == str(graphs[False]):
         graphs[True] = graphs[False]
     return graphs
+
+
+@contextmanager
+def modes_kept(network: nn.Module) -> Iterator[None]:
+    """Gives every module of a network back its mode, of training or evaluation, that it had before."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def _trace(network: nn.Module) -> NetworkGraph:
@@ -203,19 +211,7 @@ def is_geometric(module: nn.Module) -> bool:
     )
 
 
-POOLS = (
-    nn.MaxPool1d,
-    nn.MaxPool2d,
-    nn.MaxPool3d,
-    nn.AvgPool1d,
-    nn.AvgPool2d,
-    nn.AvgPool3d,
-    nn.LPPool1d,
-    nn.LPPool2d,
-    nn.LPPool3d,
-    nn.FractionalMaxPool2d,
-    nn.FractionalMaxPool3d,
-)
+POOLS = (_MaxPoolNd, _AvgPoolNd, _LPPoolNd, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
 
 def _timm_leaves() -> set[type]:

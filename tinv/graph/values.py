@@ -128,34 +128,20 @@ def norm_axes(op: Operation, grid: Grid, shape: Sequence[int]) -> tuple[set[int]
     """
     rank, module = len(shape), op.module
     every = set(range(rank))
-    if module is None:
-        return _functional_norm_axes(op, rank)
     weight: Any = getattr(module, "weight", None)
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        normalized = tuple(module.normalized_shape)
-        if "2d" in type(module).__name__:
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm) or op.name in ("layer_norm", "rms_norm"):
+        if module is not None and "2d" in op.name:
             # timm's and torchvision's, over the channels of one pixel
             return {1}, {1: weight}
-        trailing = set(range(rank - len(normalized), rank))
+        normalized: Any = op.argument(1, "normalized_shape") if module is None else module.normalized_shape
+        trailing = set(range(rank - len(tuple(normalized or (1,))), rank))
         return trailing, dict.fromkeys(trailing, weight)
-    if isinstance(module, nn.GroupNorm):
+    if isinstance(module, nn.GroupNorm) or op.name == "group_norm":
         return every - {0}, {1: weight}
-    assert isinstance(module, _NormBase)
-    if module.running_mean is not None and not module.training:
-        return set(), {1: weight}
-    return every - ({1} if isinstance(module, _BatchNorm) else {0, 1}), {1: weight}
-
-
-def _functional_norm_axes(op: Operation, rank: int) -> tuple[set[int], dict[int, Tensor | None]]:
-    every = set(range(rank))
-    if op.name in ("layer_norm", "rms_norm"):
-        normalized = op.argument(1, "normalized_shape") or (1,)
-        trailing = set(range(rank - len(tuple(normalized)), rank))
-        return trailing, dict.fromkeys(trailing, None)
-    if op.name == "group_norm":
-        return every - {0}, {1: None}
-    statistics = (
-        op.argument(5, "training", False) if op.name == "batch_norm" else op.argument(5, "use_input_stats", True)
-    )
-    own = every - ({1} if op.name == "batch_norm" else {0, 1})
-    return (own if statistics else set()), {1: None}
+    if module is None:
+        batch = op.name == "batch_norm"
+        own = op.argument(5, "training" if batch else "use_input_stats", not batch)
+    else:
+        assert isinstance(module, _NormBase)
+        batch, own = isinstance(module, _BatchNorm), module.running_mean is None or module.training
+    return (every - ({1} if batch else {0, 1}) if own else set()), {1: weight}

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules import padding as pads
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from tinv.nn.pad_widths import to_ntuple, window_widths
+from tinv.nn.pad_widths import to_ntuple, window_count, window_widths
 from tinv.nn.padding import PaddedConv
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import Subsampler
@@ -57,13 +57,8 @@ class Window:
 
     def output_size(self, axis: int, size: int) -> int:
         """Returns how many windows there are on a map of `size` pixels."""
-        left, right = self.widths(axis, size)
-        free, stride = size + left + right - self.effective_kernel_size(axis), self.stride[axis]
-        if not self.ceil_mode:
-            return free // stride + 1
-        windows = -(-free // stride) + 1
-        # torch drops a last window that would begin in the padding on the right
-        return windows - 1 if (windows - 1) * stride >= size + left else windows
+        effective, stride = self.effective_kernel_size(axis), self.stride[axis]
+        return window_count(size, self.widths(axis, size), effective, stride, self.ceil_mode)
 
     def is_trivial(self, axis: int) -> bool:
         """Returns whether each position is a pixel."""
@@ -123,12 +118,6 @@ def conv_window(module: _ConvNd) -> Window:
     return Window(kernel, stride, dilation, widths, module.padding_mode)
 
 
-def functional_conv_window(axes: int, kernel: Sequence[int], stride: Any, padding: Any, dilation: Any) -> Window:
-    """Returns the window of `torch.nn.functional.conv1d`, `conv2d` or `conv3d`."""
-    steps, spread = to_ntuple(_one(stride), axes), to_ntuple(_one(dilation), axes)
-    return Window(tuple(kernel), steps, spread, window_widths(_one(padding), kernel, spread))
-
-
 def _one(value: Any) -> Any:
     # torch takes (1,) for 1 on every axis
     return value[0] if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 1 else value
@@ -141,22 +130,18 @@ def is_tensorflow_same(module: nn.Module) -> bool:
     return type(module).__name__ in ("Conv2dSame", "Conv2dSameExport", "AvgPool2dSame", "MaxPool2dSame")
 
 
-def pool_window(
-    axes: int,
-    kernel: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: bool,
-    *,
-    counts: bool = True,
-    same: bool = False,
+def functional_window(
+    axes: int, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, same: bool = False, **how: Any
 ) -> Window:
-    """Returns the window of a pool from its arguments as torch takes them."""
-    stride = stride if stride not in (None, (), []) else kernel
-    size, steps, spread = (to_ntuple(_one(value), axes) for value in (kernel, stride, dilation))
-    widths = None if same else window_widths(to_ntuple(_one(padding), axes), size, spread)
-    return Window(size, steps, spread, widths, "zeros", bool(ceil_mode), counts)
+    """Returns the window of a convolution, pool or `unfold` on `axes` spatial axes from torch's arguments of it.
+
+    With `same`, its padding is found from the size of the map, as in TensorFlow. `how` is `ceil_mode` and
+    `count_include_pad`.
+    """
+    stride = stride if stride not in (None, (), []) else kernel_size
+    size, steps, spread = (to_ntuple(_one(value), axes) for value in (kernel_size, stride, dilation))
+    widths = None if same else window_widths(_one(padding), size, spread)
+    return Window(size, steps, spread, widths, **how)
 
 
 def own_pool_window(module: Pool, axes: int) -> Window:

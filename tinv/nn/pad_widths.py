@@ -53,3 +53,21 @@ def window_widths(
     if isinstance(padding, int):
         return ((padding, padding),) * len(totals)
     return tuple((p, p) if isinstance(p, int) else (p[0], p[1]) for p in padding)
+
+
+def window_count(size: int, widths: tuple[int, int], effective: int, stride: int, ceil_mode: bool) -> int:
+    """Returns how many windows there are on an axis of a map.
+
+    Args:
+        size: Pixels of the axis.
+        widths: Pixels (left, right) that are added to it.
+        effective: Pixels that a window covers.
+        stride: Pixels from one window to the next.
+        ceil_mode: Whether the last window may end outside of the map, as in torch.
+    """
+    free = size + sum(widths) - effective
+    if not ceil_mode:
+        return free // stride + 1
+    windows = -(-free // stride) + 1
+    # torch drops a last window that would begin in the padding on the right
+    return windows - 1 if (windows - 1) * stride >= size + widths[0] else windows

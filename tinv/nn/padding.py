@@ -41,6 +41,10 @@ def standard_padding(given: Any, mode: str, owner: str) -> tuple[Any, str]:
     return padding, standard
 
 
+CONVOLUTIONS: tuple[Callable[..., Tensor], ...] = (F.conv1d, F.conv2d, F.conv3d)
+"""Torch's convolution of one, two and three spatial axes."""
+
+
 @renamed(amounts="widths", content="padding_mode")
 def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", background: Tensor | None = None) -> Tensor:
     """Pads the spatial axes of a batch.
@@ -64,17 +68,16 @@ def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", backgrou
         widths = [(max(0, left), max(0, right)) for left, right in widths]
     if not any(left or right for left, right in widths):
         return images
+    order = to_f_pad_order(widths)
     if padding_mode in ("zeros", "zero"):
-        return F.pad(images, to_f_pad_order(widths))
+        return F.pad(images, order)
     if "." in padding_mode:
         return _own_function(padding_mode)(images, widths)
     if padding_mode == "background":
         return _pad_with(images, widths, background)
-    furthest = [max(pair) for pair in widths]
-    if padding_mode == "replicate" or (
-        padding_mode == "reflect" and all(f < size for f, size in zip(furthest, images.shape[2:], strict=True))
-    ):
-        return F.pad(images, to_f_pad_order(widths), mode=padding_mode)
+    reaches_across = any(max(pair) >= size for pair, size in zip(widths, images.shape[2:], strict=True))
+    if padding_mode == "replicate" or (padding_mode == "reflect" and not reaches_across):
+        return F.pad(images, order, mode=padding_mode)
     for axis, (left, right) in enumerate(widths, start=2):
         size = images.shape[axis]
         if not left and not right:
@@ -140,6 +143,15 @@ def _source_index(size: int, left: int, right: int, padding_mode: str) -> Tensor
     return (size - 1) - (index.remainder(period) - (size - 1)).abs()
 
 
+def padding_inside(widths: PadWidths, padding_mode: str) -> tuple[int, ...] | None:
+    """Returns the pixels a side that a convolution of torch adds itself, without a copy of the map; None if it cannot.
+
+    It adds zeros, as many on the left of an axis as on its right.
+    """
+    symmetric = padding_mode == "zeros" and all(left == right for left, right in widths)
+    return tuple(left for left, _ in widths) if symmetric else None
+
+
 def to_f_pad_order(widths: PadWidths) -> list[int]:
     """Returns widths in the order of torch.nn.functional.pad: last axis first."""
     return [pixels for pair in reversed(widths) for pixels in pair]
@@ -184,16 +196,13 @@ class PaddedConv(_ConvNd):
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         check_axes("convolution", images, len(self.kernel_size))
-        # symmetric zeros are left to the convolution itself, which needs no copy of the map
-        inside = self.padding_mode == "zeros" and all(left == right for left, right in self.pad_widths)
-        if not inside:
-            images = pad(images, self.pad_widths, self.padding_mode, background)
-        added = [left + right if inside else 0 for left, right in self.pad_widths]
-        sizes = [size + more for size, more in zip(images.shape[2:], added, strict=True)]
+        inside = padding_inside(self.pad_widths, self.padding_mode)
+        if inside is None:
+            images, inside = pad(images, self.pad_widths, self.padding_mode, background), (0,) * len(self.kernel_size)
+        sizes = [size + 2 * padding for size, padding in zip(images.shape[2:], inside, strict=True)]
         check_kernel_fits("convolution", effective_kernel_size(self.kernel_size, self.dilation), sizes)
-        padding: Any = tuple(left for left, _ in self.pad_widths) if inside else 0
-        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel_size) - 1]
-        return convolve(images, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        convolve = CONVOLUTIONS[len(self.kernel_size) - 1]
+        return convolve(images, self.weight, self.bias, self.stride, inside, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         own: str = super().extra_repr()  # type: ignore[no-untyped-call]

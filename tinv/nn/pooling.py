@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -12,10 +12,12 @@ from torch.nn import functional as F
 
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
-from tinv.nn.pad_widths import Amount, PadWidths, effective_kernel_size, to_ntuple, window_widths
-from tinv.nn.padding import check_axes, check_kernel_fits, pad, standard_padding, to_f_pad_order
+from tinv.nn.pad_widths import Amount, PadWidths, effective_kernel_size, to_ntuple, window_count, window_widths
+from tinv.nn.padding import CONVOLUTIONS, check_axes, check_kernel_fits, pad, standard_padding, to_f_pad_order
 
 Kind = Literal["max", "average"]
+AVERAGES: tuple[Callable[..., Tensor], ...] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+"""Torch's average pool of one, two and three spatial axes."""
 
 
 class Pool(nn.Module):
@@ -85,30 +87,23 @@ class Pool(nn.Module):
         )
         if self.padding_mode != "zeros" or not native:
             if ceil_mode:
-                widths = [
-                    (left, right + _missing(size, left, right, e, s))
-                    for size, (left, right), e, s in zip(images.shape[2:], widths, effective, stride, strict=True)
-                ]
+                axes_of_map = zip(images.shape[2:], widths, effective, stride, strict=True)
+                widths = [(pair[0], pair[1] + _missing(size, pair, e, s)) for size, pair, e, s in axes_of_map]
                 ceil_mode = False
             if self.padding_mode != "zeros":
-                images = pad(images, widths, self.padding_mode, background)
-                widths = [(0, 0)] * axes
+                images, widths = pad(images, widths, self.padding_mode, background), [(0, 0)] * axes
             elif self.kind == "max":
-                images = F.pad(images, to_f_pad_order(widths), value=float("-inf"))
-                widths = [(0, 0)] * axes
+                images, widths = F.pad(images, to_f_pad_order(widths), value=float("-inf")), [(0, 0)] * axes
+        inside = [left for left, _ in widths]
         if self.kind == "max":
             pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[axes - 1]
-            return pool(images, kernel, stride, [left for left, _ in widths], dilation, ceil_mode)
-        if native or not any(left or right for left, right in widths):
-            if all(d == 1 for d in dilation):
-                average = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[axes - 1]
-                return average(images, kernel, stride, [left for left, _ in widths], ceil_mode, self.count_include_pad)
-            return _window_mean(images, kernel, stride, dilation)
-        mean = _window_mean(F.pad(images, to_f_pad_order(widths)), kernel, stride, dilation)
-        if self.count_include_pad:
+            return pool(images, kernel, stride, inside, dilation, ceil_mode)
+        if native:
+            return AVERAGES[axes - 1](images, kernel, stride, inside, ceil_mode, self.count_include_pad)
+        mean = _window_mean(pad(images, widths), kernel, stride, dilation)
+        if self.count_include_pad or not any(map(any, widths)):
             return mean
-        ones = F.pad(torch.ones_like(images[:1, :1]), to_f_pad_order(widths))
-        return mean / _window_mean(ones, kernel, stride, dilation)
+        return mean / _window_mean(pad(torch.ones_like(images[:1, :1]), widths), kernel, stride, dilation)
 
     def _check_windows(
         self,
@@ -136,19 +131,16 @@ class Pool(nn.Module):
         )
 
 
-def _missing(size: int, left: int, right: int, effective: int, stride: int) -> int:
+def _missing(size: int, widths: tuple[int, int], effective: int, stride: int) -> int:
     """Returns the pixels that torch's ceil_mode adds on the right: its last window begins inside the map."""
-    windows = -(-(size + left + right - effective) // stride) + 1
-    if (windows - 1) * stride >= size + left:
-        windows -= 1
-    return max(0, (windows - 1) * stride + effective - (size + left + right))
+    windows = window_count(size, widths, effective, stride, ceil_mode=True)
+    return max(0, (windows - 1) * stride + effective - (size + sum(widths)))
 
 
 def _window_mean(images: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> Tensor:
     """Returns the mean over each window, padding included."""
     if all(d == 1 for d in dilation):
-        return (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[images.dim() - 3](images, kernel, stride)
+        return AVERAGES[len(kernel) - 1](images, kernel, stride)
     channels = images.shape[1]
     weight = images.new_full((channels, 1, *kernel), 1 / math.prod(kernel))
-    conv = (F.conv1d, F.conv2d, F.conv3d)[images.dim() - 3]
-    return conv(images, weight, stride=stride, dilation=dilation, groups=channels)
+    return CONVOLUTIONS[len(kernel) - 1](images, weight, stride=stride, dilation=dilation, groups=channels)

@@ -9,12 +9,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError
 from tinv.nn.pad_widths import to_ntuple
-from tinv.nn.padding import check_kernel_fits, pad, standard_padding
+from tinv.nn.padding import CONVOLUTIONS, check_kernel_fits, pad, padding_inside, standard_padding
 
 
 class Subsampler(nn.Module):
@@ -99,9 +98,8 @@ class BlurPool(Subsampler):
         if all(s == 1 for s in size):
             return images[(slice(None), slice(None), *(slice(None, None, s) for s in stride))]
         widths = self.pad_widths(axes)
-        # symmetric zeros are left to the convolution itself, which needs no copy of the map
-        inside = self.padding_mode == "zeros" and all(left == right for left, right in widths)
-        if not inside:
+        inside = padding_inside(widths, self.padding_mode)
+        if inside is None:
             # of the padding after the map only what the last window reads
             widths = [
                 (left, max(0, right - (n + left + right - s) % by))
@@ -112,9 +110,7 @@ class BlurPool(Subsampler):
         channels = images.shape[1]
         # one channel first: an expanded plane alone would pass for channels_last
         kernel = getattr(self, f"filter_{axes}d").to(images.dtype)[None, None].expand(channels, 1, *size)
-        padding = [left for left, _ in widths] if inside else 0
-        conv = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
-        return conv(images, kernel, stride=stride, padding=padding, groups=channels)
+        return CONVOLUTIONS[axes - 1](images, kernel, stride=stride, padding=inside or 0, groups=channels)
 
     def window(self, axes: int) -> tuple[int, ...]:
         """Returns the size of the filter along each axis."""

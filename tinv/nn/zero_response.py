@@ -29,8 +29,7 @@ def _over_window(response: Tensor, size: tuple[int, ...], axes: tuple[int, ...])
 
 def conv_response(layer: nn.Module, response: Tensor, size: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
     """Returns a convolution's response to a constant map, on `axes` to one window of it; there it must not pad."""
-    answer: Tensor = layer.forward(_over_window(response, size, axes))
-    return answer
+    return cast(Tensor, layer.forward(_over_window(response, size, axes)))
 
 
 def pool_response(
@@ -97,10 +96,9 @@ class _BatchNormWithResponse(torch.autograd.Function):
         )
         ctx.save_for_backward(images, response, weight, mean, deviation)
         ctx.eps = eps
-        shape = (1, -1, *(1 for _ in response.shape[2:]))
         scale = deviation if weight is None else deviation * weight
-        answer = (response - mean.view(shape)) * scale.view(shape)
-        return data, answer if bias is None else answer + bias.view(shape)
+        answer = (response - _by_channel(mean, response)) * _by_channel(scale, response)
+        return data, answer if bias is None else answer + _by_channel(bias, response)
 
     @staticmethod
     @once_differentiable
@@ -111,10 +109,9 @@ class _BatchNormWithResponse(torch.autograd.Function):
             data_gradient.to(images.dtype), images, weight, None, None, mean, deviation, True, ctx.eps,
             [needs_images, needs_weight, needs_bias],
         )  # fmt: skip
-        shape = (1, -1, *(1 for _ in response.shape[2:]))
         dims = [0, *range(2, response.dim())]
         sums = response_gradient.sum(dims)
-        products = (response_gradient * (response - mean.view(shape))).sum(dims) * deviation
+        products = (response_gradient * (response - _by_channel(mean, response))).sum(dims) * deviation
         if needs_weight:
             for_weight = for_weight + products
         if needs_bias:
@@ -124,9 +121,10 @@ class _BatchNormWithResponse(torch.autograd.Function):
             count = images.numel() / images.shape[1]
             slope = -scale * deviation * products / count
             level = -scale * sums / count - slope * mean
-            each = (1, -1, *(1 for _ in images.shape[2:]))
-            for_images.addcmul_(images, slope.to(images.dtype).view(each)).add_(level.to(images.dtype).view(each))
-        for_response = (response_gradient * scale.view(shape)).to(response.dtype) if needs_response else None
+            slope, level = (_by_channel(factor.to(images.dtype), images) for factor in (slope, level))
+            for_images.addcmul_(images, slope).add_(level)
+        scale = _by_channel(scale, response)
+        for_response = (response_gradient * scale).to(response.dtype) if needs_response else None
         return for_images, for_response, for_weight, for_bias, None, None, None, None
 
 
@@ -137,15 +135,15 @@ def norm_response(layer: nn.Module, response: Tensor, images: Tensor) -> Tensor:
         if not (layer.training or layer.running_mean is None):
             return layer.forward(response)
         variance, mean = _moments(layer, images, dims)
-        return _carried(layer, _affine(response, mean, variance, layer.eps, layer.weight, layer.bias))
+        return _carried(layer, _affine(layer, response, mean, variance))
     if isinstance(layer, nn.GroupNorm):
         grouped = images.view(images.shape[0], layer.num_groups, -1, *images.shape[2:])
         variance, mean = torch.var_mean(grouped, dim=list(range(2, grouped.dim())), correction=0, keepdim=True)
-        spread = [t.expand(-1, -1, grouped.shape[2], *t.shape[3:]).flatten(1, 2) for t in (variance, mean)]
-        return _carried(layer, _affine(response, spread[1], spread[0], layer.eps, layer.weight, layer.bias))
+        mean, variance = (t.expand(-1, -1, grouped.shape[2], *t.shape[3:]).flatten(1, 2) for t in (mean, variance))
+        return _carried(layer, _affine(layer, response, mean, variance))
     if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
         variance, mean = torch.var_mean(images, dim=dims[1:], correction=0, keepdim=True)
-        return _affine(response, mean, variance, layer.eps, layer.weight, layer.bias)
+        return _affine(layer, response, mean, variance)
     # over the channels of one pixel
     return cast(Tensor, layer(response))
 
@@ -174,14 +172,16 @@ def _moments(layer: _BatchNorm, images: Tensor, dims: list[int]) -> tuple[Tensor
     return square - mean.square(), mean
 
 
-def _affine(
-    response: Tensor, mean: Tensor, variance: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
-    answer = (response - mean) * torch.rsqrt(variance + eps)
-    shape = (1, -1, *(1 for _ in response.shape[2:]))
-    if weight is not None:
-        answer = answer * weight.view(shape)
-    return answer if bias is None else answer + bias.view(shape)
+def _affine(norm: Any, response: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    answer = (response - mean) * torch.rsqrt(variance + norm.eps)
+    if norm.weight is not None:
+        answer = answer * _by_channel(norm.weight, response)
+    return answer if norm.bias is None else answer + _by_channel(norm.bias, response)
+
+
+def _by_channel(values: Tensor, images: Tensor) -> Tensor:
+    """Returns one value a channel (C,) as it meets maps (N, C, ...): (1, C, 1, ...)."""
+    return values.view(1, -1, *(1 for _ in images.shape[2:]))
 
 
 def pointwise_response(layer: Callable[[Tensor], Tensor], response: Tensor) -> Tensor:

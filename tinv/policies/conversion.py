@@ -60,21 +60,13 @@ class ConversionPolicy:
         activation: str | ActivationPolicy | Mapping[str, Any] = "keep",
         partial: bool = False,
     ) -> None:
-        values = {
-            "padding": padding_policy(padding),
-            "subsampling": subsampling_policy(subsampling),
-            "pool": pool,
-            "stem": stem,
-            "axes": axes,
-            "blur_padding": blur_padding,
-            "activation": activation_policy(activation),
-            "partial": partial,
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        vars(self).update(pool=pool, stem=stem, axes=axes, blur_padding=blur_padding, partial=partial)
+        vars(self)["padding"] = padding_policy(padding)
+        vars(self)["subsampling"] = subsampling_policy(subsampling)
+        vars(self)["activation"] = activation_policy(activation)
         for name, choices in (("pool", PoolPolicy), ("stem", Stem), ("axes", Axes), ("blur_padding", BlurPadding)):
-            if values[name] not in get_args(choices):
-                raise unknown(name, values[name], get_args(choices))
+            if getattr(self, name) not in get_args(choices):
+                raise unknown(name, getattr(self, name), get_args(choices))
 
     @property
     def keeps_all(self) -> bool:

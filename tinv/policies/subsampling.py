@@ -143,19 +143,19 @@ class APS(_Named):
 
     def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
         """Returns an `AdaptivePolyphaseSampling`."""
-        from tinv.nn.subsampling import AdaptivePolyphaseSampling
-
-        full = padding.amount == "full"
-        return AdaptivePolyphaseSampling(stride, _sizes(self.blur, stride), padding.mode, full)
+        return self._sampling(stride, _sizes(self.blur, stride), padding)
 
     def in_place_of_blur(
         self, size: Sequence[int], stride: tuple[int, ...], channels: int, padding: PaddingPolicy
     ) -> nn.Module:
         """Returns an `AdaptivePolyphaseSampling` with the larger of the two filters."""
+        return self._sampling(list(stride), max(size[0], self.blur), padding)
+
+    @staticmethod
+    def _sampling(stride: Sequence[int], blur: int | Sequence[int], padding: PaddingPolicy) -> nn.Module:
         from tinv.nn.subsampling import AdaptivePolyphaseSampling
 
-        full = padding.amount == "full"
-        return AdaptivePolyphaseSampling(list(stride), max(size[0], self.blur), padding.mode, full)
+        return AdaptivePolyphaseSampling(stride, blur, padding.mode, padding.amount == "full")
 
 
 def _sizes(size: int, stride: Sequence[int]) -> list[int]:

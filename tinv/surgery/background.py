@@ -6,7 +6,6 @@ a blank canvas stays blank to its edge. A squeeze-excite gate scales the constan
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,8 +14,8 @@ from torch import Tensor, fx
 
 from tinv.errors import LayerError
 from tinv.graph.geometry import GeometryInterpreter
-from tinv.graph.grid import AxisGrid, axis_grids, holds_positions
-from tinv.graph.network_graph import is_in_place, layer_name
+from tinv.graph.grid import AxisGrid, axes_of, holds_positions
+from tinv.graph.network_graph import OUT_OF_PLACE, is_in_place, layer_name
 from tinv.graph.operations import TRANSFORMERS, Operation, reduced_axes
 from tinv.graph.values import norm_axes
 from tinv.nn.pad_widths import effective_kernel_size
@@ -28,14 +27,6 @@ from tinv.nn.zero_response import (
     pool_response,
     zero_image,
 )
-
-OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-    operator.ipow: operator.pow,
-}
 
 
 def add_background(geometry: GeometryInterpreter, axes: tuple[int, ...], needs: list[fx.Node]) -> None:
@@ -75,7 +66,16 @@ _NOT_FOLLOWED = ("opaque", "subsample", "transposed", "patches", "shuffle", "loc
 
 
 class _Emitter:
-    """Makes the nodes that compute the background after one node."""
+    """Makes the nodes that compute the background after one node.
+
+    A background is (1 or N, C, 1, ...): the map's axes, with one pixel on the spatial axes that the policy treats.
+
+    Args:
+        geometry: Over the graph, complete.
+        axes: Spatial axes that the policy treats.
+        node: The node.
+        responses: For the nodes before, the node that computes the background after each.
+    """
 
     def __init__(
         self, geometry: GeometryInterpreter, axes: tuple[int, ...], node: fx.Node, responses: dict[fx.Node, fx.Node]
@@ -84,33 +84,35 @@ class _Emitter:
         self.last = node
 
     def emit(self) -> fx.Node:
+        """Returns the node that computes the background; raises LayerError where that cannot be followed."""
         made = self.response()
         if made not in self.responses.values():
             self.check(made)
         return made
 
     def response(self) -> fx.Node:
+        """Returns the node that computes the background, whose shape is not checked; raises LayerError."""
         node, op = self.node, self.geometry.operations[self.node]
         if node.op == "placeholder":
             return self.call(zero_image, (node, self.axes))
-        source = self.responses.get(op.inputs[0]) if op.inputs else None
+        source = cast(fx.Node, self.responses.get(op.inputs[0]) if op.inputs else None)
         if op.kind in ("conv", "max", "average"):
-            return self.window(op, cast(fx.Node, source))
+            return self.window(op, source)
         if op.kind in ("pad_or_crop", "blur", "polyphase", "resize", "adapt", "roll", "flip"):
-            return cast(fx.Node, source)
+            return source
         if op.kind == "pad" and op.pads is not None:
             rank = len(self.geometry.values[op.inputs[0]].shape)
             if not any(any(op.pads.of(dim, rank)) for dim in (0, 1)):
-                return cast(fx.Node, source)
+                return source
         if op.kind == "item" and self.geometry.operations[op.inputs[0]].kind == "polyphase":
-            return cast(fx.Node, source)
+            return source
         if op.kind == "norm" and op.module is not None:
             return self.call(norm_response, (self.layer(), source, op.inputs[0]))
         if op.kind in ("pointwise", "over_axes"):
             if op.module is not None and not self.runs_over_positions(op):
                 return self.call(pointwise_response, (self.layer(), source))
             if "drop" in op.name or op.name == "stochastic_depth":
-                return cast(fx.Node, source)
+                return source
         if op.kind == "concatenate":
             given: Any = node.args[0]
             parts = self.responses[given] if isinstance(given, fx.Node) else [self.responses.get(n, n) for n in given]
@@ -120,7 +122,7 @@ class _Emitter:
         return self.mirror()
 
     def window(self, op: Operation, source: fx.Node) -> fx.Node:
-        """Returns the response of a convolution or pool."""
+        """Returns the response of a convolution or pool; raises LayerError where its weights are an argument."""
         assert op.window is not None
         size = effective_kernel_size(op.window.kernel, op.window.dilation)
         if op.kind != "conv" and len(self.axes) == len(size):
@@ -150,14 +152,12 @@ class _Emitter:
             averages = op.name in ("mean", "amax", "amin", "max", "min", "median")
             return not averages and bool(held & set(reduced_axes(op, len(grid))))
         if op.kind == "contract":
-            after = {p.axis for entry in self.geometry.grids[self.node] or () for p in axis_grids(entry)}
-            return any(
-                p.axis not in after for n in op.inputs for e in self.geometry.grids.get(n) or () for p in axis_grids(e)
-            )
+            after = axes_of(self.geometry.grids[self.node] or ())
+            return any(axes_of(self.geometry.grids.get(n) or ()) - after for n in op.inputs)
         return False
 
     def check(self, made: fx.Node) -> None:
-        """Refuses an answer that is not one number for all positions, as where positions are given by number."""
+        """Raises LayerError for an answer with several positions, as where positions are given by number."""
         answers, values = self.geometry.values[made], self.geometry.values[self.node]
         grid = self.geometry.grids[self.node]
         if not isinstance(grid, list):
@@ -195,12 +195,15 @@ class _Emitter:
         return tuple(i if i is None or not holds_positions(next(dims)) else slice(None) for i in index)
 
     def layer(self) -> fx.Node:
+        """Returns a node that reads the layer itself."""
         return self.make("get_attr", self.node.target, (), {}, run=False)
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> fx.Node:
+        """Returns a new node that calls a function."""
         return self.make("call_function", function, args, {})
 
     def make(self, op: str, target: Any, args: Any, kwargs: Any, run: bool = True) -> fx.Node:
+        """Returns a new node behind the last one, run on shapes alone; raises LayerError where that fails."""
         graph = self.geometry.graph
         with graph.inserting_after(self.last):
             made = graph.create_node(op, target, args, kwargs)
@@ -216,6 +219,7 @@ class _Emitter:
         return made
 
     def refusal(self, what: str) -> LayerError:
+        """Returns the error that names the layer and what the background cannot be followed through."""
         return LayerError(
             f"layer {layer_name(self.node)}: background padding cannot follow the background through {what}; use "
             "zero or circular padding"

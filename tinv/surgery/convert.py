@@ -6,6 +6,7 @@ import copy
 import inspect
 import math
 import warnings
+from contextlib import suppress
 from typing import cast
 
 import torch
@@ -148,15 +149,24 @@ def _check_model(model: nn.Module, example: Tensor) -> None:
             f"{type(model).__name__} holds tinv's own convolutions, whose padding is set when they are built; build it "
             "of torch.nn.Conv2d and convert it"
         )
-    parallel = dict.fromkeys(("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"), "module")
-    inner = {**parallel, "OptimizedModule": "_orig_mod"}.get(type(model).__name__)
-    if inner is not None:
-        name = type(model).__name__
+    if inner := _WRAPPERS.get(name := type(model).__name__):
         raise TinvError(f"the network is wrapped in {name}; convert model.{inner} and wrap the result anew")
     if isinstance(model, torch.jit.ScriptModule):
         raise TinvError("a TorchScript module cannot be converted; convert the network before scripting it")
     for name, module in model.named_modules():
         _check_module(name or "the network", module)
+    _check_rank(model, example)
+
+
+_WRAPPERS = {
+    **dict.fromkeys(("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"), "module"),
+    "OptimizedModule": "_orig_mod",
+}
+"""Classes that wrap a network, and the attribute that holds it."""
+
+
+def _check_rank(model: nn.Module, example: Tensor) -> None:
+    """Raises TinvError for an example that has not the axes that a network's first convolution takes."""
     # the first layer's rank, but 1-D layers inside of 2-D networks act on channels
     convs = ((n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)))
     name, conv = next(convs, ("the network", model))
@@ -200,20 +210,14 @@ def _minimum_input_size(model: nn.Module, policy: ConversionPolicy, example: Ten
     spatial = policy.treated_axes(len(sizes))
 
     def at(scale: float) -> Tensor:
-        return torch.empty(
-            *example.shape[:2],
-            *(math.ceil(s * scale) if axis in spatial else s for axis, s in enumerate(sizes)),
-            device="meta",
-            dtype=example.dtype,
-        )
+        scaled = [math.ceil(s * scale) if axis in spatial else s for axis, s in enumerate(sizes)]
+        return example.new_empty(*example.shape[:2], *scaled, device="meta")
 
     scale = 1.0
     while edit is None and max(sizes) * scale < 8192:
         scale *= 1.5
-        try:
+        with suppress(LayerError):
             edit = rewrite(model, policy, at(scale))
-        except LayerError:
-            continue
     if edit is None:
         return ""
     low, high = scale / 1.5, scale

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import fx
 
 from tinv.graph.grid import holds_positions
@@ -16,16 +14,11 @@ def absorb_explicit_padding(edit: GraphEdit) -> None:
     """Takes padding of the treated axes out of a graph, where only convolutions and pools read what was padded."""
     for node in list(edit.graph.nodes):
         op = edit.original.operations[node]
-        if (
-            op.kind != "pad"
-            or op.pads is None
-            or not edit.original.has_positions(source := cast(fx.Node, node.args[0]))
-        ):
+        if op.kind != "pad" or op.pads is None or not edit.original.has_positions(op.inputs[0]):
             continue
-        rank = len(edit.original.grid(source))
-        grid = edit.original.grid(source)
-        widths = [op.pads.of(dim, rank) for dim in range(rank)]
-        if not any(side > 0 for dim in range(rank) if holds_positions(grid[dim]) for side in widths[dim]):
+        source, grid = op.inputs[0], edit.original.grid(op.inputs[0])
+        widths = [op.pads.of(dim, len(grid)) for dim in range(len(grid))]
+        if not any(max(pair) > 0 for pair, entry in zip(widths, grid, strict=True) if holds_positions(entry)):
             continue
         layer = layer_name(node)
         if not edit.original.is_feature_map(source):

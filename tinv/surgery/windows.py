@@ -15,7 +15,7 @@ from tinv.graph.network_graph import layer_name
 from tinv.graph.operations import Operation
 from tinv.graph.windows import Window, padding_text, plain_conv, set_conv, sizes_text
 from tinv.nn.pad_widths import window_widths
-from tinv.nn.padding import pad
+from tinv.nn.padding import pad, padding_inside
 from tinv.nn.pooling import Pool
 from tinv.policies.padding import PaddingPolicy
 from tinv.surgery.edit import GraphEdit, GraphJob
@@ -95,7 +95,18 @@ class Windows(GraphJob):
     def pad_widths(
         self, node: fx.Node, op: Operation, new: Window, subsampled: Sequence[int], axes: Sequence[int]
     ) -> Any:
-        """Returns the padding of a layer whose stride and dilation are known; None where its size decides."""
+        """Returns the padding of a layer whose stride and dilation are known.
+
+        Args:
+            node: Node of the layer.
+            op: What it did before the policies.
+            new: Its window under the policies, but for the padding.
+            subsampled: For each axis, the stride that another layer carries from now on, or 1.
+            axes: Spatial axes that the policies treat in this layer.
+
+        Returns:
+            A pair (left, right) in pixels for each spatial axis; None where the size of the map decides.
+        """
         widths: list[tuple[int, int]] = []
         old = op.window
         assert old is not None
@@ -147,7 +158,7 @@ class Windows(GraphJob):
             self.replace_pool(node, op, new)
             return None
         assert new.pad_widths is not None
-        inside = new.padding_mode == "zeros" and all(left == right for left, right in new.pad_widths)
+        inside = padding_inside(new.pad_widths, new.padding_mode) is not None
         outside = [(0, 0) if inside or axis not in axes else pair for axis, pair in enumerate(new.pad_widths)]
         kept = [pair[0] if inside or axis not in axes else 0 for axis, pair in enumerate(new.pad_widths)]
         if op.module is None:
