@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
+import matplotlib
 from borders import background, border_contents, coverage
 from exactness import exactness
-from style import save
+from style import LOOK, save
 from subsampling import adaptive, blur, head, pooling, stride
 
 FIGURES = {
@@ -24,8 +25,9 @@ FIGURES = {
 def main(folder: Path) -> None:
     """Writes one SVG for each figure."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, draw in FIGURES.items():
-        save(draw(), folder / f"{name}.svg")
+    with matplotlib.rc_context(LOOK):
+        for name, draw in FIGURES.items():
+            save(draw(), folder / f"{name}.svg")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ def positions_seen(padding: str) -> tuple[Tensor, int]:
     torch.nn.init.ones_(layer.weight)
     image = torch.ones(1, 1, SIZE, SIZE, requires_grad=True)
     output = layer(image)
-    output.sum().backward()
-    return image.grad[0, 0], output.shape[-1]
+    (seen,) = torch.autograd.grad(output.sum(), image)
+    return seen[0, 0], output.shape[-1]
 
 
 def coverage() -> Figure:

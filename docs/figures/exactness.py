@@ -6,15 +6,16 @@ from style import BLUE, GREEN, ORANGE, new
 from torch import Tensor, nn
 
 from tinv import convert
+from tinv.policies.cards import Padding, Subsampling
 
 SHIFTS = range(9)
 # the network pads with same_zero as it stands
-CIRCULAR = {
+CIRCULAR: dict[str, tuple[Padding, Subsampling]] = {
     "same_zero": ("keep", "keep"),
     "same_circular": ("same_circular", "keep"),
     "same_circular, aps": ("same_circular", "aps"),
 }
-CANVAS = {
+CANVAS: dict[str, tuple[Padding, Subsampling]] = {
     "same_zero": ("keep", "keep"),
     "full_background": ("full_background", "keep"),
     "full_background, aps": ("full_background", "aps"),
@@ -32,7 +33,7 @@ def network() -> nn.Module:
 
 
 @torch.no_grad()
-def changes(padding: str, subsampling: str, circular: bool) -> list[float]:
+def changes(padding: Padding, subsampling: Subsampling, circular: bool) -> list[float]:
     """Returns the largest change of an output over the largest output, for each shift of the image to the right.
 
     Args:

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -14,23 +13,21 @@ WIDTH = 4.0
 BLUE, ORANGE, GREEN, GRAY = "#3b6ea5", "#c8702a", "#3f8f5f", "#777777"
 PALE_BLUE, PALE_ORANGE, WHITE = "#cfe0f2", "#f7d9c0", "#ffffff"
 
-matplotlib.use("Agg")
-plt.rcParams.update(
-    {
-        "font.size": 9,
-        "axes.titlesize": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "figure.facecolor": WHITE,
-        "figure.constrained_layout.use": True,
-        "svg.hashsalt": "tinv",  # the same drawing is the same file
-    }
-)
+LOOK: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": WHITE,
+    "svg.hashsalt": "tinv",  # the same drawing is the same file
+}
+"""What differs from matplotlib's own defaults, while a figure is drawn and saved."""
 
 
 def new(height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """Returns a figure of the common width and its axes, row by row."""
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.flat)
 
 
@@ -56,6 +53,5 @@ def frame(axes: Axes, left: float, right: float, bottom: float) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as SVG and closes it."""
+    """Writes a figure as SVG."""
     figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)

@@ -26,7 +26,8 @@ def strided(step: int, shift: int) -> Tensor:
     layer = PaddedConv1d(1, 1, 3, padding="valid", stride=step, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[[1.0, 0, 1]]]))
-        return layer(rolled(SIGNAL, shift))[0, 0]
+        output: Tensor = layer(rolled(SIGNAL, shift))
+    return output[0, 0]
 
 
 def stride() -> Figure:
@@ -48,9 +49,8 @@ def edges_subsampled(blurred: bool, shift: int) -> Tensor:
     """Returns the moved edges after a maximum of two pixels and stride 2, with or without a blur before the stride."""
     image = rolled(EDGES, shift)
     dense = Pool("max", 2, 1, padding=[(0, 1)], padding_mode="circular")
-    if blurred:
-        return BlurPool(3, 2, padding_mode="circular")(dense(image))[0, 0]
-    return Pool("max", 2, 2)(image)[0, 0]
+    output: Tensor = BlurPool(3, 2, padding_mode="circular")(dense(image)) if blurred else Pool("max", 2, 2)(image)
+    return output[0, 0]
 
 
 def blur() -> Figure:

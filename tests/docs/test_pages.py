@@ -10,6 +10,8 @@ from tinv.config import options
 from tinv.config.files import shipped_files, shipped_folder
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
+ROOT = DOCS.parent
+OUTSIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES = sorted([DOCS / "concepts.md", DOCS / "glossary.md", *DOCS.glob("experiments/*.md"), *DOCS.glob("how-to/*.md")])
 GENERATED = ("reference", "api")
 """Folders of pages that are made when the documentation is built."""
@@ -33,12 +35,12 @@ def test_there_are_pages():
     assert len(PAGES) > 15
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, *OUTSIDE], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(((?!https?:)[^)]+)\)", page.read_text()):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        if not set(GENERATED) & set(target.relative_to(DOCS).parts):
+        if not set(GENERATED) & set(target.relative_to(ROOT).parts):
             assert target.is_file(), link
             assert not anchor or anchor in anchors(target), link
 

@@ -39,7 +39,7 @@ FIXED = {"tinv.data.PhotoPatches": {"train", "test"}}
 """Arguments of a base that a class sets itself, which the quick check of keys still knows."""
 
 ROOT = Path(__file__).parents[2]
-WRITTEN = sorted((ROOT / "docs").rglob("*.md"))
+WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"(?:^<!-- (\w+)\.py -->\n)?^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
