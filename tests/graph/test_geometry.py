@@ -100,3 +100,24 @@ def test_sub_pixel_offsets_are_reported():
     places = {layer.name: layer.grid[0] for layer in found.layers if layer.grid}
     apart = places["layer2.0.downsample.2"].offset - places["layer2.0.bn2"].offset
     assert apart == 2  # of the 8 pixels of a cell
+
+
+@pytest.mark.parametrize(
+    ("take", "begin"),
+    [
+        (lambda x: x.tensor_split(3, dim=3)[1], 6),
+        (lambda x: torch.tensor_split(x, (5, 9), dim=3)[1], 5),
+        (lambda x: x.split(split_size=[3, 13], dim=3)[1], 3),
+        (lambda x: torch.split(x, split_size_or_sections=6, dim=3)[2], 12),
+        (lambda x: x.chunk(3, dim=3)[1], 6),
+        (lambda x: x.transpose(1, 3).hsplit((7,))[1].transpose(1, 3), 7),
+    ],
+)
+def test_a_part_of_a_map_begins_where_torch_says(take, begin):
+    class Part(nn.Module):
+        def forward(self, images):
+            return take(images)
+
+    found = analyze(Part(), torch.zeros(1, 1, 16, 16)).last_map
+    assert found.shape == tuple(take(torch.zeros(1, 1, 16, 16)).shape)
+    assert found.grid[1].offset == begin

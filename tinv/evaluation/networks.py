@@ -16,7 +16,7 @@ from tinv.errors import TinvError
 from tinv.models import Source, backbone_options, create_backbone, under_policies
 from tinv.models.weights import load_file
 from tinv.policies.conversion import ConversionPolicy
-from tinv.utils.arguments import PositiveInt, Seed
+from tinv.utils.arguments import PositiveInt, Seed, checked
 from tinv.utils.memory import NO_MEMORY
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
@@ -112,6 +112,10 @@ class NetworkSpec:
             in_channels=self.in_channels,
             input_size=size,
         )
+
+
+# a dataclass makes its __init__ itself
+NetworkSpec.__init__ = checked(NetworkSpec.__init__)  # type: ignore[method-assign]
 
 
 def check_normalization(mean: Sequence[float], std: Sequence[float]) -> None:

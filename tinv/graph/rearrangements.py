@@ -167,19 +167,12 @@ def _split(step: Step) -> Grid:
     if not dims:
         return grid
     [dim] = dims
-    entry = after_move(grid[dim], AxisGrid.translated, _begin(step, old[dim]), step.shape[dim])
-    return (*grid[:dim], entry, *grid[dim + 1 :])
-
-
-def _begin(step: Step, size: int) -> int:
-    """Returns where a part begins: parts are as large as the first but for the last, or of sizes of their own."""
-    if step.op.name == "chunk":
-        return step.number * -(-size // int(step.op.argument(1, "chunks")))
-    keys = ("split_size", "split_size_or_sections", "split_sizes")
-    sizes = next((given for key in keys if (given := step.op.argument(1, key)) is not None), 1)
-    if isinstance(sizes, (list, tuple)):
-        return sum(sizes[: step.number])
-    return step.number * (sizes if isinstance(sizes, int) else 1)
+    # the function itself says where a part begins: it is given the numbers of the positions
+    numbers = torch.arange(old[dim]).view(-1, *[1] * (len(old) - dim - 1)).expand(old)
+    owner = Tensor if "split_size" in step.op.kwargs else torch  # the function calls it split_size_or_sections
+    part = getattr(owner, step.op.name)(numbers, *step.op.args[1:], **step.op.kwargs)[step.number]
+    begin = int(part[(0,) * len(old)])
+    return (*grid[:dim], after_move(grid[dim], AxisGrid.translated, begin, step.shape[dim]), *grid[dim + 1 :])
 
 
 def expanded_index(op: Operation, rank: int) -> list[Any] | None:
