@@ -8,6 +8,7 @@ from torch import nn
 
 from tinv import convert
 from tinv.errors import TinvError
+from tinv.graph.analysis import analyze
 from tinv.nn import PaddedConv2d
 from tinv.policies.cards import PADDINGS
 
@@ -88,3 +89,32 @@ def test_a_layer_of_one_pixel_is_never_dilated():
     network = convert(resized, "full_zero", "dilated", example_input=torch.zeros(1, 3, 12, 12))
     assert network.get_submodule("2").dilation == (1, 1)
     assert network(torch.randn(2, 3, 12, 12)).shape == (2, 5, 9, 9)
+
+
+class Located(nn.Module):
+    """A maximum pool that returns where its maxima lie, and patches by `Tensor.unfold`."""
+
+    def __init__(self, patches: bool) -> None:
+        super().__init__()
+        self.conv, self.pool, self.patches = (
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.MaxPool2d(2, return_indices=True),
+            patches,
+        )
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x.unfold(2, 4, 4).mean((2, 3, 4)) if self.patches else self.pool(x)[0].mean((2, 3))
+
+
+@pytest.mark.parametrize("policy", [("same_circular", "aps"), ("full_zero", "blur3"), ("full_background", "keep")])
+def test_pools_that_say_where_their_maxima_lie_are_refused_by_name(policy):
+    with pytest.raises(TinvError, match="layer pool: it returns where its maxima lie"):
+        convert(Located(patches=False), *policy, example_input=IMAGES)
+    with pytest.raises(TinvError, match="layer unfold: it takes patches of the map"):
+        convert(Located(patches=True), *policy, example_input=IMAGES)
+
+
+def test_patches_in_a_way_that_cannot_be_followed_are_never_called_exact():
+    verdict = analyze(Located(patches=True), IMAGES).verdict
+    assert {shifts.unit for shifts in verdict.circular + verdict.zero_canvas} == {None}

@@ -108,7 +108,7 @@ class GraphRewriter(GraphJob):
             if type(self.geometry.operations[node].module) is AdaptivePolyphaseSampling:
                 return self.strides.share_choice(node)
             return None
-        if op.kind in ("conv", "max", "average", "blur") and op.inputs:
+        if op.kind in ("conv", "max", "average", "blur") and op.inputs and not self.returns_indices(node):
             self.done.add(node)
             first = self.windows.window(node, op)
             if first is not None:
@@ -140,8 +140,14 @@ class GraphRewriter(GraphJob):
             self.report.refuse(layer_name(node), f"{op.name}, whose blocks overlap, cannot take {self.policy}")
         elif op.kind == "patches" and (pads or strides) and not self.is_single_pixel(op):
             self.report.refuse(layer_name(node), "it takes patches of the map")
+        elif self.returns_indices(node) and (pads or strides):
+            self.report.refuse(layer_name(node), "it returns where its maxima lie")
         elif op.kind == "opaque" and self.has_window(op) and (pads or strides):
             self.report.refuse(layer_name(node), f"{op.name} cannot take {self.policy}")
+
+    def returns_indices(self, node: fx.Node) -> bool:
+        """Returns whether a node is a maximum pool that says where its maxima lie, which holds for its grid alone."""
+        return self.original.operations[node].kind == "max" and isinstance(self.original.values[node], tuple)
 
     @staticmethod
     def is_single_pixel(op: Operation) -> bool:
