@@ -64,7 +64,7 @@ class ImageFolder(ImageFileData):
         super().__init__(**kwargs)
         self.root, self.train_folder, self.val_folder = root, train_folder, val_folder
         self.val_share, self.data_seed = val_share, data_seed
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean, self.std = mean, std
         check_normalization(self.mean, self.std)
         self.is_split = False
 
