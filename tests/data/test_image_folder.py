@@ -178,6 +178,7 @@ def test_a_run_is_tested_without_the_file_that_it_began_with(capfd):
     assert "last layer" not in capfd.readouterr().err
     again = json.loads(Path("again/results.json").read_text())
     assert again["metrics"] == json.loads(Path("run/results.json").read_text())["metrics"]
+    assert main(["measure", "--run=run", "--images=photos/val", "--out=measured", "--metrics=consistency"]) == 0
 
 
 def test_weights_of_another_network_are_one_line(capfd):
@@ -185,4 +186,6 @@ def test_weights_of_another_network_are_one_line(capfd):
     other = create_backbone("squeezenet1_0", "torchvision", num_classes=3, input_size=(64, 64))
     torch.save(other.state_dict(), "weights.pth")
     assert main([*FIT, "--data.init_args.root=photos", "--model.init_args.weights=weights.pth"]) == 2
-    assert "weights.pth holds the weights of another network: features." in capfd.readouterr().err
+    message = capfd.readouterr().err
+    assert "weights.pth holds the weights of another network: features." in message
+    assert "; set backbone to the network it is of" in message

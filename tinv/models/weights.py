@@ -131,7 +131,7 @@ def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
             if fresh and not differences(own, found):
                 _say_new_head(path, head[:-1], classes.pop(), len(next(iter(fresh.values()))))
     if wrong := differences(own, found):
-        raise TinvError(f"{path} holds the weights of another network: {wrong}")
+        raise TinvError(f"{path} holds the weights of another network: {wrong}; set backbone to the network it is of")
     network.load_state_dict(found, strict=False)
 
 
