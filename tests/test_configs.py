@@ -35,6 +35,7 @@ SMALL = {
         "batch_size=3",
         "num_workers=0",
     ],
+    "ImageFolder": ["root=imagenet", "size=64", "test_resolution=96", "batch_size=3", "num_workers=0"],
     "FourQuadrant": ["num_images=6"],
     "UCF101": ["num_frames=6", "size=32", "batch_size=4", "num_workers=0"],
     "MovingShapes": ["num_train=40", "num_val=20", "num_test=20"],
@@ -71,6 +72,8 @@ def run(*files: Path) -> dict:
     small = [f"--data.init_args.{option}" for option in SMALL[name]]
     configs = [f"--config={file}" for file in files]
     precision = ["--trainer.precision=32-true"] if name == "UCF101" else []  # what its bf16 is refused for on a CPU
+    if name == "ImageFolder":
+        small.append("--model.init_args.pretrained=false")  # nothing is downloaded in tests
     if name == "ImageNet":
         # a step of the full rate on maps of one pixel leaves answers that are not finite, which have no accuracy
         small.append("--model.init_args.optimizer.init_args.lr=0.001")

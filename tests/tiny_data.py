@@ -43,6 +43,11 @@ BASES: dict[str, list[str]] = {
         *(f"{DATA}num_workers=0", "--trainer.precision=32-true", f"{MODEL}backbone=rook_net"),
         f"{MODEL}backbone_args=null",
     ],
+    "ImageFolder": [
+        *("--config=configs/finetune.yaml", f"{MODEL}metrics=[]", f"{DATA}root=data/imagenet", f"{DATA}size=32"),
+        *(f"{DATA}test_resolution=40", f"{DATA}batch_size=2", f"{DATA}num_workers=0", f"{MODEL}pretrained=false"),
+        *(f"{MODEL}source=tinv", f"{MODEL}backbone=rook_net"),
+    ],
     "FourQuadrant": [
         *("--config=configs/four_quadrant.yaml", f"{DATA}root=data/photographs", f"{DATA}num_images=3"),
         *(f"{MODEL}backbone=rook_net", f"{MODEL}frozen=false"),

@@ -1,9 +1,9 @@
 import pytest
 
-from tinv.data import HMDB51, UCF101, ImageNet
+from tinv.data import HMDB51, UCF101, ImageFolder, ImageNet
 from tinv.errors import TinvError
 
-MODULES = [ImageNet, UCF101, HMDB51]
+MODULES = [ImageFolder, ImageNet, UCF101, HMDB51]
 
 
 @pytest.mark.parametrize("module", MODULES)

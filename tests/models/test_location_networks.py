@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from tinv.errors import TinvError
+from tinv.errors import TinvError, TinvWarning
 from tinv.models import create_backbone
 from tinv.models.backbones.resnet import resnet
 from tinv.models.border import widen_border
@@ -107,7 +107,8 @@ def test_resnets_are_torchvisions():
 def test_weights_come_from_a_file_without_a_head_for_other_classes():
     many = build("bagnet33", num_classes=7)
     torch.save({"state_dict": {f"module.{k}": v for k, v in many.state_dict().items()}}, "weights.pth")
-    few = build("bagnet33", num_classes=2, pretrained=True, weights=Path("weights.pth"))
+    with pytest.warns(TinvWarning, match=r"weights\.pth is for 7 classes, here are 2: its last layer, fc, is replaced"):
+        few = build("bagnet33", num_classes=2, pretrained=True, weights=Path("weights.pth"))
     assert torch.equal(few.conv2.weight, many.conv2.weight)
     assert few.fc.weight.shape == (2, 2048)
     same = build("bagnet33", num_classes=7, pretrained=True, weights="weights.pth")

@@ -8,7 +8,16 @@ import pytest
 
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
-from tinv.utils.arguments import AtLeastTwo, Checked, NonNegativeInt, PositiveInt, Seed, checked, misfit
+from tinv.utils.arguments import (
+    AtLeastTwo,
+    Checked,
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveInt,
+    Seed,
+    checked,
+    misfit,
+)
 
 Padding = Literal["same", "full"]
 
@@ -18,6 +27,7 @@ Padding = Literal["same", "full"]
     [
         *((1, PositiveInt), (0, NonNegativeInt), (2, AtLeastTwo), (2**32 - 1, Seed), (np.int64(3), PositiveInt)),
         *((3, int | None), (None, int | None), (3, float), (0.5, float), (True, bool), ("x", str), ("full", Padding)),
+        (0.5, OpenUnitInterval),
         *(([1, 2], Sequence[PositiveInt]), ((), Sequence[int]), ({}, dict[str, int]), (object(), Any)),
         *(("own.Policy", Padding | Any), ({"class_path": "own.Policy"}, Padding | Any)),
     ],
@@ -31,6 +41,8 @@ def test_it_fits(value, hint):
     [
         (0, PositiveInt, "key must be 1 or more, not 0"),
         (-1, NonNegativeInt | None, "key must be 0 or more, not -1"),
+        (0, OpenUnitInterval, "key must be more than 0 and less than 1, not 0"),
+        (1.0, OpenUnitInterval | None, "key must be more than 0 and less than 1, not 1"),
         (2**32, Seed, "key must be a seed from 0 to 4294967295"),
         (True, int, "key: 'True' is not of type int"),
         (1.5, int, "key: '1.5' is not of type int"),

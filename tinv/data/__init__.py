@@ -5,6 +5,7 @@ from tinv.data.brown import Brown
 from tinv.data.cifar import CIFAR10, CIFAR100
 from tinv.data.digits import Digits
 from tinv.data.four_quadrant import FourQuadrant
+from tinv.data.image_folder import ImageFolder
 from tinv.data.imagenet import ImageNet
 from tinv.data.mnist import MNIST, FashionMNIST
 from tinv.data.moving_shapes import MovingShapes
@@ -20,6 +21,7 @@ __all__ = [
     "FashionMNIST",
     "FourQuadrant",
     "HMDB51",
+    "ImageFolder",
     "ImageNet",
     "MNIST",
     "MovingShapes",

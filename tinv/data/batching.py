@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
@@ -11,6 +12,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import Sampler
+
+from tinv.errors import TinvError
 
 T = TypeVar("T")
 
@@ -122,3 +125,13 @@ def normalize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
     if any(mean) or any(s != 1 for s in std):
         pixels.sub_(pixels.new_tensor(mean)).div_(pixels.new_tensor(std))
     return pixels
+
+
+def check_normalization(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raises TinvError for a mean or standard deviation of channels that is not finite, or a deviation of 0 or less."""
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, 3) or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+            above = " above 0" if name == "std" else ""
+            raise TinvError(f"{name} {','.join(map(str, values))} is not three finite numbers{above}, one a channel")
+    if len(mean) != len(std):
+        raise TinvError(f"mean has {len(mean)} numbers and std {len(std)}; give one a channel of the images")

@@ -90,7 +90,9 @@ class ImageFileData(FileData):
         found = self.find_files()
         for files in found.values():
             if not files.classes:
-                raise TinvError(f"{files.folder} holds images but no class folders; there is nothing to learn")
+                raise TinvError(
+                    f"{files.folder} holds images but no class folders; put those of each class in a folder of its own"
+                )
         if found["train"].classes != found["val"].classes:
             raise TinvError(_class_difference(found["train"], found["val"]))
         self.found = found

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinv.data.folders import image_folder
-from tinv.data.formats.images import ImageFiles, class_folders, find_images, first_few, image_files
+from tinv.data.formats.images import ImageFiles, class_folders, find_images, first_few, image_files, shuffled_class
 from tinv.data.image_file_data import ImageFileData
 from tinv.errors import TinvError, nearest
 from tinv.utils.arguments import PositiveInt, Seed
@@ -156,9 +156,8 @@ def draw_per_class(files: ImageFiles, count: int, seed: int) -> ImageFiles:
     """
     kept = []
     for number, name in enumerate(files.classes):
-        own = np.flatnonzero(files.targets == number)
+        own = shuffled_class(files, number, seed)
         if len(own) < count:
             raise TinvError(f"images_per_class={count}: {files.folder / name} holds {len(own)}; use that many or fewer")
-        drawn = np.random.default_rng([seed, *os.fsencode(name)]).permutation(len(own))[:count]
-        kept.append(np.sort(own[drawn]))
+        kept.append(np.sort(own[:count]))
     return files.take(np.concatenate(kept))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tinv.data.batching import check_normalization
 from tinv.data.formats.images import IMAGENET_MEAN, IMAGENET_STD
 from tinv.errors import TinvError
 from tinv.models import Source, backbone_options, create_backbone, under_policies
@@ -116,16 +116,6 @@ class NetworkSpec:
 
 # a dataclass makes its __init__ itself
 NetworkSpec.__init__ = checked(NetworkSpec.__init__)  # type: ignore[method-assign]
-
-
-def check_normalization(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raises TinvError for a mean or standard deviation of channels that is not finite, or a deviation of 0 or less."""
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) not in (1, 3) or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
-            above = " above 0" if name == "std" else ""
-            raise TinvError(f"{name} {','.join(map(str, values))} is not three finite numbers{above}, one a channel")
-    if len(mean) != len(std):
-        raise TinvError(f"mean has {len(mean)} numbers and std {len(std)}; give one a channel of the images")
 
 
 def normalization_of(network: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization:

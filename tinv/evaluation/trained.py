@@ -56,6 +56,7 @@ def load_trained(run: Path) -> TrainedNetwork:
             f"{run} trained {type(configuration.model).__name__}, which have no classes to measure; how they take "
             "shifts is in its results.json"
         )
+    configuration.model.leave_out_weights()
     data, options = configuration.datamodule, dict(configuration.model.backbone_options)
     channels, height, width = data.input_shape
     network = create_backbone(num_classes=data.num_classes, in_channels=channels, input_size=(height, width), **options)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinv.errors import TinvError
+from tinv.errors import TinvError, TinvWarning
 from tinv.models.features import classifier_name
 from tinv.utils.download import fetch
 from tinv.utils.io import regular
@@ -114,7 +114,8 @@ def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
     Args:
         network: Network that the weights are loaded into.
         path: Path of the file.
-        any_head: Leaves the last layer as it is where the file's has another number of classes.
+        any_head: Leaves the last layer as it is where the file's has another number of classes, and says so in a
+            warning.
 
     Raises:
         TinvError: If they are those of another network; the keys that differ are listed.
@@ -125,13 +126,20 @@ def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
         last = {key: value.shape for key, value in found.items() if key.startswith(head) and key in own and value.dim()}
         classes = {shape[0] for shape in last.values()}
         if len(classes) == 1 and all(shape[1:] == own[key].shape[1:] for key, shape in last.items()):
-            found = {
-                key: own[key] if key in last and value.shape != own[key].shape else value
-                for key, value in found.items()
-            }
+            fresh = {key: own[key] for key, shape in last.items() if shape != own[key].shape}
+            found |= fresh
+            if fresh and not differences(own, found):
+                _say_new_head(path, head[:-1], classes.pop(), len(next(iter(fresh.values()))))
     if wrong := differences(own, found):
-        raise TinvError(f"{path} holds the weights of another network: {wrong}")
+        raise TinvError(f"{path} holds the weights of another network: {wrong}; set backbone to the network it is of")
     network.load_state_dict(found, strict=False)
+
+
+def _say_new_head(path: Path, head: str, there: int, here: int) -> None:
+    from lightning.pytorch.utilities import rank_zero_warn  # slow to import, and needed here alone
+
+    message = f"{path} is for {there} classes, here are {here}: its last layer, {head}, is replaced by a new one"
+    rank_zero_warn(message, category=TinvWarning)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -27,6 +27,7 @@ from tinv.runs.folder import RunFolder, differences, new_folder, unfinished_fold
 from tinv.runs.predictions import write_predictions
 from tinv.runs.ranks import rank
 from tinv.runs.wandb_run import end_wandb
+from tinv.tasks.base import BaseTask
 from tinv.utils.outputs import DISK_FULL
 
 
@@ -210,6 +211,8 @@ class _BuildAndLoad(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.checkpoint is not None and stage == self.stage:
+            if isinstance(pl_module, BaseTask):
+                pl_module.leave_out_weights()
             pl_module.configure_model()
             checkpoint = load_weights(pl_module, self.checkpoint)
             if stage == "fit":

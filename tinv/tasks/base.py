@@ -117,6 +117,11 @@ class BaseTask(Checked, LightningModule):
     def on_network_built(self, data: InvarianceDataModule) -> None:
         """Does what follows the making of the network; by default nothing."""
 
+    def leave_out_weights(self) -> None:
+        """Builds the network without the file of weights that training began with, for those of a checkpoint."""
+        if self.backbone_options["weights"] is not None:
+            self.backbone_options |= {"weights": None, "pretrained": False}
+
     def configure_model(self) -> None:
         """Builds the network for the data; the trainer calls it before each stage, and it acts once.
 

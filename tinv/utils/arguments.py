@@ -23,14 +23,21 @@ if TYPE_CHECKING:
     AtLeastTwo: TypeAlias = int
     Seed: TypeAlias = int
     NonNegativeFloat: TypeAlias = float
+    OpenUnitInterval: TypeAlias = float
 else:
-    from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt, restricted_number_type
+    from jsonargparse.typing import (
+        NonNegativeFloat,
+        NonNegativeInt,
+        OpenUnitInterval,
+        PositiveInt,
+        restricted_number_type,
+    )
 
     AtLeastTwo = restricted_number_type("AtLeastTwo", int, (">=", 2), docstring="An integer of 2 or more.")
     Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)], docstring="A seed, as NumPy takes it.")
 
 __all__ = [
-    *("AtLeastTwo", "Checked", "NonNegativeFloat", "NonNegativeInt", "PositiveInt", "Seed"),
+    *("AtLeastTwo", "Checked", "NonNegativeFloat", "NonNegativeInt", "OpenUnitInterval", "PositiveInt", "Seed"),
     *("RANGES", "checked", "misfit"),
 ]
 
@@ -40,6 +47,7 @@ RANGES: dict[Any, tuple[type, str, Callable[[Any], bool]]] = {
     AtLeastTwo: (int, "2 or more", lambda value: value >= 2),
     Seed: (int, f"a seed from 0 to {2**32 - 1}", lambda value: 0 <= value < 2**32),
     NonNegativeFloat: (float, "0 or more", lambda value: 0 <= value < math.inf),
+    OpenUnitInterval: (float, "more than 0 and less than 1", lambda value: 0 < value < 1),
 }
 """Of each type with a range: the numbers it is of, what is said of it, and the test."""
 

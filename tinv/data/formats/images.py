@@ -182,6 +182,20 @@ def _images_below(folder: Path, name: str) -> list[str]:
     return sorted(found)
 
 
+def shuffled_class(files: ImageFiles, number: int, seed: int) -> NDArray[np.int64]:
+    """Returns which files are of a class, in an order drawn by a seed.
+
+    The order is the same whichever other classes there are.
+
+    Args:
+        files: Files to look through.
+        number: Number of the class.
+        seed: Seed of the order.
+    """
+    own = np.flatnonzero(files.targets == number)
+    return own[np.random.default_rng([seed, *os.fsencode(files.classes[number])]).permutation(len(own))]
+
+
 def subsample_evenly(files: ImageFiles, count: int) -> ImageFiles:
     """Returns at most `count` files, at even distances in the list."""
     total = len(files)
