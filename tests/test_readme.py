@@ -33,17 +33,17 @@ def test_pictures_are_there():
     assert all((ROOT / picture).is_file() for picture in pictures)
 
 
-def test_the_two_commands_are_scripts_that_can_be_read(tmp_path):
+def test_the_two_commands_are_scripts_that_can_be_read():
     named = re.findall(r"^bash (scripts/\w+\.sh)$", README, re.MULTILINE)
     assert named == ["scripts/first_figure.sh", "scripts/test.sh"]
-    for script in sorted((ROOT / "scripts").iterdir()):
+    for script in sorted((ROOT / "scripts").glob("*.sh")):
         subprocess.run(["bash", "-n", str(script)], check=True)
 
 
 def test_the_first_command_trains_and_says_where_the_figure_is(tmp_path):
     """With a stand-in for the environment: what is installed, trained and drawn is tested elsewhere."""
     (tmp_path / "scripts").mkdir()
-    for script in (ROOT / "scripts").iterdir():
+    for script in (ROOT / "scripts").glob("*.sh"):
         (tmp_path / "scripts" / script.name).write_text(script.read_text())
     folder = tmp_path / ".venv" / "bin"
     folder.mkdir(parents=True)

@@ -86,30 +86,3 @@ def test_every_name_and_choice_can_be_written_bare():
                 assert yaml_files.parse(f"a: {choice}") == {"a": choice}, f"{made.__name__}.{name}: {choice}"
                 checked += 1
     assert checked > 50
-
-
-def test_everything_the_image_copies_is_sent_to_the_builder():
-    """Docker leaves out what .dockerignore names, the last rule that fits deciding."""
-    import fnmatch
-
-    root = Path(__file__).parent.parent.parent
-    rules = [line.strip() for line in (root / ".dockerignore").read_text().splitlines()]
-    rules = [rule for rule in rules if rule and not rule.startswith("#")]
-
-    def sent(path: str) -> bool:
-        kept = True
-        for rule in rules:
-            pattern = rule.removeprefix("!").strip("/")
-            if any(fnmatch.fnmatch(part, pattern) for part in (path, *map(str, Path(path).parents))):
-                kept = rule.startswith("!")
-        return kept
-
-    copies = [line.split()[1:-1] for line in (root / "Dockerfile").read_text().splitlines() if line.startswith("COPY")]
-    sources = [word.strip("/") for words in copies for word in words if not word.startswith("--")]
-    assert sources
-    for source in sources:
-        if source == ".":
-            continue
-        assert (root / source).exists(), source
-        files = [p for p in (root / source).rglob("*") if p.suffix in (".py", ".yaml")] or [root / source]
-        assert all(sent(str(file.relative_to(root))) for file in files), source
