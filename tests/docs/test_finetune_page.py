@@ -9,8 +9,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def of_runs(values: list[float]) -> str:
-    """Returns mean and standard deviation as the table has them."""
-    return f"{statistics.mean(values):.1f}±{statistics.stdev(values):.1f}"
+    """Returns mean and standard deviation, of several runs, as the table has them."""
+    spread = f"±{statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
 
 
 def test_the_table_is_that_of_the_runs():
