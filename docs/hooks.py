@@ -1,10 +1,10 @@
-"""What mkdocs.yml adds to MkDocs: pages made from the code, and formulas as MathML."""
+"""What mkdocs.yml adds to MkDocs: pages made from the code and the notebooks, and formulas as MathML."""
 
 import html
 import re
 from typing import Any
 
-from generate import pages
+from generate import images, pages
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -13,9 +13,9 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>',
 
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
-    """Adds the pages that are made from the code."""
-    for path, text in pages().items():
-        files.append(File.generated(config, path, content=text))
+    """Adds the pages that are made from the code and the notebooks."""
+    for path, content in (pages() | images()).items():
+        files.append(File.generated(config, path, content=content))
     return files
 
 

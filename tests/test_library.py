@@ -28,7 +28,7 @@ def test_everything_offered_is_there():
         tinv.nothing  # noqa: B018
 
 
-def test_summary_is_what_inspect_prints(capsys):
+def test_summary_is_what_inspect_prints(capsys, monkeypatch):
     network = tinv.create_backbone("resnet10t", "timm", num_classes=7, input_size=(64, 64), padding="same_circular")
     found = tinv.summary(network, torch.zeros(3, 3, 64, 64), "resnet10t (timm)")
     assert main(["inspect", "resnet10t", "--num-classes=7", "--input-size=64", "--padding=same_circular"]) == 0
@@ -37,8 +37,12 @@ def test_summary_is_what_inspect_prints(capsys):
     assert all(line.strip() in " ".join(printed.split()) for line in found.verdict.lines())
     assert "exactly invariant" in str(found)
     assert json.loads(json.dumps(found.to_dict()))["verdict"]["circular"][0]["unit"] == 32
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a notebook
+    monkeypatch.setenv("TERM", "xterm-color")
+    assert "\x1b" not in str(found)
     plain = tinv.summary(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 8, 8))
     assert plain.title == "Sequential, unconverted, on 8x8 images"
+    assert tinv.summary(network, torch.zeros(1, 3, 64, 64)).title.startswith("ResNet, padding=same_circular")
 
 
 def test_measure_gives_the_numbers_of_the_command(photos):

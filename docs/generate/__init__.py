@@ -3,7 +3,10 @@
 One module makes one page, or one folder of pages, and returns its Markdown.
 """
 
-from generate import api, benchmarks, commands, configuration, design, metrics, networks, policies
+from generate import api, benchmarks, commands, configuration, design, metrics, networks, notebooks, policies
+from generate.notebooks import images
+
+__all__ = ["images", "pages"]
 
 
 def pages() -> dict[str, str]:
@@ -16,5 +19,6 @@ def pages() -> dict[str, str]:
         "reference/networks.md": networks.page(),
         "benchmarks.md": benchmarks.page(),
         "design.md": design.page(),
+        **notebooks.pages(),
         **api.pages(),
     }

@@ -78,7 +78,7 @@ def test_in_a_configuration(source):
     assert main(["test", "--ckpt_path=run/checkpoints/best.ckpt"]) == 0
 
 
-def test_in_a_sweep():
+def test_in_a_sweep_and_its_report_beside_a_policy_with_a_name(capsys):
     Path("sweep.yaml").write_text(
         "name: own\nmethod: grid\n"
         'command: [tinv, fit, --config, configs/red_green.yaml, --trainer.max_epochs=1, "${args}"]\n'
@@ -88,6 +88,11 @@ def test_in_a_sweep():
     assert main(["sweep", "sweep.yaml", "--out", "out"]) == 0
     found = [json.loads(path.read_text()) for path in Path("out").rglob("results.json")]
     assert len(found) == 2
+    assert main(["report", "out"]) == 0
+    printed = capsys.readouterr().out
+    assert "own_policies.MeanOfBlocks" in printed
+    assert "missing" not in printed
+    assert set(tinv.load_runs("out")["model.init_args.subsampling"]) == {"keep", "own_policies.MeanOfBlocks"}
 
 
 def test_a_class_that_is_not_there_is_one_line(capsys):

@@ -128,7 +128,8 @@ class Summary:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=120, highlight=False)
+        # the same text in a notebook, which rich would show as a table of its own, and under FORCE_COLOR
+        console = Console(width=120, highlight=False, color_system=None, force_jupyter=False)
         with console.capture() as capture:
             console.print(self.table())
         return capture.get() + "\n" + "\n".join(self.lines())
@@ -154,7 +155,7 @@ def summary(network: nn.Module, images: Tensor, title: str | None = None) -> Sum
     found = analyze(network, images[:1])
     conversion = getattr(network, "conversion", None)
     size = "x".join(map(str, found.input_shape[2:]))
-    name = title or type(network).__name__.removeprefix("Converted")
+    name = title or getattr(network, "original_class", type(network).__name__)
     policy = "unconverted" if conversion is None or conversion.policy.keeps_all else str(conversion.policy)
     partial = "partial: " if conversion is not None and conversion.partial else ""
     return Summary(f"{name}, {partial}{policy}, on {size} images", found, conversion)

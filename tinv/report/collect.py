@@ -24,6 +24,9 @@ LARGEST = 1e300
 
 GroupStatus = Literal["finished", "failed", "excluded", "missing"]
 
+POLICIES = ("model.init_args.padding", "model.init_args.subsampling")
+"""Keys whose value is a name or a class."""
+
 ABSENT = "-"
 """Stands for a key that a group's configuration does not have."""
 
@@ -177,11 +180,24 @@ def _published_checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "published": None}
 
 
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the dotted keys and values of a configuration that say what a run is, without its seed.
+
+    A policy that is a class without arguments is one value, its path, as one that has a name is.
+    """
+    found = {key: value for key, value in flatten(config) if is_identity(key)}
+    for key in POLICIES:
+        if f"{key}.class_path" in found and not any(name.startswith(f"{key}.init_args.") for name in found):
+            found[key] = found.pop(f"{key}.class_path")
+            found.pop(f"{key}.init_args", None)
+    return found
+
+
 def _groups(runs: list[Run]) -> list[RunGroup]:
     import pandas
 
     runs = sorted(runs, key=lambda run: _seed_order(run.seed))
-    flat = [{key: value for key, value in flatten(run.config) if is_identity(key)} for run in runs]
+    flat = [settings_of(run.config) for run in runs]
     common = _common(runs, flat)
     # the configuration of a run that failed early lacks its defaults
     flat = [c if run.status == "finished" else _completed(c, common) for run, c in zip(runs, flat, strict=True)]

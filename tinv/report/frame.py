@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinv.config.identity import is_identity
-from tinv.config.merge import flatten
-from tinv.report.collect import collect
+from tinv.report.collect import collect, settings_of
 
 if TYPE_CHECKING:
     import pandas
@@ -37,7 +35,7 @@ def load_runs(folders: str | Path | Sequence[str | Path]) -> pandas.DataFrame:
         for run in (run for group in groups for run in group.runs):
             told = {key: getattr(run, key) for key in ("status", "seed", "duration_s")}
             found.append({"experiment": experiment, **told, "path": str(run.path), **run.metrics})
-            settings.append({key: value for key, value in flatten(run.config) if is_identity(key)})
+            settings.append(settings_of(run.config))
     keys = dict.fromkeys(key for setting in settings for key in setting)
     varied = [key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1 and key != "experiment"]
     frame = pandas.DataFrame(found)

@@ -16,6 +16,7 @@ from tinv.errors import TinvError
 from tinv.sweeps.ledger import Ledger
 from tinv.sweeps.trials import Trial, TrialFolder
 from tinv.utils.io import read_csv
+from tinv.utils.progress import at_terminal
 
 REFRESH_SECONDS = 1.0
 
@@ -34,7 +35,7 @@ class Display:
         self.ledger, self.total, self.together = ledger, total, together
         self.ids = {trial.id for trial in trials}
         self.console = Console(stderr=True)
-        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self.live = Live(console=self.console, auto_refresh=False) if at_terminal() else None
         self.begun: dict[str, float] = {}
         self.shown = 0.0
 

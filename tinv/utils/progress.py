@@ -13,6 +13,14 @@ PAUSE = 60.0
 """Seconds between two lines where there is no terminal; shorter work stays silent."""
 
 
+def at_terminal() -> bool:
+    """Returns whether stderr is a terminal, on which lines can be drawn again.
+
+    `rich` takes any output for one where FORCE_COLOR is set, as it is for the commands of a notebook's cell.
+    """
+    return sys.stderr.isatty()
+
+
 class MinuteLines:
     """Says on stderr how far work is, at most once in `PAUSE` seconds."""
 
@@ -34,12 +42,11 @@ def progress(items: Iterable[T], what: str, total: int) -> Iterator[T]:
         what: Is done to them, such as "measuring".
         total: Number of items.
     """
-    from rich.console import Console
-    from rich.progress import track
+    if at_terminal():
+        from rich.console import Console
+        from rich.progress import track
 
-    console = Console(stderr=True)
-    if console.is_terminal:
-        yield from track(items, what, total, console=console)
+        yield from track(items, what, total, console=Console(stderr=True))
         return
     lines = MinuteLines()
     for done, item in enumerate(items):
