@@ -78,10 +78,12 @@ def test_a_failure_after_training_has_begun_is_told_apart_and_logged(monkeypatch
     assert "Traceback" in Path("diverged/error.log").read_text()
 
 
-def test_a_warning_of_a_library_is_one_line_once(monkeypatch, capsys):
+def test_a_warning_of_a_library_is_one_line_once_and_none_before_an_error(monkeypatch, capsys):
     def warn_twice(words):
         for _ in range(2):
             warnings.warn("first line\n  second line " + "x " * 300, RuntimeWarning, stacklevel=1)
+        if words:
+            raise KeyError("no such thing")
         return 0
 
     monkeypatch.setattr("tinv.cli.list.list_choices", warn_twice)
@@ -91,3 +93,9 @@ def test_a_warning_of_a_library_is_one_line_once(monkeypatch, capsys):
     assert said.endswith("... (RuntimeWarning)\n")
     assert said.count("\n") == 1
     assert len(said) < 300
+    assert main(["list", "data"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("tinv: error: ")
+    assert said.count("\n") == 1
+    [log] = re.findall(r"the traceback is in (\S+)", said)
+    assert "warning: first line second line" in Path(log).read_text()

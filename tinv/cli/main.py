@@ -78,24 +78,33 @@ def _import_from_current_folder() -> None:
 
 @contextlib.contextmanager
 def as_notes() -> Iterator[None]:
-    """Prints each warning once, on one line of stderr, as soon as it comes: a note if tinv says it."""
-    printed = set()
+    """Prints each warning once, on one line of stderr: tinv's own as notes and at once, those of libraries at the end.
+
+    Where a command fails, what libraries warned of stands in the log, and does not come before the error.
+    """
+    notes, later = set(), {}
 
     def print_note(message: Warning | str, category: type[Warning], *args: Any, **options: Any) -> None:
         text = " ".join(str(message).split())
-        if issubclass(category, TinvWarning | RenamedWarning):
-            line = f"note: {text}"
-        else:
-            line = f"warning: {textwrap.shorten(text, MAX_LENGTH - 50, placeholder='...')} ({category.__name__})"
-        if line not in printed:
-            printed.add(line)
-            print(line, file=sys.stderr)
+        if not issubclass(category, TinvWarning | RenamedWarning):
+            short = textwrap.shorten(text, MAX_LENGTH - 50, placeholder="...")
+            later[f"warning: {short} ({category.__name__})"] = True
+        elif text not in notes:
+            notes.add(text)
+            print(f"note: {text}", file=sys.stderr)
 
     with warnings.catch_warnings():
         for category in (TinvWarning, RenamedWarning):
             warnings.simplefilter("always", category)
         warnings.showwarning = print_note
-        yield
+        try:
+            yield
+        except BaseException as error:
+            for line in later:
+                error.add_note(line)
+            raise
+    for line in later:
+        print(line, file=sys.stderr)
 
 
 def _dispatch(words: list[str]) -> int:
