@@ -119,6 +119,10 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
     if stride > 1 and op.kind != "polyphase":
         case.times(axis, abs(out.stride.numerator), f"stride {stride}")
     elif stride > 1:
+        if getattr(op.module, "norm", 2) == "inf":
+            case.times(
+                axis, abs(out.stride.numerator), "largest magnitudes may tie, which leaves multiples of its stride"
+            )
         case.state.steps[axis] = math.lcm(case.state.steps.get(axis, 1), abs(out.stride.numerator))
 
 

@@ -10,9 +10,9 @@ from typing import Literal, cast, get_args
 
 _Same = Literal["same_zero", "same_circular", "same_reflect", "same_replicate", "same_background"]
 Padding = Literal["keep", "valid", _Same, "full_zero", "full_circular", "full_background"]
-_Subsampling = Literal[
-    "keep", "dilated", "blur1", "blur2", "blur3", "blur4", "blur5", "blur6", "blur7", "aps", "aps_blur3", "aps_blur5"
-]
+_Blur = Literal["blur1", "blur2", "blur3", "blur4", "blur5", "blur6", "blur7"]
+_APS = Literal["aps", "aps_blur3", "aps_blur5", "aps_l1", "aps_linf"]
+_Subsampling = Literal["keep", "dilated", _Blur, _APS]
 Subsampling = Literal[_Subsampling, "dense"]
 """A name of `tinv list subsampling`, or `dense`, the old name of `dilated`."""
 
@@ -40,6 +40,28 @@ class Card:
 KAYHAN = "Kayhan & van Gemert, CVPR 2020"
 ZHANG = "Zhang, ICML 2019"
 CHAMAN = "Chaman & Dokmanic, CVPR 2021"
+
+
+def adaptive_card(blur: int, norm: int | str) -> Card:
+    """Returns the card of adaptive polyphase sampling with a filter of `blur` pixels, 1 for none, and a norm."""
+    filtered = "" if blur == 1 else f" and a {blur}x{blur} binomial filter,"
+    strongest = {1: ", by the sum of magnitudes", "inf": ", by the largest magnitude"}.get(norm, "")
+    exact = (
+        "every circular shift, with same_circular and sizes divisible by the total stride; every shift on a zero "
+        "canvas, with full_background and pool=full; both need stem=convert"
+    )
+    ties = (
+        "multiples of the total stride, where aps is exact; shifts between them only where one pixel alone holds the "
+        "largest magnitude, which max pools, clipped activations and flat areas rule out"
+    )
+    return Card(
+        f"stride 1, then after the activation{filtered} the strongest of the s*s ways to take every s-th pixel"
+        f"{strongest}",
+        CHAMAN,
+        ties if norm == "inf" else exact,
+        "s*s times the strided layer",
+    )
+
 
 PADDING_CARDS: dict[Padding, Card] = {
     "keep": Card("leaves the network's own padding", "-", "as the network is", "none"),
@@ -96,18 +118,9 @@ SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
         )
         for size in range(1, 8)
     },
-    **{
-        cast(Subsampling, name): Card(
-            f"stride 1, then after the activation{blur} the strongest of the s*s ways to take every s-th pixel",
-            CHAMAN,
-            "every circular shift, with same_circular and sizes divisible by the total stride; every shift on a zero "
-            "canvas, with full_background and pool=full; both need stem=convert",
-            "s*s times the strided layer",
-        )
-        for name, blur in {
-            "aps": "",
-            "aps_blur3": " and a 3x3 binomial filter,",
-            "aps_blur5": " and a 5x5 binomial filter,",
-        }.items()
-    },
+    "aps": adaptive_card(1, 2),
+    "aps_blur3": adaptive_card(3, 2),
+    "aps_blur5": adaptive_card(5, 2),
+    "aps_l1": adaptive_card(1, 1),
+    "aps_linf": adaptive_card(1, "inf"),
 }
