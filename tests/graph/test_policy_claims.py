@@ -1,5 +1,7 @@
 """What the cards of subsampling and padding policies claim, on converted networks in float64."""
 
+import pytest
+import timm
 import torch
 from torch import nn
 
@@ -12,10 +14,10 @@ IMAGES = torch.randn(2, 3, 32, 32, dtype=torch.double, generator=torch.Generator
 def network(pool: bool = False) -> nn.Module:
     """Two strided convolutions and a pooled head; total stride 4."""
     torch.manual_seed(0)
-    middle = [nn.MaxPool2d(3, 2, 1)] if pool else [nn.Conv2d(8, 8, 3, 2, 1), nn.GELU()]
-    first = [nn.Conv2d(3, 8, 3, 2, 1), nn.GELU()]
+    middle = [nn.MaxPool2d(3, 2, 1)] if pool else [nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()]
+    first = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()]
     return (
-        nn.Sequential(*first, *middle, nn.Conv2d(8, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        nn.Sequential(*first, *middle, nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         .double()
         .eval()
     )
@@ -50,3 +52,57 @@ def test_largest_magnitudes_tie_after_a_max_pool_and_the_verdict_does_not_count_
     assert change(model, 2) > 1e-3
     # another norm on the same network tells the components apart
     assert change(made("same_circular", "aps_l1", pool=True), 2) < 1e-12
+
+
+def test_ideal_subsampling_is_exact_for_multiples_of_the_total_stride_alone():
+    model = made("same_circular", "ideal")
+    found = analyze(model, IMAGES).verdict
+    assert [shifts.unit for shifts in (*found.circular, *found.zero_canvas)] == [4] * 4
+    assert "parts of a position" in str(found)
+    assert max(change(model, by) for by in (4, 12)) < 1e-12
+    assert min(change(model, by) for by in (1, 2)) > 1e-8
+
+
+def test_ideal_subsampling_without_activations_is_exact_for_every_shift():
+    linear = nn.Sequential(*(layer for layer in network() if not isinstance(layer, nn.ReLU)))
+    model = convert(linear, "same_circular", "ideal", stem="convert", example_input=IMAGES)
+    assert max(change(model, by) for by in (1, 2, 4)) < 1e-12
+
+
+@pytest.mark.parametrize("size", [30, 33])
+def test_ideal_subsampling_claims_nothing_where_the_stride_does_not_divide(size):
+    images = IMAGES[..., :size, :size] if size < 32 else torch.randn(1, 3, size, size, dtype=torch.double)
+    model = made("same_circular", "ideal", images)
+    assert units(model, images) == [None, None]
+    assert "not a multiple of its stride 2" in str(analyze(model, images).verdict)
+    assert change(model, 4, images) > 1e-8
+
+
+@pytest.mark.parametrize("padding", ["full_background", "full_zero", "same_zero"])
+def test_ideal_subsampling_spreads_content_over_the_canvas(padding):
+    model = made(padding, "ideal")
+    found = analyze(model, IMAGES).verdict
+    assert [shifts.unit for shifts in found.zero_canvas] == [None, None]
+
+
+def test_ideal_subsampling_sees_the_whole_map():
+    found = analyze(made("same_circular", "ideal"), IMAGES)
+    assert all(grid.receptive_field >= 32 for grid in found.last_map.grid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("subsampling", ["aps_linf", "ideal"])
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv2_100"])
+def test_policies_convert_real_networks_which_learn_and_run_in_half_precision(name, subsampling):
+    original = timm.create_model(name, num_classes=3)
+    images = torch.randn(2, 3, 64, 64)
+    model = convert(original, "same_circular", subsampling, stem="convert", example_input=images)
+    assert list(model.state_dict()) == list(original.state_dict())
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    model(images).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    optimizer.step()
+    model = model.eval().to(memory_format=torch.channels_last)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(images.contiguous(memory_format=torch.channels_last)).isfinite().all()

@@ -85,7 +85,8 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
     left, right = window.widths(number, axis_grid.size)
     # what the last window of ceil_mode sees beyond the map
     overhang = (positions - 1) * stride + effective - axis_grid.size - left - right
-    if op.kind == "polyphase":
+    sees_all = stride > 1 and getattr(op.module, "sees_all", False)
+    if op.kind == "polyphase" or sees_all:
         overhang = 0
     if (positions, left, right, added) == (1, 0, 0, (0, 0)) and effective == size and op.kind in ("max", "average"):
         # one number for all positions, whatever their order
@@ -115,9 +116,13 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
     before = left + added[0]
     # any of the first `stride` positions may be the first that an adaptive layer keeps
     seen_before = effective - 1 + (stride - 1 if op.kind == "polyphase" else 0)
-    case.moves_content(axis, math.ceil(Fraction(low + before - seen_before, stride)), (high + before) // stride)
+    if sees_all:
+        case.state.content[axis] = (0, positions - 1)
+    else:
+        case.moves_content(axis, math.ceil(Fraction(low + before - seen_before, stride)), (high + before) // stride)
     if stride > 1 and op.kind != "polyphase":
-        case.times(axis, abs(out.stride.numerator), f"stride {stride}")
+        between = getattr(op.module, "between", "")
+        case.times(axis, abs(out.stride.numerator), f"stride {stride}" + (f"; {between}" if between else ""))
     elif stride > 1:
         if getattr(op.module, "norm", 2) == "inf":
             case.times(

@@ -27,11 +27,16 @@ class Subsampler(nn.Module):
         padding_mode: Padding mode of its border.
         exact: Kinds of shift of its input, by multiples of the stride, that shift its output by whole positions and
             change nothing else; empty where that is not known. The verdict of a network counts on it.
+        sees_all: Whether every position of the output sees the whole map on axes with a stride, and its positions lie
+            evenly over it.
+        between: What becomes of other shifts, for the verdict.
     """
 
     stride: int | Sequence[int]
     padding_mode: str = "zeros"
     exact: frozenset[Literal["circular", "zero_canvas"]] = frozenset()
+    sees_all: bool = False
+    between: str = ""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

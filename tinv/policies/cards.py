@@ -12,7 +12,8 @@ _Same = Literal["same_zero", "same_circular", "same_reflect", "same_replicate", 
 Padding = Literal["keep", "valid", _Same, "full_zero", "full_circular", "full_background"]
 _Blur = Literal["blur1", "blur2", "blur3", "blur4", "blur5", "blur6", "blur7"]
 _APS = Literal["aps", "aps_blur3", "aps_blur5", "aps_l1", "aps_linf"]
-_Subsampling = Literal["keep", "dilated", _Blur, _APS]
+_Frequency = Literal["ideal"]
+_Subsampling = Literal["keep", "dilated", _Blur, _APS, _Frequency]
 Subsampling = Literal[_Subsampling, "dense"]
 """A name of `tinv list subsampling`, or `dense`, the old name of `dilated`."""
 
@@ -40,6 +41,7 @@ class Card:
 KAYHAN = "Kayhan & van Gemert, CVPR 2020"
 ZHANG = "Zhang, ICML 2019"
 CHAMAN = "Chaman & Dokmanic, CVPR 2021"
+MICHAELI = "Michaeli et al., CVPR 2023 (2303.08085)"
 
 
 def adaptive_card(blur: int, norm: int | str) -> Card:
@@ -123,4 +125,13 @@ SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
     "aps_blur5": adaptive_card(5, 2),
     "aps_l1": adaptive_card(1, 1),
     "aps_linf": adaptive_card(1, "inf"),
+    "ideal": Card(
+        "stride 1, then after the activation an ideal low-pass filter: of an axis of n pixels, m = ceil(n/s) are left, "
+        "and the wavenumbers up to (m-1)//2, without the Nyquist frequency",
+        MICHAELI,
+        "multiples of the total stride, with same_circular and sizes divisible by it. The layer alone follows "
+        "every shift, by parts of a pixel too, in the band-limited sense (checked: 2e-16); a network with ReLU behind it "
+        "does not",
+        "s*s times the strided layer, and n products a value and axis of n pixels",
+    ),
 }

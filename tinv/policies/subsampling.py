@@ -169,6 +169,18 @@ class APS(_Named):
         return AdaptivePolyphaseSampling(stride, blur, padding.mode, padding.amount == "full", self.norm)
 
 
+class Ideal(_Named):
+    """An ideal low-pass filter, then the stride (Michaeli et al., CVPR 2023)."""
+
+    name = "ideal"
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns an `IdealSubsampling`; an axis that keeps its resolution is left as it is."""
+        from tinv.nn.frequency import IdealSubsampling
+
+        return IdealSubsampling(stride)
+
+
 def _sizes(size: int, stride: Sequence[int]) -> list[int]:
     return [size if s > 1 else 1 for s in stride]
 
@@ -181,6 +193,7 @@ _BUILT_IN: dict[str, SubsamplingPolicy] = {
         *(Blur(cast(Any, size)) for size in range(1, 8)),
         *(APS(cast(Any, blur)) for blur in (1, 3, 5)),
         *(APS(norm=cast(Any, norm)) for norm in (1, "inf")),
+        Ideal(),
     )
 }
 
