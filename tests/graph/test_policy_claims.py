@@ -30,7 +30,7 @@ def made(padding: str, subsampling: str, images: torch.Tensor = IMAGES, **option
 @torch.no_grad()
 def change(model: nn.Module, by: int, images: torch.Tensor = IMAGES) -> float:
     before = model(images)
-    return float((model(images.roll((by, -by), (2, 3))) - before).abs().max() / before.abs().max())
+    return float((model(images.roll((by, -3 * by), (2, 3))) - before).abs().max() / before.abs().max())
 
 
 def units(model: nn.Module, images: torch.Tensor = IMAGES) -> list[int | None]:
@@ -91,7 +91,7 @@ def test_ideal_subsampling_sees_the_whole_map():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("subsampling", ["aps_linf", "ideal"])
+@pytest.mark.parametrize("subsampling", ["aps_linf", "ideal", "asap"])
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv2_100"])
 def test_policies_convert_real_networks_which_learn_and_run_in_half_precision(name, subsampling):
     original = timm.create_model(name, num_classes=3)
@@ -106,3 +106,33 @@ def test_policies_convert_real_networks_which_learn_and_run_in_half_precision(na
     model = model.eval().to(memory_format=torch.channels_last)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert model(images.contiguous(memory_format=torch.channels_last)).isfinite().all()
+
+
+@pytest.mark.parametrize("subsampling", ["flc", "asap"])
+def test_crops_of_the_spectrum_are_exact_for_multiples_of_the_total_stride(subsampling):
+    model = made("same_circular", subsampling)
+    assert units(model) == [4, 4]
+    assert change(model, 4) < 1e-12
+    assert min(change(model, by) for by in (1, 2)) > 1e-8
+
+
+@pytest.mark.parametrize("subsampling", ["flc", "asap"])
+def test_crops_off_the_centre_are_never_called_exact(subsampling):
+    images = torch.randn(1, 3, 28, 28, dtype=torch.double)
+    # 28 to 14, which is centred, and 14 to 7, which is not
+    model = made("same_circular", subsampling, images)
+    found = analyze(model, images).verdict.circular[0]
+    assert found.unit is None
+    assert "crops the frequencies of 14 positions off their centre" in found.reason
+    assert change(model, 4, images) > 1e-4
+
+
+@pytest.mark.parametrize("subsampling", ["ideal", "flc", "asap"])
+def test_a_blank_canvas_stays_blank_to_its_edge(subsampling):
+    layers = network()[:5]
+    model = convert(layers, "same_background", subsampling, stem="convert", example_input=IMAGES)
+    with torch.no_grad():
+        answer = model(torch.zeros_like(IMAGES))
+    assert answer.abs().min() > 1e-4
+    assert (answer - answer[..., :1, :1]).abs().max() < 1e-12
+    assert analyze(model, IMAGES).verdict.zero_canvas[0].unit is None

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tinv.errors import TinvError
-from tinv.nn import IdealSubsampling
+from tinv.nn import ASAPPooling, FLCPooling, IdealSubsampling
 
 
 def spectrum(row: list[float]) -> dict[int, complex]:
@@ -134,3 +134,62 @@ def test_a_map_of_one_pixel_is_one_clear_line():
     assert IdealSubsampling((2, 1))(torch.ones(1, 1, 4, 1)).shape == (1, 1, 2, 1)
     with pytest.raises(TinvError, match=r"takes maps \(N, C, H, W\)"):
         IdealSubsampling((2, 2))(torch.zeros(1, 4, 4))
+
+
+def cropped(image: torch.Tensor, hamming: bool) -> torch.Tensor:
+    """A map (H, W) by hand: entries n // 4 to 3 n // 4 of its centred spectrum, the inverse about their middle."""
+    sizes = tuple(image.shape)
+    entries = [range(n // 4, n // 4 + -(-n // 2)) for n in sizes]
+    total = torch.zeros([len(kept) for kept in entries], dtype=torch.cdouble)
+    rows, columns = (torch.arange(n, dtype=torch.double) for n in sizes)
+    for a, b in itertools.product(*entries):
+        window = 1.0
+        for entry, n in zip((a, b), sizes, strict=True):
+            window *= math.sqrt(0.54 - 0.46 * math.cos(2 * math.pi * entry / (n - 1))) if hamming else 1.0
+        k, j = a - sizes[0] // 2, b - sizes[1] // 2
+        turns = k * rows[:, None] / sizes[0] + j * columns[None] / sizes[1]
+        coefficient = (image * torch.exp(-2j * math.pi * turns)).sum() / image.numel()
+        k, j = (e - kept[0] - len(kept) // 2 for e, kept in zip((a, b), entries, strict=True))
+        at = [torch.arange(len(kept), dtype=torch.double) for kept in entries]
+        turns = k * at[0][:, None] / len(at[0]) + j * at[1][None] / len(at[1])
+        total += window * coefficient * torch.exp(2j * math.pi * turns)
+    return total.real
+
+
+@pytest.mark.parametrize("layer", [FLCPooling, ASAPPooling])
+@pytest.mark.parametrize("shape", [(16, 16), (14, 12), (15, 9), (2, 3), (13, 8)])
+def test_crops_of_the_spectrum_are_the_formula(layer, shape):
+    images = torch.randn(1, 2, *shape, dtype=torch.double)
+    expected = torch.stack([cropped(image, layer is ASAPPooling) for image in images[0]])[None]
+    torch.testing.assert_close(layer(2)(images), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer(2)(images.float()).double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [FLCPooling, ASAPPooling])
+def test_crops_of_the_spectrum_follow_multiples_of_the_stride_where_they_are_centred(layer):
+    pool = layer(2)
+    for size, follows in ((16, True), (12, True), (14, False), (10, False)):
+        images = torch.randn(1, 2, size, size, dtype=torch.double)
+        moved = pool(images.roll((2, -4), (2, 3))) - pool(images).roll((1, -2), (2, 3))
+        error = float(moved.norm() / pool(images).norm())
+        assert (error < 1e-12) == follows
+        assert follows or error > 0.3
+        assert (pool.circular_problem(size, 2) == "") == follows
+
+
+@pytest.mark.parametrize(("layer", "error"), [(FLCPooling, 0.1), (ASAPPooling, 0.1), (IdealSubsampling, 0)])
+def test_one_side_of_the_nyquist_frequency_does_not_follow_odd_shifts(layer, error):
+    images = torch.randn(2, 3, 16, 16, dtype=torch.double)
+    before = layer(2)(images)
+    turns = torch.exp(-1j * math.pi * torch.fft.fftfreq(8, dtype=torch.double))
+    half = torch.fft.ifft2(torch.fft.fft2(before) * turns[:, None] * turns).real
+    found = float((layer(2)(images.roll((1, 1), (2, 3))) - half).norm() / before.norm())
+    assert found > error if error else found < 1e-12
+
+
+@pytest.mark.parametrize("layer", [FLCPooling, ASAPPooling, IdealSubsampling])
+def test_the_response_to_a_constant_is_known(layer):
+    constant = torch.tensor([2.0, -1.0], dtype=torch.double).view(1, 2, 1, 1)
+    found = layer(2)(constant.expand(1, 2, 12, 16))
+    torch.testing.assert_close(found, layer(2).response(constant, (12, 16)).expand_as(found))
+    assert layer((1, 2)).response(constant, (12, 16)).shape == constant.shape

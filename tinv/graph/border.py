@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import cast
 
 from tinv.graph.grid import AxisGrid, Folded, Lost
 from tinv.graph.operations import Operation
 from tinv.graph.state import Case, State
 from tinv.graph.windows import Window
+from tinv.nn.subsampling import Subsampler
 
 
 def border_problem(
@@ -95,6 +97,8 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
     fills = {pads.padding_mode if pads else "zeros"} if any(added) else set()
     fills |= {window.padding_mode} if left or right or overhang > 0 else set()
     problem = circular_problem(op, fills, size, stride, positions)
+    if sees_all and not problem:
+        problem = cast(Subsampler, op.module).circular_problem(size, stride)
     if problem:
         case.breaks([axis], problem, ["circular"])
     problem = ""

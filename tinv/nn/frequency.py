@@ -68,7 +68,8 @@ class FrequencySubsampling(Subsampler):
 
     def gain(self, size: int, stride: int) -> float:
         """Returns what a constant is multiplied by on an axis of `size` pixels."""
-        return 1.0
+        read, _, factors = self.wavenumbers(size, stride)
+        return float(factors[read == 0].sum())
 
     def window(self, axes: int) -> tuple[int, ...]:
         """Returns ones: positions are counted as if each were a pixel, and `sees_all` says what they see."""
@@ -135,3 +136,44 @@ class IdealSubsampling(FrequencySubsampling):
     def cast(matrix: Tensor, images: Tensor) -> Tensor:
         """Returns a matrix in the precision of a map; k and -k are kept together, which makes it real."""
         return matrix.real.to(images.dtype)
+
+
+class FLCPooling(FrequencySubsampling):
+    """FrequencyLowCut pooling (Grabinski et al., ECCV 2022, arXiv 2204.00491): the middle of the centred spectrum.
+
+    Of an axis of n pixels whose transform has wavenumber 0 in its middle, at n // 2, the entries from n / 4 to 3 n / 4,
+    rounded down, are kept and inverted; the real part is the output. With stride s, ceil(n / s) entries from
+    n (s - 1) / (2 s), rounded down, are kept, which on n = 4 q + 1 is one more than in the published code.
+
+    The Nyquist frequency of an even size is kept on one side alone, so that only multiples of the stride are followed.
+    Where wavenumber 0 does not come to the middle of what is kept, as on sizes of 2 more than a multiple of 4 at stride
+    2, the output is multiplied by a wave, and no shift is followed.
+    """
+
+    def wavenumbers(self, size: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the wavenumbers of the crop, those that they become about its middle, and ones."""
+        count, first = -(-size // stride), self._first(size, stride)
+        entries = torch.arange(count, dtype=torch.float64)
+        return entries + (first - size // 2), entries - count // 2, torch.ones_like(entries)
+
+    @staticmethod
+    def _first(size: int, stride: int) -> int:
+        return size * (stride - 1) // (2 * stride)
+
+    def circular_problem(self, size: int, stride: int) -> str:
+        """Returns that the crop is off the centre, where it is."""
+        centred = size // 2 - self._first(size, stride) == -(-size // stride) // 2
+        return "" if centred else f"crops the frequencies of {size} positions off their centre"
+
+
+class ASAPPooling(FLCPooling):
+    """FLC pooling under a Hamming window of the whole spectrum (Grabinski et al., arXiv 2307.09804).
+
+    On two axes the window is the root of the outer product of two Hamming windows, so on each axis its root.
+    """
+
+    def wavenumbers(self, size: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the wavenumbers of the crop, those that they become about its middle, and the window there."""
+        read, written, _ = super().wavenumbers(size, stride)
+        window = torch.hamming_window(size, periodic=False, dtype=torch.float64).sqrt()
+        return read, written, window[(read + size // 2).long()]

@@ -45,6 +45,10 @@ class Subsampler(nn.Module):
                 warnings.warn(f"{cls.__name__}.{old} is now {new}", DeprecationWarning, stacklevel=2)
                 setattr(cls, new, vars(cls)[old])
 
+    def circular_problem(self, size: int, stride: int) -> str:
+        """Returns why the layer does not follow circular shifts of an axis of `size` pixels; empty if it does."""
+        return ""
+
     def window(self, axes: int) -> tuple[int, ...]:
         """Returns the pixels that one position of the output sees along each of `axes` spatial axes."""
         return to_ntuple(self.stride, axes)

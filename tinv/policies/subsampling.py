@@ -181,6 +181,30 @@ class Ideal(_Named):
         return IdealSubsampling(stride)
 
 
+class FLC(_Named):
+    """A crop of the centred spectrum (FrequencyLowCut pooling; Grabinski et al., ECCV 2022)."""
+
+    name = "flc"
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns an `FLCPooling`; an axis that keeps its resolution is left as it is."""
+        from tinv.nn.frequency import FLCPooling
+
+        return FLCPooling(stride)
+
+
+class ASAP(_Named):
+    """A crop of the centred spectrum under a Hamming window (Grabinski et al., arXiv 2307.09804)."""
+
+    name = "asap"
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns an `ASAPPooling`; an axis that keeps its resolution is left as it is."""
+        from tinv.nn.frequency import ASAPPooling
+
+        return ASAPPooling(stride)
+
+
 def _sizes(size: int, stride: Sequence[int]) -> list[int]:
     return [size if s > 1 else 1 for s in stride]
 
@@ -194,6 +218,8 @@ _BUILT_IN: dict[str, SubsamplingPolicy] = {
         *(APS(cast(Any, blur)) for blur in (1, 3, 5)),
         *(APS(norm=cast(Any, norm)) for norm in (1, "inf")),
         Ideal(),
+        FLC(),
+        ASAP(),
     )
 }
 
