@@ -136,3 +136,17 @@ def test_a_blank_canvas_stays_blank_to_its_edge(subsampling):
     assert answer.abs().min() > 1e-4
     assert (answer - answer[..., :1, :1]).abs().max() < 1e-12
     assert analyze(model, IMAGES).verdict.zero_canvas[0].unit is None
+
+
+def test_symmetric_padding_repeats_content_and_is_never_called_exact():
+    model = made("same_symmetric", "keep")
+    found = analyze(model, IMAGES).verdict
+    assert [shifts.unit for shifts in (*found.circular, *found.zero_canvas)] == [None] * 4
+    assert "symmetric padding repeats content at the border" in str(found)
+    assert change(model, 4) > 1e-8
+    # it follows a mirror, as reflect padding does
+    mirrored = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, groups=3, bias=False)).double()
+    mirrored[0].weight.data.fill_(1.0)
+    padded = convert(mirrored, "same_symmetric", example_input=IMAGES)
+    with torch.no_grad():
+        torch.testing.assert_close(padded(IMAGES.flip(3)), padded(IMAGES).flip(3))

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from tinv.nn.subsampling import BlurPool
 
 CONVS = {1: (PaddedConv1d, nn.Conv1d), 2: (PaddedConv2d, nn.Conv2d), 3: (PaddedConv3d, nn.Conv3d)}
 WAYS = [("valid", "zeros"), ("full", "zeros"), ("full", "circular")] + [
-    ("same", mode) for mode in ("zeros", "circular", "reflect", "replicate")
+    ("same", mode) for mode in ("zeros", "circular", "reflect", "replicate", "symmetric")
 ]
 
 
@@ -107,6 +108,15 @@ def test_padding_may_be_larger_than_the_map(size, mode):
 def test_padding_content_equals_torch(mode):
     x = torch.randn(2, 3, 6, 5)
     torch.testing.assert_close(pad(x, [(2, 3), (1, 4)], mode), F.pad(x, (1, 4, 2, 3), mode=mode))
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 7), (3, 4, 5), (1, 2)])
+def test_symmetric_padding_is_numpys(shape):
+    images = torch.randn(2, 3, *shape, dtype=torch.double)
+    # wider than the map, too
+    widths = [(2, 1), (0, 7), (3, 3)][: len(shape)]
+    expected = np.pad(images.numpy(), [(0, 0), (0, 0), *widths], mode="symmetric")
+    assert torch.equal(pad(images, widths, "symmetric"), torch.from_numpy(expected))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

@@ -23,7 +23,7 @@ def border_problem(
     if mode == "constant":
         return "pads with a number that a blank image does not give"
     if mode != "zeros":
-        known = mode in ("circular", "reflect", "replicate")
+        known = mode in ("circular", "reflect", "replicate", "symmetric")
         return f"{mode} padding " + ("repeats content at the border" if known else "is not known to tinv")
     if kind == "average" and not counts:
         return "the average leaves out the padding, so that content weighs more at the border"

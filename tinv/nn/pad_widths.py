@@ -11,8 +11,9 @@ from typing import Literal, get_args
 from tinv.errors import unknown
 
 Amount = Literal["valid", "same", "full"]
-PaddingMode = Literal["zeros", "circular", "reflect", "replicate", "background"]
-"""What the border holds, in torch's words; `background` is the response of the layers before to an image of zeros."""
+PaddingMode = Literal["zeros", "circular", "reflect", "replicate", "symmetric", "background"]
+"""What the border holds, in torch's words; `symmetric` mirrors the map with the edge pixel repeated, and `background` is
+the response of the layers before to an image of zeros."""
 PadWidths = Sequence[tuple[int, int]]
 """Pixels to add (left, right), a pair for every spatial axis, first axis first."""
 

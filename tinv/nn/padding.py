@@ -49,8 +49,8 @@ CONVOLUTIONS: tuple[Callable[..., Tensor], ...] = (F.conv1d, F.conv2d, F.conv3d)
 def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", background: Tensor | None = None) -> Tensor:
     """Pads the spatial axes of a batch.
 
-    Unlike `torch.nn.functional.pad`, circular and reflect padding may be larger than the map: the map is then wrapped
-    or mirrored as often as needed.
+    Unlike `torch.nn.functional.pad`, circular, reflect and symmetric padding may be larger than the map: the map is
+    then wrapped or mirrored as often as needed.
 
     Args:
         images: (N, C, *spatial), one to three spatial axes.
@@ -137,6 +137,9 @@ def _source_index(size: int, left: int, right: int, padding_mode: str) -> Tensor
     index = torch.arange(-left, size + right)
     if padding_mode == "circular":
         return index.remainder(size)
+    if padding_mode == "symmetric":
+        index = index.remainder(2 * size)
+        return torch.minimum(index, 2 * size - 1 - index)
     if padding_mode != "reflect":
         raise unknown("padding mode", padding_mode, get_args(PaddingMode))
     period = max(2 * (size - 1), 1)
@@ -165,8 +168,8 @@ class PaddedConv(_ConvNd):
         out_channels: Channels of the output.
         kernel_size: One number, or one for each axis.
         padding: `valid`, `same` or `full`, or pixels as torch takes them, or a pair (left, right) for each axis.
-        padding_mode: What the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
-            function of your own. Circular and reflect padding may be larger than the map.
+        padding_mode: What the border holds: `zeros`, `circular`, `reflect`, `replicate`, `symmetric`, or the dotted
+            path of a function of your own. Circular, reflect and symmetric padding may be larger than the map.
         padding_policy: Old name of both together, such as `same_circular`.
         **kwargs: Stride, dilation, groups, bias, ... as in torch.
 

@@ -34,8 +34,8 @@ class Pool(nn.Module):
         stride: Pixels; 1 keeps the resolution.
         padding: `valid`, `same` or `full`, or pixels: one number, one for each axis, or a pair (left, right) for each.
         dilation: Pixels between the pixels of the window.
-        padding_mode: What the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
-            function of your own.
+        padding_mode: What the border holds: `zeros`, `circular`, `reflect`, `replicate`, `symmetric`, or the dotted
+            path of a function of your own.
         ceil_mode: Adds a last window that begins inside the map and ends outside of it, as in torch.
         count_include_pad: Whether an average counts zeros; None: under `full` padding alone.
 

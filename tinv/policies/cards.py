@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-_Same = Literal["same_zero", "same_circular", "same_reflect", "same_replicate", "same_background"]
+_Same = Literal["same_zero", "same_circular", "same_reflect", "same_replicate", "same_symmetric", "same_background"]
 Padding = Literal["keep", "valid", _Same, "full_zero", "full_circular", "full_background"]
 _Blur = Literal["blur1", "blur2", "blur3", "blur4", "blur5", "blur6", "blur7"]
 _APS = Literal["aps", "aps_blur3", "aps_blur5", "aps_l1", "aps_linf"]
@@ -77,6 +77,9 @@ PADDING_CARDS: dict[Padding, Card] = {
     ),
     "same_reflect": Card("d(k-1)/2 a side, mirrored without the edge pixel", "-", "never", "one copy per layer"),
     "same_replicate": Card("d(k-1)/2 a side, the edge pixel repeated", "-", "never", "one copy per layer"),
+    "same_symmetric": Card(
+        "d(k-1)/2 a side, mirrored with the edge pixel repeated", "pytorch issue 189236", "never", "one copy per layer"
+    ),
     "same_background": Card(
         "d(k-1)/2 a side of the response of the layers before to a zero image",
         "tinv",
