@@ -150,3 +150,16 @@ def test_symmetric_padding_repeats_content_and_is_never_called_exact():
     padded = convert(mirrored, "same_symmetric", example_input=IMAGES)
     with torch.no_grad():
         torch.testing.assert_close(padded(IMAGES.flip(3)), padded(IMAGES).flip(3))
+
+
+@pytest.mark.parametrize(("subsampling", "unit"), [("keep", 4), ("aps", 1)])
+@pytest.mark.parametrize("pool", [False, True])
+def test_padding_along_the_width_is_exact_along_the_width_alone(subsampling, unit, pool):
+    model = made("same_circular_width", subsampling, pool=pool)
+    found = analyze(model, IMAGES).verdict
+    assert [shifts.unit for shifts in found.circular] == [None, unit]
+    with torch.no_grad():
+        before = model(IMAGES)
+        along, across = (model(IMAGES.roll(3 * unit, axis)) for axis in (3, 2))
+    assert (along - before).abs().max() < 1e-12
+    assert (across - before).abs().max() > 1e-8

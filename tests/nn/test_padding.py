@@ -110,6 +110,15 @@ def test_padding_content_equals_torch(mode):
     torch.testing.assert_close(pad(x, [(2, 3), (1, 4)], mode), F.pad(x, (1, 4, 2, 3), mode=mode))
 
 
+@pytest.mark.parametrize("shape", [(6,), (5, 7), (3, 4, 5)])
+def test_padding_along_the_width_wraps_the_last_axis_alone(shape):
+    images = torch.randn(2, 3, *shape, dtype=torch.double)
+    widths = [(2, 1), (0, 7), (3, 3)][: len(shape)]
+    others = [(0, 0), (0, 0), *widths[:-1], (0, 0)]
+    expected = np.pad(np.pad(images.numpy(), [*[(0, 0)] * (len(shape) + 1), widths[-1]], mode="wrap"), others)
+    assert torch.equal(pad(images, widths, "circular_width"), torch.from_numpy(expected))
+
+
 @pytest.mark.parametrize("shape", [(6,), (5, 7), (3, 4, 5), (1, 2)])
 def test_symmetric_padding_is_numpys(shape):
     images = torch.randn(2, 3, *shape, dtype=torch.double)

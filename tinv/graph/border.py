@@ -46,7 +46,7 @@ def check_padding(case: Case, axis: int, left: int, right: int) -> None:
     if left or right:
         case.breaks([axis], "pads where no window follows that could take it into account", ["circular"])
     if max(left, right) > 0:
-        problem = border_problem(case.state.pads.padding_mode, before, axis)
+        problem = border_problem(case.state.pads.mode_of(axis + 2, len(case.source.grid)), before, axis)
         if problem:
             case.breaks([axis], problem, ["zero_canvas"])
     case.moves_content(axis, low + left, high + left)
@@ -94,8 +94,9 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
         # one number for all positions, whatever their order
         case.state.content[axis] = (0, 0)
         return
-    fills = {pads.padding_mode if pads else "zeros"} if any(added) else set()
-    fills |= {window.padding_mode} if left or right or overhang > 0 else set()
+    mode, added_mode = window.mode_of(number), pads.mode_of(dim, len(source.grid)) if pads else "zeros"
+    fills = {added_mode} if any(added) else set()
+    fills |= {mode} if left or right or overhang > 0 else set()
     problem = circular_problem(op, fills, size, stride, positions)
     if sees_all and not problem:
         problem = cast(Subsampler, op.module).circular_problem(size, stride)
@@ -103,7 +104,7 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
         case.breaks([axis], problem, ["circular"])
     problem = ""
     if any(added):
-        problem = border_problem(pads.padding_mode if pads else "zeros", blank, axis) if max(added) > 0 else ""
+        problem = border_problem(added_mode, blank, axis) if max(added) > 0 else ""
         low, high = blank.content.get(axis, (0, 0))
         if low + added[0] < 0 or high > size - 1 + added[1]:
             problem = "positions at the border are cropped"
@@ -111,7 +112,7 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
     short = op.kind == "polyphase" and blurred % stride
     if not problem and (left or right or overhang > 0 or short):
         # a maximum and the rectifier that follows it may change places
-        problem = border_problem(window.padding_mode, blank, axis, op.kind, window.count_include_pad, rectified())
+        problem = border_problem(mode, blank, axis, op.kind, window.count_include_pad, rectified())
     if not problem and overhang > 0 and op.kind == "average":
         problem = "the last window averages over fewer positions"
     if problem:

@@ -11,9 +11,10 @@ from typing import Literal, get_args
 from tinv.errors import unknown
 
 Amount = Literal["valid", "same", "full"]
-PaddingMode = Literal["zeros", "circular", "reflect", "replicate", "symmetric", "background"]
-"""What the border holds, in torch's words; `symmetric` mirrors the map with the edge pixel repeated, and `background` is
-the response of the layers before to an image of zeros."""
+PaddingMode = Literal["zeros", "circular", "circular_width", "reflect", "replicate", "symmetric", "background"]
+"""What the border holds, in torch's words. `circular_width` is circular along the last axis and zeros along the others,
+`symmetric` mirrors the map with the edge pixel repeated, and `background` is the response of the layers before to an
+image of zeros."""
 PadWidths = Sequence[tuple[int, int]]
 """Pixels to add (left, right), a pair for every spatial axis, first axis first."""
 
@@ -21,6 +22,13 @@ PadWidths = Sequence[tuple[int, int]]
 def to_ntuple(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     """Returns one number for each of `axes` axes."""
     return (value,) * axes if isinstance(value, int) else tuple(value)
+
+
+def axis_modes(padding_mode: str, axes: int) -> tuple[str, ...]:
+    """Returns the padding mode of each of `axes` spatial axes, first axis first."""
+    if padding_mode == "circular_width":
+        return (*("zeros",) * (axes - 1), "circular")
+    return (padding_mode,) * axes
 
 
 def effective_kernel_size(kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:

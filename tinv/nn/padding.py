@@ -73,6 +73,10 @@ def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", backgrou
         return F.pad(images, order)
     if "." in padding_mode:
         return _own_function(padding_mode)(images, widths)
+    if padding_mode == "circular_width":
+        none = [(0, 0)] * (len(widths) - 1)
+        wrapped = pad(images, [*none, widths[-1]], "circular")
+        return pad(wrapped, [*widths[:-1], (0, 0)], "zeros")
     if padding_mode == "background":
         return _pad_with(images, widths, background)
     reaches_across = any(max(pair) >= size for pair, size in zip(widths, images.shape[2:], strict=True))
@@ -168,8 +172,9 @@ class PaddedConv(_ConvNd):
         out_channels: Channels of the output.
         kernel_size: One number, or one for each axis.
         padding: `valid`, `same` or `full`, or pixels as torch takes them, or a pair (left, right) for each axis.
-        padding_mode: What the border holds: `zeros`, `circular`, `reflect`, `replicate`, `symmetric`, or the dotted
-            path of a function of your own. Circular, reflect and symmetric padding may be larger than the map.
+        padding_mode: What the border holds: `zeros`, `circular`, `circular_width`, `reflect`, `replicate`,
+            `symmetric`, or the dotted path of a function of your own. Circular, reflect and symmetric padding may be
+            larger than the map.
         padding_policy: Old name of both together, such as `same_circular`.
         **kwargs: Stride, dilation, groups, bias, ... as in torch.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-_Same = Literal["same_zero", "same_circular", "same_reflect", "same_replicate", "same_symmetric", "same_background"]
+_Wrapped = Literal["same_circular", "same_circular_width"]
+_Same = Literal["same_zero", _Wrapped, "same_reflect", "same_replicate", "same_symmetric", "same_background"]
 Padding = Literal["keep", "valid", _Same, "full_zero", "full_circular", "full_background"]
 _Blur = Literal["blur1", "blur2", "blur3", "blur4", "blur5", "blur6", "blur7"]
 _APS = Literal["aps", "aps_blur3", "aps_blur5", "aps_l1", "aps_linf"]
@@ -74,6 +75,12 @@ PADDING_CARDS: dict[Padding, Card] = {
         KAYHAN,
         "circular shifts by multiples of the total stride",
         "one copy per layer",
+    ),
+    "same_circular_width": Card(
+        "d(k-1)/2 a side, wrapped around along the width, zeros along the other axes: for panoramas, cylinders, globes",
+        "-",
+        "circular shifts along the width by multiples of the total stride, on widths divisible by it",
+        "two copies per layer",
     ),
     "same_reflect": Card("d(k-1)/2 a side, mirrored without the edge pixel", "-", "never", "one copy per layer"),
     "same_replicate": Card("d(k-1)/2 a side, the edge pixel repeated", "-", "never", "one copy per layer"),

@@ -21,6 +21,9 @@ from tinv.policies.padding import PaddingPolicy
 from tinv.surgery.edit import GraphEdit, GraphJob
 from tinv.surgery.strides import Strides
 
+FILLS_POOLS = ("circular", "circular_width", "background")
+"""Padding modes that fill the border of pools too, whose own border would break what they keep."""
+
 
 class Windows(GraphJob):
     """Changes the layers of one graph that slide a window.
@@ -88,7 +91,7 @@ class Windows(GraphJob):
         """Returns what the padding of a layer holds."""
         if not self.edit.pads:
             return window.padding_mode
-        if op.kind == "conv" or self.policy.pool != "keep" or self.edit.padding_mode in ("circular", "background"):
+        if op.kind == "conv" or self.policy.pool != "keep" or self.edit.padding_mode in FILLS_POOLS:
             return self.edit.padding_mode
         return window.padding_mode
 
@@ -130,7 +133,7 @@ class Windows(GraphJob):
             if absorbed and keeps:
                 pair = (pair[0] + absorbed[axis][0], pair[1] + absorbed[axis][1])
             furthest = dilation * (kernel - 1)
-            if new.padding_mode == "circular" and subsampled[axis] > 1 and op.kind != "conv":
+            if new.mode_of(axis) == "circular" and subsampled[axis] > 1 and op.kind != "conv":
                 # a pool of stride 1 on a ring has as many positions as the ring
                 pair = (pair[0], max(pair[1], furthest - pair[0]))
             elif old.ceil_mode and subsampled[axis] > 1:
