@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tinv import convert
+from tinv.errors import TinvError
 from tinv.graph.analysis import analyze
 
 IMAGES = torch.randn(2, 3, 32, 32, dtype=torch.double, generator=torch.Generator().manual_seed(1))
@@ -163,3 +164,41 @@ def test_padding_along_the_width_is_exact_along_the_width_alone(subsampling, uni
         along, across = (model(IMAGES.roll(3 * unit, axis)) for axis in (3, 2))
     assert (along - before).abs().max() < 1e-12
     assert (across - before).abs().max() > 1e-8
+
+
+@pytest.mark.parametrize("padding", ["same_partial", "same_random"])
+@pytest.mark.parametrize("subsampling", ["keep", "blur3"])
+def test_padding_by_the_layer_is_never_called_exact(padding, subsampling):
+    original = network()
+    model = convert(original, padding, subsampling, stem="convert", example_input=IMAGES)
+    found = analyze(model, IMAGES).verdict
+    assert [shifts.unit for shifts in (*found.circular, *found.zero_canvas)] == [None] * 4
+    assert change(model, 4) > 1e-8
+    assert list(model.state_dict()) == list(original.state_dict())
+    zeros = convert(original, "same_zero", subsampling, stem="convert", example_input=IMAGES)
+    with torch.no_grad():
+        assert torch.equal(model(IMAGES), zeros(IMAGES)) == (padding == "same_random")
+        assert not torch.equal(model.train()(IMAGES), zeros(IMAGES))
+
+
+def test_partial_padding_weighs_content_at_the_border_of_a_zero_canvas():
+    model = convert(network(), "same_partial", stem="convert", example_input=IMAGES)
+    assert "weighs positions by how much of the map they see" in str(analyze(model, IMAGES).verdict)
+
+
+def test_partial_padding_of_a_layer_that_is_no_plain_convolution_is_one_clear_line():
+    class Standardized(nn.Conv2d):
+        def forward(self, images):
+            return self._conv_forward(images, self.weight - self.weight.mean(), self.bias)
+
+    model = nn.Sequential(Standardized(3, 4, 3, padding=1)).double()
+    with pytest.raises(TinvError, match="layer 0: Standardized cannot take partial padding"):
+        convert(model, "same_partial", example_input=IMAGES)
+
+
+def test_random_padding_of_space_alone_is_one_clear_line_where_time_is_padded_too():
+    clips = torch.zeros(1, 3, 4, 8, 8)
+    model = nn.Sequential(nn.Conv3d(3, 4, 3, padding=1))
+    with pytest.raises(TinvError, match=r"layer 0: random padding treats all axes .* use axes=space\+time"):
+        convert(model, "same_random", example_input=clips)
+    assert convert(model, "same_random", axes="space+time", example_input=clips)(clips).shape == (1, 4, 4, 8, 8)

@@ -213,3 +213,50 @@ def test_parameters_keep_torch_names_and_shapes():
 def test_a_missing_batch_axis_is_said(padding, mode):
     with pytest.raises(TinvError, match=r"convolution: takes maps \(N, C, H, W\), not of shape \(3, 8, 8\)"):
         PaddedConv2d(3, 4, 3, padding, mode)(torch.randn(3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "padding"),
+    [(3, 1, 1, "same"), (5, 2, 1, "full"), (3, 2, 2, "same"), (4, 1, 1, "same")],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_partial_padding_weighs_each_sum_by_the_real_pixels_in_its_window(kernel, stride, dilation, padding, bias):
+    how = {"stride": stride, "dilation": dilation, "bias": bias}
+    layer = PaddedConv2d(2, 3, kernel, padding, "partial", **how).double()
+    images = torch.randn(2, 2, 9, 7, dtype=torch.double)
+    (left, right), _ = layer.pad_widths
+    padded = F.pad(images, (left, right, left, right))
+    mask = F.pad(torch.ones(9, 7, dtype=torch.double), (left, right, left, right))
+    found = layer(images)
+    reach = dilation * (kernel - 1) + 1
+    for i, j in np.ndindex(*found.shape[2:]):
+        at = (slice(i * stride, i * stride + reach, dilation), slice(j * stride, j * stride + reach, dilation))
+        sums = torch.einsum("nchw,ochw->no", padded[(..., *at)], layer.weight)
+        expected = sums * kernel**2 / mask[at].sum() + (layer.bias if bias else 0)
+        torch.testing.assert_close(found[:, :, i, j], expected, rtol=0, atol=1e-12)
+    assert set(layer.state_dict()) == ({"weight", "bias"} if bias else {"weight"})
+
+
+def test_partial_padding_in_one_and_three_dimensions_keeps_a_constant():
+    for axes, conv in ((1, PaddedConv1d), (3, PaddedConv3d)):
+        layer = conv(1, 1, 3, padding_mode="partial", bias=False)
+        layer.weight.data.fill_(1 / 3**axes)
+        torch.testing.assert_close(layer(torch.full((1, 1, *[4] * axes), 2.0)), torch.full((1, 1, *[4] * axes), 2.0))
+
+
+def test_random_padding_splits_its_zeros_in_training_and_is_that_of_zeros_in_evaluation():
+    torch.manual_seed(0)
+    layer = PaddedConv2d(2, 3, 3, padding_mode="random")
+    images = torch.randn(1, 2, 6, 5)
+    splits = {
+        (top, left): F.conv2d(F.pad(images, (left, 2 - left, top, 2 - top)), layer.weight, layer.bias)
+        for top in range(3)
+        for left in range(3)
+    }
+    seen = set()
+    for _ in range(120):
+        found = layer(images)
+        [split] = [key for key, expected in splits.items() if torch.allclose(found, expected, atol=1e-6)]
+        seen.add(split)
+    assert seen == set(splits)
+    torch.testing.assert_close(layer.eval()(images), splits[1, 1])

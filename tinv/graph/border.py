@@ -22,6 +22,8 @@ def border_problem(
         return "" if blank.uniform[axis] else "a blank image gives different values from position to position here"
     if mode == "constant":
         return "pads with a number that a blank image does not give"
+    if mode == "partial":
+        return "partial padding weighs positions by how much of the map they see"
     if mode != "zeros":
         known = mode in ("circular", "reflect", "replicate", "symmetric")
         return f"{mode} padding " + ("repeats content at the border" if known else "is not known to tinv")

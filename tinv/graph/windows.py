@@ -121,7 +121,10 @@ def conv_window(module: _ConvNd) -> Window:
     """Returns the window of a convolution of torch, timm or tinv."""
     kernel, stride, dilation = tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation)
     if isinstance(module, PaddedConv):
-        return Window(kernel, stride, dilation, tuple(module.pad_widths), module.padding_mode)
+        # the verdict holds in evaluation, where random padding is that of zeros
+        mode = str(module.padding_mode)
+        mode = "zeros" if mode == "random" else mode
+        return Window(kernel, stride, dilation, tuple(module.pad_widths), mode)
     widths = None if is_tensorflow_same(module) else window_widths(cast(Any, module.padding), kernel, dilation)
     return Window(kernel, stride, dilation, widths, module.padding_mode)
 

@@ -11,10 +11,14 @@ from typing import Literal, get_args
 from tinv.errors import unknown
 
 Amount = Literal["valid", "same", "full"]
-PaddingMode = Literal["zeros", "circular", "circular_width", "reflect", "replicate", "symmetric", "background"]
+_Mirror = Literal["reflect", "replicate", "symmetric"]
+_ByLayer = Literal["partial", "random"]
+PaddingMode = Literal["zeros", "circular", "circular_width", _Mirror, _ByLayer, "background"]
 """What the border holds, in torch's words. `circular_width` is circular along the last axis and zeros along the others,
 `symmetric` mirrors the map with the edge pixel repeated, and `background` is the response of the layers before to an
-image of zeros."""
+image of zeros. `partial` and `random` are zeros that a `PaddedConv` treats in its own way."""
+ZERO_MODES = ("zeros", *get_args(_ByLayer))
+"""Padding modes whose border holds zeros."""
 PadWidths = Sequence[tuple[int, int]]
 """Pixels to add (left, right), a pair for every spatial axis, first axis first."""
 
