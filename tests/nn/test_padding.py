@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from tinv.nn.subsampling import BlurPool
 
 CONVS = {1: (PaddedConv1d, nn.Conv1d), 2: (PaddedConv2d, nn.Conv2d), 3: (PaddedConv3d, nn.Conv3d)}
 WAYS = [("valid", "zeros"), ("full", "zeros"), ("full", "circular")] + [
-    ("same", mode) for mode in ("zeros", "circular", "reflect", "replicate")
+    ("same", mode) for mode in ("zeros", "circular", "reflect", "replicate", "symmetric")
 ]
 
 
@@ -109,6 +110,24 @@ def test_padding_content_equals_torch(mode):
     torch.testing.assert_close(pad(x, [(2, 3), (1, 4)], mode), F.pad(x, (1, 4, 2, 3), mode=mode))
 
 
+@pytest.mark.parametrize("shape", [(6,), (5, 7), (3, 4, 5)])
+def test_padding_along_the_width_wraps_the_last_axis_alone(shape):
+    images = torch.randn(2, 3, *shape, dtype=torch.double)
+    widths = [(2, 1), (0, 7), (3, 3)][: len(shape)]
+    others = [(0, 0), (0, 0), *widths[:-1], (0, 0)]
+    expected = np.pad(np.pad(images.numpy(), [*[(0, 0)] * (len(shape) + 1), widths[-1]], mode="wrap"), others)
+    assert torch.equal(pad(images, widths, "circular_width"), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 7), (3, 4, 5), (1, 2)])
+def test_symmetric_padding_is_numpys(shape):
+    images = torch.randn(2, 3, *shape, dtype=torch.double)
+    # wider than the map, too
+    widths = [(2, 1), (0, 7), (3, 3)][: len(shape)]
+    expected = np.pad(images.numpy(), [(0, 0), (0, 0), *widths], mode="symmetric")
+    assert torch.equal(pad(images, widths, "symmetric"), torch.from_numpy(expected))
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(("padding", "mode"), WAYS)
 def test_memory_format_changes_nothing(padding, mode, memory_format):
@@ -194,3 +213,50 @@ def test_parameters_keep_torch_names_and_shapes():
 def test_a_missing_batch_axis_is_said(padding, mode):
     with pytest.raises(TinvError, match=r"convolution: takes maps \(N, C, H, W\), not of shape \(3, 8, 8\)"):
         PaddedConv2d(3, 4, 3, padding, mode)(torch.randn(3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "padding"),
+    [(3, 1, 1, "same"), (5, 2, 1, "full"), (3, 2, 2, "same"), (4, 1, 1, "same")],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_partial_padding_weighs_each_sum_by_the_real_pixels_in_its_window(kernel, stride, dilation, padding, bias):
+    how = {"stride": stride, "dilation": dilation, "bias": bias}
+    layer = PaddedConv2d(2, 3, kernel, padding, "partial", **how).double()
+    images = torch.randn(2, 2, 9, 7, dtype=torch.double)
+    (left, right), _ = layer.pad_widths
+    padded = F.pad(images, (left, right, left, right))
+    mask = F.pad(torch.ones(9, 7, dtype=torch.double), (left, right, left, right))
+    found = layer(images)
+    reach = dilation * (kernel - 1) + 1
+    for i, j in np.ndindex(*found.shape[2:]):
+        at = (slice(i * stride, i * stride + reach, dilation), slice(j * stride, j * stride + reach, dilation))
+        sums = torch.einsum("nchw,ochw->no", padded[(..., *at)], layer.weight)
+        expected = sums * kernel**2 / mask[at].sum() + (layer.bias if bias else 0)
+        torch.testing.assert_close(found[:, :, i, j], expected, rtol=0, atol=1e-12)
+    assert set(layer.state_dict()) == ({"weight", "bias"} if bias else {"weight"})
+
+
+def test_partial_padding_in_one_and_three_dimensions_keeps_a_constant():
+    for axes, conv in ((1, PaddedConv1d), (3, PaddedConv3d)):
+        layer = conv(1, 1, 3, padding_mode="partial", bias=False)
+        layer.weight.data.fill_(1 / 3**axes)
+        torch.testing.assert_close(layer(torch.full((1, 1, *[4] * axes), 2.0)), torch.full((1, 1, *[4] * axes), 2.0))
+
+
+def test_random_padding_splits_its_zeros_in_training_and_is_that_of_zeros_in_evaluation():
+    torch.manual_seed(0)
+    layer = PaddedConv2d(2, 3, 3, padding_mode="random")
+    images = torch.randn(1, 2, 6, 5)
+    splits = {
+        (top, left): F.conv2d(F.pad(images, (left, 2 - left, top, 2 - top)), layer.weight, layer.bias)
+        for top in range(3)
+        for left in range(3)
+    }
+    seen = set()
+    for _ in range(120):
+        found = layer(images)
+        [split] = [key for key, expected in splits.items() if torch.allclose(found, expected, atol=1e-6)]
+        seen.add(split)
+    assert seen == set(splits)
+    torch.testing.assert_close(layer.eval()(images), splits[1, 1])

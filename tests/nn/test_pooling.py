@@ -106,3 +106,26 @@ def test_windows_that_hold_padding_only_are_refused(size, dilation):
 def test_a_missing_batch_axis_is_said():
     with pytest.raises(TinvError, match=r"max pool: takes maps \(N, C, H, W\), not of shape \(3, 8, 8\)"):
         Pool("max", (3, 3), 1, "same")(torch.randn(3, 8, 8))
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+@pytest.mark.parametrize(("size", "ceil_mode"), [(8, False), (7, True), (8, True)])
+def test_a_pool_along_the_width_wraps_it_and_adds_nothing_to_the_height(kind, size, ceil_mode):
+    x = torch.randn(2, 3, 8, size, dtype=torch.double) - 5
+    pool = Pool(kind, 3, 2, [(1, 1), (1, 1)], padding_mode="circular_width", ceil_mode=ceil_mode)
+    # the height is as under zeros; the width as on the map repeated on both sides
+    around = F.pad(x, (1, 2, 0, 0), mode="circular")
+    columns = range(0, (size + 2 - 3 + (1 if ceil_mode else 0)) // 2 * 2 + 1, 2)
+    rows = range(0, (8 + 2 - 3 + (1 if ceil_mode else 0)) // 2 * 2 + 1, 2)
+    expected = torch.stack(
+        [
+            torch.stack([_mean_or_max(kind, around[:, :, max(0, i - 1) : i + 2, j : j + 3]) for j in columns], -1)
+            for i in rows
+        ],
+        2,
+    )
+    torch.testing.assert_close(pool(x), expected)
+
+
+def _mean_or_max(kind: str, window: torch.Tensor) -> torch.Tensor:
+    return window.amax((2, 3)) if kind == "max" else window.mean((2, 3))

@@ -123,3 +123,31 @@ def test_a_full_blur_meets_every_pixel_with_every_filter_value(mode, size, strid
     if stride == 1 and mode == "zeros":
         # nothing of the image is lost
         torch.testing.assert_close(layer(images).sum(), images.sum())
+
+
+@pytest.mark.parametrize(("norm", "strength"), [(1, lambda v: v.abs().sum()), ("inf", lambda v: v.abs().max())])
+@pytest.mark.parametrize("shape", [(12,), (12, 9), (8, 6, 9)])
+def test_adaptive_polyphase_compares_the_norm_it_is_given(norm, strength, shape):
+    x = torch.randn(6, 2, *shape)
+    kept = AdaptivePolyphaseSampling(3, norm=norm)(x)
+    for image, result in zip(x, kept, strict=True):
+        starts = itertools.product(range(3), repeat=len(shape))
+        parts = [image[(slice(None), *(slice(start, None, 3) for start in begin))] for begin in starts]
+        strongest = max(parts, key=strength)
+        assert torch.equal(result[tuple(slice(0, size) for size in strongest.shape)], strongest)
+
+
+def test_norms_keep_different_components():
+    # one large value against many small ones: sums 3, 4 and 3.9, norms 3, 2 and 2.04, largest magnitudes 3, 1 and 1.3
+    rows = torch.tensor([[3.0, 0, 0, 0], [1, 1, 1, 1], [1.3, 1.3, 1.3, 0]])
+    x = torch.stack([rows[0], rows[1]], -1).reshape(1, 1, 8)
+    kept = {norm: AdaptivePolyphaseSampling(2, norm=norm)(x).flatten().tolist() for norm in (1, 2, "inf")}
+    assert kept == {1: rows[1].tolist(), 2: rows[0].tolist(), "inf": rows[0].tolist()}
+    spread = torch.stack([torch.full((4,), 1.2), rows[2]], -1).reshape(1, 1, 8)
+    kept = {norm: AdaptivePolyphaseSampling(2, norm=norm)(spread)[0, 0, 3].item() for norm in (1, 2, "inf")}
+    assert kept == {1: pytest.approx(1.2), 2: pytest.approx(1.2), "inf": 0}
+
+
+def test_an_unknown_norm_is_one_clear_line():
+    with pytest.raises(TinvError, match=r"unknown norm of adaptive subsampling '3'; choose from 1, 2, inf"):
+        AdaptivePolyphaseSampling(2, norm=3)

@@ -27,23 +27,22 @@ def own_policies(monkeypatch):
 
 
 def test_as_objects_and_by_class_path_in_convert():
-    from own_policies import MeanOfBlocks, SameSymmetric
+    from own_policies import MeanOfBlocks, SameChannelMean
 
     plain = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2, padding=1), nn.ReLU())
     images = torch.randn(2, 3, 12, 12)
-    made = tinv.convert(plain, SameSymmetric(), MeanOfBlocks(), example_input=images)
-    named = tinv.convert(plain, "own_policies.SameSymmetric", "own_policies.MeanOfBlocks", example_input=images)
-    assert str(made.conversion.policy) == "padding=same_symmetric, subsampling=MeanOfBlocks"
+    made = tinv.convert(plain, SameChannelMean(), MeanOfBlocks(), example_input=images)
+    named = tinv.convert(plain, "own_policies.SameChannelMean", "own_policies.MeanOfBlocks", example_input=images)
+    assert str(made.conversion.policy) == "padding=same_channel_mean, subsampling=MeanOfBlocks"
     assert made.conversion.policy == named.conversion.policy
     with torch.no_grad():
         got = made(images)
         assert torch.equal(got, named(images))
-        mirrored = torch.cat([images[:, :, :1], images, images[:, :, -1:]], 2)
-        mirrored = torch.cat([mirrored[..., :1], mirrored, mirrored[..., -1:]], 3)
-        first = nn.functional.conv2d(mirrored, plain[0].weight, plain[0].bias).relu()
-        second = torch.cat([first[:, :, :1], first, first[:, :, -1:]], 2)
-        second = torch.cat([second[..., :1], second, second[..., -1:]], 3)
-        wanted = nn.functional.conv2d(second, plain[2].weight, plain[2].bias).relu()
+        wanted = images
+        for conv in (plain[0], plain[2]):
+            padded = wanted.mean((2, 3), keepdim=True).repeat(1, 1, 14, 14)
+            padded[..., 1:-1, 1:-1] = wanted
+            wanted = nn.functional.conv2d(padded, conv.weight, conv.bias).relu()
         torch.testing.assert_close(got, nn.functional.avg_pool2d(wanted, 2))
 
 
@@ -52,7 +51,7 @@ def test_in_inspect_with_a_verdict(capsys):
     assert main(["inspect", *words, "--stem=convert", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [axis["unit"] for axis in found["verdict"]["circular"]] == [32, 32]
-    assert main(["inspect", "resnet10t", "--input-size=32", "--padding=own_policies.SameSymmetric"]) == 0
+    assert main(["inspect", "resnet10t", "--input-size=32", "--padding=own_policies.SameChannelMean"]) == 0
     assert "is not known to tinv" in " ".join(capsys.readouterr().out.split())
 
 
@@ -69,7 +68,7 @@ def test_in_measure(capsys):
 @pytest.mark.parametrize("source", [[], ["--model.init_args.source=timm", "--model.init_args.backbone=resnet10t"]])
 def test_in_a_configuration(source):
     Path("own.yaml").write_text(
-        "model:\n  init_args:\n    padding: {class_path: own_policies.SameSymmetric}\n"
+        "model:\n  init_args:\n    padding: {class_path: own_policies.SameChannelMean}\n"
         "    subsampling: {class_path: own_policies.MeanOfBlocks}\n"
     )
     assert main(["fit", *TINY, "--config=own.yaml", "--trainer.max_epochs=1", "--run_dir=run", *source]) == 0

@@ -33,6 +33,9 @@ def test_objects_names_and_mappings_are_the_same():
     )
     assert subsampling_policy("aps_blur3") == APS(3)
     assert subsampling_policy(Blur(5)) == subsampling_policy("blur5") != subsampling_policy("blur3")
+    assert subsampling_policy("aps_linf") == APS(norm="inf")
+    assert APS(3, norm=1).name == "aps_blur3_l1"
+    assert "sum of magnitudes" in APS(3, norm=1).card.what
     assert hash(Blur(5)) == hash(subsampling_policy("blur5"))
 
 
@@ -61,6 +64,7 @@ def test_policies_give_their_layers():
     plain, both = (subsampling_policy(name).layer((2, 2), 3, PaddingPolicy("same")) for name in ("aps", "aps_blur5"))
     assert isinstance(plain, AdaptivePolyphaseSampling)
     assert (plain.blur.size, plain.stride, plain.blur.full) == ([1, 1], (2, 2), False)
+    assert subsampling_policy("aps_l1").layer((2, 2), 3, full).norm == 1
     assert (both.blur.size, both.blur.stride, both.stride) == ([5, 5], 1, (2, 2))
 
 
@@ -77,6 +81,12 @@ def test_a_conversion_policy_checks_prints_and_compares_all_options():
     for option, value in {"pool": "fulll", "stem": "no", "axes": "time", "blur_padding": "zeros"}.items():
         with pytest.raises(TinvError, match=f"unknown {option} '{value}'"):
             ConversionPolicy(**{option: value})
+
+
+def test_an_unknown_norm_of_a_policy_is_one_clear_line():
+    given = {"class_path": "tinv.policies.subsampling.APS", "init_args": {"norm": 3}}
+    with pytest.raises(TinvError, match="the norm of adaptive subsampling is 1, 2 or inf, not 3"):
+        subsampling_policy(given)
 
 
 class Own(SubsamplingPolicy):

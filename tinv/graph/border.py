@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import cast
 
 from tinv.graph.grid import AxisGrid, Folded, Lost
 from tinv.graph.operations import Operation
 from tinv.graph.state import Case, State
 from tinv.graph.windows import Window
+from tinv.nn.subsampling import Subsampler
 
 
 def border_problem(
@@ -20,8 +22,10 @@ def border_problem(
         return "" if blank.uniform[axis] else "a blank image gives different values from position to position here"
     if mode == "constant":
         return "pads with a number that a blank image does not give"
+    if mode == "partial":
+        return "partial padding weighs positions by how much of the map they see"
     if mode != "zeros":
-        known = mode in ("circular", "reflect", "replicate")
+        known = mode in ("circular", "reflect", "replicate", "symmetric")
         return f"{mode} padding " + ("repeats content at the border" if known else "is not known to tinv")
     if kind == "average" and not counts:
         return "the average leaves out the padding, so that content weighs more at the border"
@@ -44,7 +48,7 @@ def check_padding(case: Case, axis: int, left: int, right: int) -> None:
     if left or right:
         case.breaks([axis], "pads where no window follows that could take it into account", ["circular"])
     if max(left, right) > 0:
-        problem = border_problem(case.state.pads.padding_mode, before, axis)
+        problem = border_problem(case.state.pads.mode_of(axis + 2, len(case.source.grid)), before, axis)
         if problem:
             case.breaks([axis], problem, ["zero_canvas"])
     case.moves_content(axis, low + left, high + left)
@@ -87,20 +91,24 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
     left, right = window.widths(number, axis_grid.size)
     # what the last window of ceil_mode sees beyond the map
     overhang = (positions - 1) * stride + effective - axis_grid.size - left - right
-    if op.kind == "polyphase":
+    sees_all = stride > 1 and getattr(op.module, "sees_all", False)
+    if op.kind == "polyphase" or sees_all:
         overhang = 0
     if (positions, left, right, added) == (1, 0, 0, (0, 0)) and effective == size and op.kind in ("max", "average"):
         # one number for all positions, whatever their order
         case.state.content[axis] = (0, 0)
         return
-    fills = {pads.padding_mode if pads else "zeros"} if any(added) else set()
-    fills |= {window.padding_mode} if left or right or overhang > 0 else set()
+    mode, added_mode = window.mode_of(number), pads.mode_of(dim, len(source.grid)) if pads else "zeros"
+    fills = {added_mode} if any(added) else set()
+    fills |= {mode} if left or right or overhang > 0 else set()
     problem = circular_problem(op, fills, size, stride, positions)
+    if sees_all and not problem:
+        problem = cast(Subsampler, op.module).circular_problem(size, stride)
     if problem:
         case.breaks([axis], problem, ["circular"])
     problem = ""
     if any(added):
-        problem = border_problem(pads.padding_mode if pads else "zeros", blank, axis) if max(added) > 0 else ""
+        problem = border_problem(added_mode, blank, axis) if max(added) > 0 else ""
         low, high = blank.content.get(axis, (0, 0))
         if low + added[0] < 0 or high > size - 1 + added[1]:
             problem = "positions at the border are cropped"
@@ -108,7 +116,7 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
     short = op.kind == "polyphase" and blurred % stride
     if not problem and (left or right or overhang > 0 or short):
         # a maximum and the rectifier that follows it may change places
-        problem = border_problem(window.padding_mode, blank, axis, op.kind, window.count_include_pad, rectified())
+        problem = border_problem(mode, blank, axis, op.kind, window.count_include_pad, rectified())
     if not problem and overhang > 0 and op.kind == "average":
         problem = "the last window averages over fewer positions"
     if problem:
@@ -117,10 +125,18 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
     before = left + added[0]
     # any of the first `stride` positions may be the first that an adaptive layer keeps
     seen_before = effective - 1 + (stride - 1 if op.kind == "polyphase" else 0)
-    case.moves_content(axis, math.ceil(Fraction(low + before - seen_before, stride)), (high + before) // stride)
+    if sees_all:
+        case.state.content[axis] = (0, positions - 1)
+    else:
+        case.moves_content(axis, math.ceil(Fraction(low + before - seen_before, stride)), (high + before) // stride)
     if stride > 1 and op.kind != "polyphase":
-        case.times(axis, abs(out.stride.numerator), f"stride {stride}")
+        between = getattr(op.module, "between", "")
+        case.times(axis, abs(out.stride.numerator), f"stride {stride}" + (f"; {between}" if between else ""))
     elif stride > 1:
+        if getattr(op.module, "norm", 2) == "inf":
+            case.times(
+                axis, abs(out.stride.numerator), "largest magnitudes may tie, which leaves multiples of its stride"
+            )
         case.state.steps[axis] = math.lcm(case.state.steps.get(axis, 1), abs(out.stride.numerator))
 
 

@@ -67,6 +67,11 @@ class AxisGrid:
             high=self.high + max(ends),
         )
 
+    def seeing_all(self) -> AxisGrid:
+        """Returns the same grid of positions each of which sees the whole map."""
+        reach = abs(self.stride) * (self.size - 1)
+        return replace(self, low=self.low - reach, high=self.high + reach)
+
     def translated(self, positions: int, size: int, step: int = 1) -> AxisGrid:
         """Returns the grid of a map that begins `positions` further on and takes every `step`-th position."""
         by = self.stride * positions

@@ -181,8 +181,10 @@ class InvarianceAnalyzer:
         if op.kind in WINDOWS:
             check_window(case, lambda: all(self.rectifies(user) for user in node.users))
             if op.kind == "subsample":
+                sees_all = getattr(op.module, "sees_all", False)
                 missing = [kind for kind in SHIFTS if kind not in getattr(op.module, "exact", ())]
-                case.breaks(case.every_axis(), f"{op.name} does not say that it follows such shifts", missing)
+                why = "spreads content over the whole map" if sees_all else "does not say that it follows such shifts"
+                case.breaks(case.every_axis(), f"{op.name} {why}", missing)
             if number == 1 and op.kind == "max":
                 case.breaks(case.every_axis(), "says where the maximum is")
         elif op.kind == "opaque" or op.kind not in RULES:

@@ -51,6 +51,9 @@ def _after_window(step: Step, axis_grid: AxisGrid, axis: int, size: int) -> Axis
     assert window is not None
     left, _ = window.widths(axis, axis_grid.size)
     stride = window.stride[axis]
+    if stride > 1 and getattr(step.op.module, "sees_all", False):
+        # a stride that does not divide the size stands for a little less: branches of other sizes still meet
+        return axis_grid.seeing_all().translated(0, size, stride)
     moved = axis_grid.after_window(window.effective_kernel_size(axis), left, stride, size)
     if step.op.kind == "polyphase" and stride > 1:
         # any of the first `stride` positions may be the first one: what is seen is what any of them may see

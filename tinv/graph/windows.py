@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules import padding as pads
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from tinv.nn.pad_widths import to_ntuple, window_count, window_widths
+from tinv.nn.pad_widths import axis_modes, to_ntuple, window_count, window_widths
 from tinv.nn.padding import PaddedConv
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import Subsampler
@@ -55,6 +55,10 @@ class Window:
         total = max(0, (-(-size // stride) - 1) * stride + self.effective_kernel_size(axis) - size)
         return total // 2, total - total // 2
 
+    def mode_of(self, axis: int) -> str:
+        """Returns the padding mode of an axis."""
+        return axis_modes(self.padding_mode, len(self.kernel))[axis]
+
     def output_size(self, axis: int, size: int) -> int:
         """Returns how many windows there are on a map of `size` pixels."""
         effective, stride = self.effective_kernel_size(axis), self.stride[axis]
@@ -83,6 +87,10 @@ class Pads:
         """Returns the widths of an axis of a tensor with `rank` axes."""
         axis = dim - (rank - len(self.widths))
         return self.widths[axis] if axis >= 0 else (0, 0)
+
+    def mode_of(self, dim: int, rank: int) -> str:
+        """Returns the padding mode of a spatial axis of a map with `rank` axes."""
+        return axis_modes(self.padding_mode, rank - 2)[dim - 2]
 
 
 def written_pads(flat: Sequence[Any], mode: str, value: Any, fixed: bool) -> Pads | None:
@@ -113,7 +121,10 @@ def conv_window(module: _ConvNd) -> Window:
     """Returns the window of a convolution of torch, timm or tinv."""
     kernel, stride, dilation = tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation)
     if isinstance(module, PaddedConv):
-        return Window(kernel, stride, dilation, tuple(module.pad_widths), module.padding_mode)
+        # the verdict holds in evaluation, where random padding is that of zeros
+        mode = str(module.padding_mode)
+        mode = "zeros" if mode == "random" else mode
+        return Window(kernel, stride, dilation, tuple(module.pad_widths), mode)
     widths = None if is_tensorflow_same(module) else window_widths(cast(Any, module.padding), kernel, dilation)
     return Window(kernel, stride, dilation, widths, module.padding_mode)
 

@@ -7,6 +7,7 @@ from tinv.utils.lazy import exports
 __getattr__, __all__ = exports(
     __name__,
     {
+        "tinv.nn.frequency": ("ASAPPooling", "FLCPooling", "IdealSubsampling"),
         "tinv.nn.padding": ("PaddedConv1d", "PaddedConv2d", "PaddedConv3d", "pad"),
         "tinv.nn.pooling": ("Pool",),
         "tinv.nn.subsampling": ("AdaptivePolyphase", "AdaptivePolyphaseSampling", "BlurPool", "Subsampler"),

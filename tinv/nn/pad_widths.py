@@ -11,8 +11,14 @@ from typing import Literal, get_args
 from tinv.errors import unknown
 
 Amount = Literal["valid", "same", "full"]
-PaddingMode = Literal["zeros", "circular", "reflect", "replicate", "background"]
-"""What the border holds, in torch's words; `background` is the response of the layers before to an image of zeros."""
+_Mirror = Literal["reflect", "replicate", "symmetric"]
+_ByLayer = Literal["partial", "random"]
+PaddingMode = Literal["zeros", "circular", "circular_width", _Mirror, _ByLayer, "background"]
+"""What the border holds, in torch's words. `circular_width` is circular along the last axis and zeros along the others,
+`symmetric` mirrors the map with the edge pixel repeated, and `background` is the response of the layers before to an
+image of zeros. `partial` and `random` are zeros that a `PaddedConv` treats in its own way."""
+ZERO_MODES = ("zeros", *get_args(_ByLayer))
+"""Padding modes whose border holds zeros."""
 PadWidths = Sequence[tuple[int, int]]
 """Pixels to add (left, right), a pair for every spatial axis, first axis first."""
 
@@ -20,6 +26,13 @@ PadWidths = Sequence[tuple[int, int]]
 def to_ntuple(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     """Returns one number for each of `axes` axes."""
     return (value,) * axes if isinstance(value, int) else tuple(value)
+
+
+def axis_modes(padding_mode: str, axes: int) -> tuple[str, ...]:
+    """Returns the padding mode of each of `axes` spatial axes, first axis first."""
+    if padding_mode == "circular_width":
+        return (*("zeros",) * (axes - 1), "circular")
+    return (padding_mode,) * axes
 
 
 def effective_kernel_size(kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError, unknown
-from tinv.nn.pad_widths import Amount, PaddingMode, PadWidths, effective_kernel_size, window_widths
+from tinv.nn.pad_widths import ZERO_MODES, Amount, PaddingMode, PadWidths, effective_kernel_size, window_widths
 
 
 def standard_padding(given: Any, mode: str, owner: str) -> tuple[Any, str]:
@@ -49,8 +49,8 @@ CONVOLUTIONS: tuple[Callable[..., Tensor], ...] = (F.conv1d, F.conv2d, F.conv3d)
 def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", background: Tensor | None = None) -> Tensor:
     """Pads the spatial axes of a batch.
 
-    Unlike `torch.nn.functional.pad`, circular and reflect padding may be larger than the map: the map is then wrapped
-    or mirrored as often as needed.
+    Unlike `torch.nn.functional.pad`, circular, reflect and symmetric padding may be larger than the map: the map is
+    then wrapped or mirrored as often as needed.
 
     Args:
         images: (N, C, *spatial), one to three spatial axes.
@@ -69,10 +69,14 @@ def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", backgrou
     if not any(left or right for left, right in widths):
         return images
     order = to_f_pad_order(widths)
-    if padding_mode in ("zeros", "zero"):
+    if padding_mode in ("zero", *ZERO_MODES):
         return F.pad(images, order)
     if "." in padding_mode:
         return _own_function(padding_mode)(images, widths)
+    if padding_mode == "circular_width":
+        none = [(0, 0)] * (len(widths) - 1)
+        wrapped = pad(images, [*none, widths[-1]], "circular")
+        return pad(wrapped, [*widths[:-1], (0, 0)], "zeros")
     if padding_mode == "background":
         return _pad_with(images, widths, background)
     reaches_across = any(max(pair) >= size for pair, size in zip(widths, images.shape[2:], strict=True))
@@ -137,6 +141,9 @@ def _source_index(size: int, left: int, right: int, padding_mode: str) -> Tensor
     index = torch.arange(-left, size + right)
     if padding_mode == "circular":
         return index.remainder(size)
+    if padding_mode == "symmetric":
+        index = index.remainder(2 * size)
+        return torch.minimum(index, 2 * size - 1 - index)
     if padding_mode != "reflect":
         raise unknown("padding mode", padding_mode, get_args(PaddingMode))
     period = max(2 * (size - 1), 1)
@@ -165,8 +172,11 @@ class PaddedConv(_ConvNd):
         out_channels: Channels of the output.
         kernel_size: One number, or one for each axis.
         padding: `valid`, `same` or `full`, or pixels as torch takes them, or a pair (left, right) for each axis.
-        padding_mode: What the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
-            function of your own. Circular and reflect padding may be larger than the map.
+        padding_mode: What the border holds: `zeros`, `circular`, `circular_width`, `reflect`, `replicate`,
+            `symmetric`, or the dotted path of a function of your own. Circular, reflect and symmetric padding may be
+            larger than the map. `partial` pads zeros and multiplies each sum by k / (real pixels in its window) before
+            the bias is added (Liu et al., arXiv 1811.11718). `random` splits the zeros of each axis at random between
+            its two sides, anew in each training step, and as `zeros` in evaluation (arXiv 2302.08682).
         padding_policy: Old name of both together, such as `same_circular`.
         **kwargs: Stride, dilation, groups, bias, ... as in torch.
 
@@ -196,17 +206,47 @@ class PaddedConv(_ConvNd):
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         check_axes("convolution", images, len(self.kernel_size))
-        inside = padding_inside(self.pad_widths, self.padding_mode)
+        widths, mode = self.pad_widths, str(self.padding_mode)
+        if mode == "random" and self.training:
+            widths = tuple((left := int(torch.randint(sum(pair) + 1, ())), sum(pair) - left) for pair in widths)
+        unpadded = images.shape[2:]
+        inside = padding_inside(widths, "zeros" if mode in ZERO_MODES else mode)
         if inside is None:
-            images, inside = pad(images, self.pad_widths, self.padding_mode, background), (0,) * len(self.kernel_size)
+            images, inside = pad(images, widths, mode, background), (0,) * len(self.kernel_size)
         sizes = [size + 2 * padding for size, padding in zip(images.shape[2:], inside, strict=True)]
         check_kernel_fits("convolution", effective_kernel_size(self.kernel_size, self.dilation), sizes)
         convolve = CONVOLUTIONS[len(self.kernel_size) - 1]
+        if mode == "partial":
+            sums = convolve(images, self.weight, None, self.stride, inside, self.dilation, self.groups)
+            sums = sums * self._ratio(unpadded, sums)
+            return sums if self.bias is None else sums + self.bias.view(-1, *(1 for _ in unpadded)).to(sums.dtype)
         return convolve(images, self.weight, self.bias, self.stride, inside, self.dilation, self.groups)
+
+    def _ratio(self, sizes: Sequence[int], sums: Tensor) -> Tensor:
+        """Returns pixels of the window over real pixels in it, for every position of the output: (*spatial')."""
+        ratio = torch.ones((), dtype=torch.double, device=sums.device)
+        axes = zip(sizes, sums.shape[2:], self.kernel_size, self.stride, self.dilation, self.pad_widths, strict=True)
+        for size, count, kernel, stride, dilation, (left, _) in axes:
+            first = torch.arange(count, device=sums.device) * stride - left
+            seen = first[:, None] + torch.arange(kernel, device=sums.device) * dilation
+            real = ((seen >= 0) & (seen < size)).sum(1)
+            # a window without a real pixel has a sum of zero
+            ratio = ratio.unsqueeze(-1) * (kernel / real.clamp(min=1).double())
+        return ratio.to(sums.dtype)
 
     def extra_repr(self) -> str:
         own: str = super().extra_repr()  # type: ignore[no-untyped-call]
         return f"{own}, padding={self.pad_widths}"
+
+
+def padded_conv(conv: _ConvNd, widths: PadWidths, padding_mode: str) -> PaddedConv:
+    """Returns a convolution of torch as a `PaddedConv` with its weights, by reference."""
+    made: PaddedConv = PADDED[len(conv.kernel_size) - 1].__new__(PADDED[len(conv.kernel_size) - 1])
+    made.__dict__.update(conv.__dict__)
+    made.padding, made.padding_mode = (0,) * len(conv.kernel_size), padding_mode  # type: ignore[assignment]
+    made._reversed_padding_repeated_twice = [0] * (2 * len(conv.kernel_size))
+    made.pad_widths = tuple((left, right) for left, right in widths)
+    return made
 
 
 class PaddedConv1d(PaddedConv, nn.Conv1d):
@@ -219,6 +259,10 @@ class PaddedConv2d(PaddedConv, nn.Conv2d):
 
 class PaddedConv3d(PaddedConv, nn.Conv3d):
     """`torch.nn.Conv3d` under a padding policy: (N, C, T, H, W) -> (N, out_channels, T', H', W')."""
+
+
+PADDED: tuple[type[PaddedConv], ...] = (PaddedConv1d, PaddedConv2d, PaddedConv3d)
+"""The classes for one, two and three spatial axes."""
 
 
 def check_axes(layer: str, images: Tensor, axes: int) -> None:

@@ -34,8 +34,8 @@ class Pool(nn.Module):
         stride: Pixels; 1 keeps the resolution.
         padding: `valid`, `same` or `full`, or pixels: one number, one for each axis, or a pair (left, right) for each.
         dilation: Pixels between the pixels of the window.
-        padding_mode: What the border holds: `zeros`, `circular`, `reflect`, `replicate`, or the dotted path of a
-            function of your own.
+        padding_mode: What the border holds: `zeros`, `circular`, `circular_width`, `reflect`, `replicate`,
+            `symmetric`, or the dotted path of a function of your own.
         ceil_mode: Adds a last window that begins inside the map and ends outside of it, as in torch.
         count_include_pad: Whether an average counts zeros; None: under `full` padding alone.
 
@@ -79,19 +79,25 @@ class Pool(nn.Module):
         effective = effective_kernel_size(kernel, dilation)
         sizes = [size + left + right for size, (left, right) in zip(images.shape[2:], widths, strict=True)]
         check_kernel_fits(f"{self.kind} pool", effective, sizes)
-        if self.padding_mode == "zeros" and (self.kind == "max" or not self.count_include_pad):
+        ceil_mode, mode = self.ceil_mode, self.padding_mode
+        if mode == "circular_width":
+            if ceil_mode:
+                axes_of_map = zip(images.shape[2:], widths, effective, stride, strict=True)
+                widths = [(pair[0], pair[1] + _missing(size, pair, e, s)) for size, pair, e, s in axes_of_map]
+            images = pad(images, [*((0, 0),) * (axes - 1), widths[-1]], "circular")
+            widths, ceil_mode, mode = [*widths[:-1], (0, 0)], False, "zeros"
+        if mode == "zeros" and (self.kind == "max" or not self.count_include_pad):
             self._check_windows(images.shape[2:], widths, kernel, stride, dilation)
-        ceil_mode = self.ceil_mode
         native = all(left == right <= k // 2 for (left, right), k in zip(widths, kernel, strict=True)) and (
             self.kind == "max" or all(d == 1 for d in dilation)
         )
-        if self.padding_mode != "zeros" or not native:
+        if mode != "zeros" or not native:
             if ceil_mode:
                 axes_of_map = zip(images.shape[2:], widths, effective, stride, strict=True)
                 widths = [(pair[0], pair[1] + _missing(size, pair, e, s)) for size, pair, e, s in axes_of_map]
                 ceil_mode = False
-            if self.padding_mode != "zeros":
-                images, widths = pad(images, widths, self.padding_mode, background), [(0, 0)] * axes
+            if mode != "zeros":
+                images, widths = pad(images, widths, mode, background), [(0, 0)] * axes
             elif self.kind == "max":
                 images, widths = F.pad(images, to_f_pad_order(widths), value=float("-inf")), [(0, 0)] * axes
         inside = [left for left, _ in widths]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from math import comb
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from tinv.deprecation import moved, renamed
-from tinv.errors import TinvError
+from tinv.errors import TinvError, unknown
 from tinv.nn.pad_widths import to_ntuple
 from tinv.nn.padding import CONVOLUTIONS, check_kernel_fits, pad, padding_inside, standard_padding
+
+Norm = Literal[1, 2, "inf"]
+"""Norms that tell how strong a polyphase component is: sum of magnitudes, Euclidean, largest magnitude."""
 
 
 class Subsampler(nn.Module):
@@ -24,11 +27,16 @@ class Subsampler(nn.Module):
         padding_mode: Padding mode of its border.
         exact: Kinds of shift of its input, by multiples of the stride, that shift its output by whole positions and
             change nothing else; empty where that is not known. The verdict of a network counts on it.
+        sees_all: Whether every position of the output sees the whole map on axes with a stride, and its positions lie
+            evenly over it.
+        between: What becomes of other shifts, for the verdict.
     """
 
     stride: int | Sequence[int]
     padding_mode: str = "zeros"
     exact: frozenset[Literal["circular", "zero_canvas"]] = frozenset()
+    sees_all: bool = False
+    between: str = ""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -36,6 +44,10 @@ class Subsampler(nn.Module):
             if old in vars(cls):
                 warnings.warn(f"{cls.__name__}.{old} is now {new}", DeprecationWarning, stacklevel=2)
                 setattr(cls, new, vars(cls)[old])
+
+    def circular_problem(self, size: int, stride: int) -> str:
+        """Returns why the layer does not follow circular shifts of an axis of `size` pixels; empty if it does."""
+        return ""
 
     def window(self, axes: int) -> tuple[int, ...]:
         """Returns the pixels that one position of the output sees along each of `axes` spatial axes."""
@@ -139,6 +151,12 @@ class AdaptivePolyphaseSampling(Subsampler):
         blur: Size (1 to 7) of a binomial filter before the choice, one number or one for each axis; 1 for none.
         padding_mode: What the border of the filter holds, and the pixels added where a stride does not divide a size.
         full: Whether the filter's padding is full, see BlurPool.
+        norm: Norm that is compared, 1, 2 or "inf". The largest magnitude often stands in several components, as after a
+            max pool or a clipped activation, or where a picture is flat; the first of them is kept then, and the choice
+            no longer follows the content.
+
+    Raises:
+        TinvError: For another norm.
 
     Shape:
         (N, C, *spatial) -> (N, C, *ceil(spatial' / stride)), one to three spatial axes; spatial' is spatial, or
@@ -152,10 +170,13 @@ class AdaptivePolyphaseSampling(Subsampler):
         blur: int | Sequence[int] = 1,
         padding_mode: str = "zeros",
         full: bool = False,
+        norm: Norm = 2,
     ) -> None:
         super().__init__()
+        if norm not in get_args(Norm):
+            raise unknown("norm of adaptive subsampling", str(norm), [str(known) for known in get_args(Norm)])
         self.blur = BlurPool(blur, 1, padding_mode, full)
-        self.stride, self.padding_mode = stride, self.blur.padding_mode
+        self.stride, self.padding_mode, self.norm = stride, self.blur.padding_mode, norm
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         components = self.components(images, background)
@@ -182,12 +203,14 @@ class AdaptivePolyphaseSampling(Subsampler):
         """Returns the pixels (left, right) that the filter adds to each axis."""
         return self.blur.pad_widths(axes)
 
-    @staticmethod
-    def choose(components: Tensor) -> Tensor:
-        """Returns the number (N,) of the component of largest Euclidean norm, the first of equals."""
+    def choose(self, components: Tensor) -> Tensor:
+        """Returns the number (N,) of the component of largest norm, the first of equals."""
         # half precision would overflow, and doubles must not be rounded into ties
-        exact = components if components.dtype == torch.double else components.float()
-        return exact.flatten(2).square().sum(dim=2).argmax(dim=1)
+        exact = (components if components.dtype == torch.double else components.float()).flatten(2)
+        if self.norm == 2:
+            return exact.square().sum(dim=2).argmax(dim=1)
+        strength = exact.abs().sum(dim=2) if self.norm == 1 else exact.abs().amax(dim=2)
+        return strength.argmax(dim=1)
 
     @staticmethod
     def select(components: Tensor, choice: Tensor) -> Tensor:
@@ -196,7 +219,7 @@ class AdaptivePolyphaseSampling(Subsampler):
         return components.gather(1, index).squeeze(1)
 
     def extra_repr(self) -> str:
-        return f"stride={self.stride}"
+        return f"stride={self.stride}" + ("" if self.norm == 2 else f", norm={self.norm}")
 
 
 class SharedPhaseSampling(AdaptivePolyphaseSampling):
@@ -208,7 +231,7 @@ class SharedPhaseSampling(AdaptivePolyphaseSampling):
     """
 
     def __init__(self, sampler: AdaptivePolyphaseSampling, phase_group: str) -> None:
-        super().__init__(sampler.stride, sampler.blur.size, sampler.padding_mode, sampler.blur.full)
+        super().__init__(sampler.stride, sampler.blur.size, sampler.padding_mode, sampler.blur.full, sampler.norm)
         self.phase_group = phase_group
 
     def forward(  # type: ignore[override]

@@ -15,6 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from tinv.nn.frequency import FrequencySubsampling
+
 
 def zero_image(images: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Returns zeros (1, C, ...) with one pixel on the spatial axes named and the images' size on the others."""
@@ -40,6 +42,11 @@ def pool_response(
         return response
     answer = pool(_over_window(response, size, axes))
     return answer[(..., *(slice(0, 1) if axis in axes else slice(None) for axis in range(len(size))))]
+
+
+def frequency_response(layer: FrequencySubsampling, response: Tensor, images: Tensor) -> Tensor:
+    """Returns what a layer that cuts the spectrum of `images` makes of a constant map."""
+    return layer.response(response, images.shape[2:])
 
 
 def norm_and_response(layer: nn.Module, images: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:

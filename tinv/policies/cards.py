@@ -8,11 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-_Same = Literal["same_zero", "same_circular", "same_reflect", "same_replicate", "same_background"]
+_Wrapped = Literal["same_circular", "same_circular_width"]
+_Mirrored = Literal["same_reflect", "same_replicate", "same_symmetric"]
+_Same = Literal["same_zero", _Wrapped, _Mirrored, "same_partial", "same_random", "same_background"]
 Padding = Literal["keep", "valid", _Same, "full_zero", "full_circular", "full_background"]
-_Subsampling = Literal[
-    "keep", "dilated", "blur1", "blur2", "blur3", "blur4", "blur5", "blur6", "blur7", "aps", "aps_blur3", "aps_blur5"
-]
+_Blur = Literal["blur1", "blur2", "blur3", "blur4", "blur5", "blur6", "blur7"]
+_APS = Literal["aps", "aps_blur3", "aps_blur5", "aps_l1", "aps_linf"]
+_Frequency = Literal["ideal", "flc", "asap"]
+_Subsampling = Literal["keep", "dilated", _Blur, _APS, _Frequency]
 Subsampling = Literal[_Subsampling, "dense"]
 """A name of `tinv list subsampling`, or `dense`, the old name of `dilated`."""
 
@@ -40,6 +43,29 @@ class Card:
 KAYHAN = "Kayhan & van Gemert, CVPR 2020"
 ZHANG = "Zhang, ICML 2019"
 CHAMAN = "Chaman & Dokmanic, CVPR 2021"
+MICHAELI = "Michaeli et al., CVPR 2023 (2303.08085)"
+
+
+def adaptive_card(blur: int, norm: int | str) -> Card:
+    """Returns the card of adaptive polyphase sampling with a filter of `blur` pixels, 1 for none, and a norm."""
+    filtered = "" if blur == 1 else f" and a {blur}x{blur} binomial filter,"
+    strongest = {1: ", by the sum of magnitudes", "inf": ", by the largest magnitude"}.get(norm, "")
+    exact = (
+        "every circular shift, with same_circular and sizes divisible by the total stride; every shift on a zero "
+        "canvas, with full_background and pool=full; both need stem=convert"
+    )
+    ties = (
+        "multiples of the total stride, where aps is exact; shifts between them only where one pixel alone holds the "
+        "largest magnitude, which max pools, clipped activations and flat areas rule out"
+    )
+    return Card(
+        f"stride 1, then after the activation{filtered} the strongest of the s*s ways to take every s-th pixel"
+        f"{strongest}",
+        CHAMAN,
+        ties if norm == "inf" else exact,
+        "s*s times the strided layer",
+    )
+
 
 PADDING_CARDS: dict[Padding, Card] = {
     "keep": Card("leaves the network's own padding", "-", "as the network is", "none"),
@@ -51,8 +77,29 @@ PADDING_CARDS: dict[Padding, Card] = {
         "circular shifts by multiples of the total stride",
         "one copy per layer",
     ),
+    "same_circular_width": Card(
+        "d(k-1)/2 a side, wrapped around along the width, zeros along the other axes: for panoramas, cylinders, globes",
+        "-",
+        "circular shifts along the width by multiples of the total stride, on widths divisible by it",
+        "two copies per layer",
+    ),
     "same_reflect": Card("d(k-1)/2 a side, mirrored without the edge pixel", "-", "never", "one copy per layer"),
     "same_replicate": Card("d(k-1)/2 a side, the edge pixel repeated", "-", "never", "one copy per layer"),
+    "same_symmetric": Card(
+        "d(k-1)/2 a side, mirrored with the edge pixel repeated", "pytorch issue 189236", "never", "one copy per layer"
+    ),
+    "same_partial": Card(
+        "d(k-1)/2 zeros a side, and each sum times k^2 over the real pixels in its window, before the bias",
+        "Liu et al., 2018 (1811.11718)",
+        "never; published: ImageNet top-1 of ResNet-50 76.61 against 76.13 with zeros",
+        "two products a value; plain convolutions only",
+    ),
+    "same_random": Card(
+        "d(k-1) zeros in all, split at random between the two sides in each training step; in evaluation as same_zero",
+        "2302.08682",
+        "never",
+        "none; plain convolutions only",
+    ),
     "same_background": Card(
         "d(k-1)/2 a side of the response of the layers before to a zero image",
         "tinv",
@@ -96,18 +143,35 @@ SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
         )
         for size in range(1, 8)
     },
-    **{
-        cast(Subsampling, name): Card(
-            f"stride 1, then after the activation{blur} the strongest of the s*s ways to take every s-th pixel",
-            CHAMAN,
-            "every circular shift, with same_circular and sizes divisible by the total stride; every shift on a zero "
-            "canvas, with full_background and pool=full; both need stem=convert",
-            "s*s times the strided layer",
-        )
-        for name, blur in {
-            "aps": "",
-            "aps_blur3": " and a 3x3 binomial filter,",
-            "aps_blur5": " and a 5x5 binomial filter,",
-        }.items()
-    },
+    "aps": adaptive_card(1, 2),
+    "aps_blur3": adaptive_card(3, 2),
+    "aps_blur5": adaptive_card(5, 2),
+    "aps_l1": adaptive_card(1, 1),
+    "aps_linf": adaptive_card(1, "inf"),
+    "ideal": Card(
+        "stride 1, then after the activation an ideal low-pass filter: of an axis of n pixels, m = ceil(n/s) are left, "
+        "and the wavenumbers up to (m-1)//2, without the Nyquist frequency",
+        MICHAELI,
+        "multiples of the total stride, with same_circular and sizes divisible by it. The layer alone follows every "
+        "shift, by parts of a pixel too, in the band-limited sense (checked: 2e-16). A network with ReLU behind it "
+        "does not",
+        "s*s times the strided layer, and n products a value and axis of n pixels",
+    ),
+    "flc": Card(
+        "stride 1, then after the activation the quarter to the three quarters of the centred spectrum of each axis, "
+        "inverted at that size; other strides than 2 crop to n/s in the same way",
+        "Grabinski et al., ECCV 2022 (2204.00491)",
+        "multiples of the total stride, with same_circular and maps divisible by 4 at every stride of 2. The layer "
+        "alone follows no other shift either, since one side of the Nyquist frequency is kept (checked, relative "
+        "error: 0.32 at a shift by 1 on 16 pixels, 0.07 at a shift by 2 on 15). On sizes such as 14, 2 more than a "
+        "multiple of 4, the crop is off the centre and nothing is exact (checked: above 1)",
+        "as ideal, with complex numbers",
+    ),
+    "asap": Card(
+        "flc, with the spectrum of each axis times the root of a Hamming window before the crop",
+        "Grabinski et al., 2023 (2307.09804)",
+        "as flc: multiples of the total stride on maps divisible by 4 at every stride of 2, and nothing else (checked: "
+        "0.27 at a shift by 1 on 16 pixels, 0.05 at a shift by 2 on 15, above 1 on 14)",
+        "as flc",
+    ),
 }

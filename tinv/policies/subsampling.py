@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from tinv.deprecation import RenamedWarning, moved
 from tinv.errors import TinvError
 from tinv.policies.base import Policy, made_of
-from tinv.policies.cards import SUBSAMPLING_CARDS, SUBSAMPLINGS, Card, Subsampling
+from tinv.policies.cards import SUBSAMPLING_CARDS, SUBSAMPLINGS, Card, Subsampling, adaptive_card
 from tinv.policies.padding import PaddingPolicy
 
 if TYPE_CHECKING:
@@ -129,17 +129,29 @@ class APS(_Named):
 
     Args:
         blur: Pixels of a binomial filter before the choice, 1 (none), 3 or 5.
+        norm: Norm that is compared, 1, 2 or "inf". Largest magnitudes often tie, see `AdaptivePolyphaseSampling`.
+
+    Raises:
+        TinvError: For another filter or norm.
     """
 
-    def __init__(self, blur: Literal[1, 3, 5] = 1) -> None:
+    def __init__(self, blur: Literal[1, 3, 5] = 1, norm: Literal[1, 2, "inf"] = 2) -> None:
         if blur not in (1, 3, 5):
             raise TinvError(f"the blur of adaptive subsampling is 1, 3 or 5 pixels, not {blur}")
-        self.blur = blur
+        if norm not in (1, 2, "inf"):
+            raise TinvError(f"the norm of adaptive subsampling is 1, 2 or inf, not {norm}")
+        self.blur, self.norm = blur, norm
 
     @property
     def name(self) -> str:
-        """`aps`, or `aps_blur3` with a filter of 3 pixels."""
-        return "aps" if self.blur == 1 else f"aps_blur{self.blur}"
+        """`aps`; `aps_blur3` with a filter of 3 pixels; `aps_l1` and `aps_linf` with those norms."""
+        norm = "" if self.norm == 2 else f"_l{self.norm}"
+        return ("aps" if self.blur == 1 else f"aps_blur{self.blur}") + norm
+
+    @property
+    def card(self) -> Card:  # type: ignore[override]
+        """What a user must know of it."""
+        return adaptive_card(self.blur, self.norm)
 
     def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
         """Returns an `AdaptivePolyphaseSampling`."""
@@ -151,11 +163,46 @@ class APS(_Named):
         """Returns an `AdaptivePolyphaseSampling` with the larger of the two filters."""
         return self._sampling(list(stride), max(size[0], self.blur), padding)
 
-    @staticmethod
-    def _sampling(stride: Sequence[int], blur: int | Sequence[int], padding: PaddingPolicy) -> nn.Module:
+    def _sampling(self, stride: Sequence[int], blur: int | Sequence[int], padding: PaddingPolicy) -> nn.Module:
         from tinv.nn.subsampling import AdaptivePolyphaseSampling
 
-        return AdaptivePolyphaseSampling(stride, blur, padding.mode, padding.amount == "full")
+        return AdaptivePolyphaseSampling(stride, blur, padding.mode, padding.amount == "full", self.norm)
+
+
+class Ideal(_Named):
+    """An ideal low-pass filter, then the stride (Michaeli et al., CVPR 2023)."""
+
+    name = "ideal"
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns an `IdealSubsampling`; an axis that keeps its resolution is left as it is."""
+        from tinv.nn.frequency import IdealSubsampling
+
+        return IdealSubsampling(stride)
+
+
+class FLC(_Named):
+    """A crop of the centred spectrum (FrequencyLowCut pooling; Grabinski et al., ECCV 2022)."""
+
+    name = "flc"
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns an `FLCPooling`; an axis that keeps its resolution is left as it is."""
+        from tinv.nn.frequency import FLCPooling
+
+        return FLCPooling(stride)
+
+
+class ASAP(_Named):
+    """A crop of the centred spectrum under a Hamming window (Grabinski et al., arXiv 2307.09804)."""
+
+    name = "asap"
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns an `ASAPPooling`; an axis that keeps its resolution is left as it is."""
+        from tinv.nn.frequency import ASAPPooling
+
+        return ASAPPooling(stride)
 
 
 def _sizes(size: int, stride: Sequence[int]) -> list[int]:
@@ -169,6 +216,10 @@ _BUILT_IN: dict[str, SubsamplingPolicy] = {
         Dilated(),
         *(Blur(cast(Any, size)) for size in range(1, 8)),
         *(APS(cast(Any, blur)) for blur in (1, 3, 5)),
+        *(APS(norm=cast(Any, norm)) for norm in (1, "inf")),
+        Ideal(),
+        FLC(),
+        ASAP(),
     )
 }
 

@@ -18,10 +18,12 @@ from tinv.graph.grid import AxisGrid, axes_of, holds_positions
 from tinv.graph.network_graph import OUT_OF_PLACE, is_in_place, layer_name
 from tinv.graph.operations import TRANSFORMERS, Operation, reduced_axes
 from tinv.graph.values import norm_axes
+from tinv.nn.frequency import FrequencySubsampling
 from tinv.nn.pad_widths import effective_kernel_size
 from tinv.nn.zero_response import (
     concatenated_response,
     conv_response,
+    frequency_response,
     norm_response,
     pointwise_response,
     pool_response,
@@ -100,6 +102,8 @@ class _Emitter:
             return self.window(op, source)
         if op.kind in ("pad_or_crop", "blur", "polyphase", "resize", "adapt", "roll", "flip"):
             return source
+        if isinstance(op.module, FrequencySubsampling):
+            return self.call(frequency_response, (self.layer(), source, op.inputs[0]))
         if op.kind == "pad" and op.pads is not None:
             rank = len(self.geometry.values[op.inputs[0]].shape)
             if not any(any(op.pads.of(dim, rank)) for dim in (0, 1)):

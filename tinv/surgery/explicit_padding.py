@@ -64,7 +64,7 @@ def _problem(edit: GraphEdit, node: fx.Node, source: fx.Node, widths: list[tuple
         pools
         and op.pads.padding_mode != "zeros"
         and edit.policy.pool == "keep"
-        and edit.padding_mode not in ("circular", "background")
+        and edit.padding_mode not in ("circular", "circular_width", "background")
     ):
         return f"it pads a pool with {op.pads.padding_mode} padding"
     return ""

@@ -14,6 +14,7 @@ from tinv.graph.network_graph import layer_name
 from tinv.graph.operations import Operation
 from tinv.graph.rearrangements import expanded_index
 from tinv.graph.windows import Window, sizes_text
+from tinv.nn.pad_widths import ZERO_MODES
 from tinv.nn.subsampling import AdaptivePolyphaseSampling, BlurPool, PhaseSelector, SharedPhaseSampling
 from tinv.policies.padding import PaddingPolicy
 from tinv.surgery.edit import GraphEdit, GraphJob
@@ -105,6 +106,7 @@ class Strides(GraphJob):
         """
         kernel, stride = list(window.kernel), window.stride
         mode = self.edit.padding_mode if self.edit.pads else window.padding_mode
+        mode = "zeros" if mode in ZERO_MODES else mode
         border = PaddingPolicy("full" if self.edit.full else "same", mode)
         try:
             new = self.subsampling.in_place_of_blur(kernel, stride, self.channels(node), border)
@@ -170,5 +172,6 @@ class Strides(GraphJob):
         mode: str = self.edit.padding_mode
         if self.policy.blur_padding != "as_padding":
             mode = "zeros" if self.policy.blur_padding == "zero" else self.policy.blur_padding
+        mode = "zeros" if mode in ZERO_MODES else mode
         padding = PaddingPolicy("full" if self.edit.full else "same", mode)
         return self.subsampling.layer(stride, self.channels(node), padding)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from tinv.errors import LayerError
@@ -15,11 +15,14 @@ from tinv.graph.network_graph import layer_name
 from tinv.graph.operations import Operation
 from tinv.graph.windows import Window, padding_text, plain_conv, set_conv, sizes_text
 from tinv.nn.pad_widths import window_widths
-from tinv.nn.padding import pad, padding_inside
+from tinv.nn.padding import PADDED, pad, padded_conv, padding_inside
 from tinv.nn.pooling import Pool
 from tinv.policies.padding import PaddingPolicy
 from tinv.surgery.edit import GraphEdit, GraphJob
 from tinv.surgery.strides import Strides
+
+FILLS_POOLS = ("circular", "circular_width", "background")
+"""Padding modes that fill the border of pools too, whose own border would break what they keep."""
 
 
 class Windows(GraphJob):
@@ -88,7 +91,7 @@ class Windows(GraphJob):
         """Returns what the padding of a layer holds."""
         if not self.edit.pads:
             return window.padding_mode
-        if op.kind == "conv" or self.policy.pool != "keep" or self.edit.padding_mode in ("circular", "background"):
+        if op.kind == "conv" or self.policy.pool != "keep" or self.edit.padding_mode in FILLS_POOLS:
             return self.edit.padding_mode
         return window.padding_mode
 
@@ -130,7 +133,7 @@ class Windows(GraphJob):
             if absorbed and keeps:
                 pair = (pair[0] + absorbed[axis][0], pair[1] + absorbed[axis][1])
             furthest = dilation * (kernel - 1)
-            if new.padding_mode == "circular" and subsampled[axis] > 1 and op.kind != "conv":
+            if new.mode_of(axis) == "circular" and subsampled[axis] > 1 and op.kind != "conv":
                 # a pool of stride 1 on a ring has as many positions as the ring
                 pair = (pair[0], max(pair[1], furthest - pair[0]))
             elif old.ceil_mode and subsampled[axis] > 1:
@@ -161,6 +164,9 @@ class Windows(GraphJob):
         inside = padding_inside(new.pad_widths, new.padding_mode) is not None
         outside = [(0, 0) if inside or axis not in axes else pair for axis, pair in enumerate(new.pad_widths)]
         kept = [pair[0] if inside or axis not in axes else 0 for axis, pair in enumerate(new.pad_widths)]
+        if new.padding_mode in ("partial", "random"):
+            self.pad_by_layer(node, op, new, layer, axes)
+            return None
         if op.module is None:
             node.args = node.args[:2] if len(node.args) < 3 else node.args[:3]
             bias = {"bias": node.kwargs["bias"]} if "bias" in node.kwargs else {}
@@ -181,6 +187,20 @@ class Windows(GraphJob):
         self.edit.register_inserted(padded_map, source, f"{layer} (padding)")
         node.replace_input_with(source, padded_map)
         return padded_map
+
+    def pad_by_layer(self, node: fx.Node, op: Operation, new: Window, layer: str, axes: Sequence[int]) -> None:
+        """Puts a `PaddedConv` where a convolution was, for padding that is more than a border."""
+        if type(op.module) not in (nn.Conv1d, nn.Conv2d, nn.Conv3d, *PADDED):
+            kind = f"{new.padding_mode} padding"
+            raise LayerError(f"layer {layer}: {op.name} cannot take {kind}, which plain convolutions alone can")
+        if any(any(pair) for axis, pair in enumerate(new.pad_widths or ()) if axis not in axes):
+            raise LayerError(
+                f"layer {layer}: {new.padding_mode} padding treats all axes that a layer pads; use axes=space+time"
+            )
+        self.once(str(node.target), new)
+        conv = cast(_ConvNd, op.module)
+        set_conv(conv, new, [0] * len(new.kernel))
+        self.network.put_layer(str(node.target), padded_conv(conv, new.pad_widths or (), new.padding_mode))
 
     def sliding_axes(self, node: fx.Node, op: Operation, window: Window, touched: set[int]) -> tuple[int, ...] | None:
         """Returns the axes that the policies treat in a layer; None where they treat none, or cannot."""
