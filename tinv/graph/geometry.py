@@ -104,6 +104,8 @@ class GeometryInterpreter(fx.Interpreter):
             raise RunError(f"layer {layer_name(node)}: {self._explain(node, error)}") from error
         self.values[node] = value
         self.operations[node] = self._operation(node, value)
+        if self.operations[node].kind == "conv" and 0 in value.shape:  # torch 2.6 lets it pass, without values only
+            raise RunError(f"layer {layer_name(node)}: the map that it is given is smaller than its kernel")
         self.grids[node] = self._grid(node, self.operations[node], value)
         if self.counter:
             new = isinstance(value, Tensor) and self.operations[node].kind not in _VIEWS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,10 @@ def read_torch_file(path: Path, what: str) -> dict[Any, Any]:
         TinvError: If it is not there, is no regular file, cannot be read so, or holds no mapping.
     """
     try:
-        content = torch.load(regular(path), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # some releases of torch warn of a file that they then refuse, and the error says all of it
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(regular(path), map_location="cpu", weights_only=True)
     except TinvError:
         raise
     except Exception as error:  # damaged files raise many kinds of error
