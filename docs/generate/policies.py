@@ -10,7 +10,11 @@ from generate.text import code, heading, table
 from tinv.policies import PADDING_CARDS, SUBSAMPLING_CARDS, ConversionPolicy
 from tinv.policies.cards import Card
 
-INTRODUCTION = """# Policies
+INTRODUCTION = """---
+hide: [toc]
+---
+
+# Policies
 
 A policy is one word of a configuration, or one argument of `tinv.convert`. `padding` says what every convolution adds
 at the border of its input, `subsampling` what carries every stride. `tinv list padding` and `tinv list subsampling`
@@ -45,4 +49,5 @@ def page() -> str:
 
 def _cards(cards: Mapping[Any, Card]) -> str:
     rows = ((code(name), card.what, card.exact, card.cost, card.source) for name, card in cards.items())
-    return table(("name", "what it does", "exactly invariant to", "cost", "from"), rows)
+    cards_table = table(("name", "what it does", "exactly invariant to", "cost", "from"), rows)
+    return f'<div class="cards" markdown>\n\n{cards_table}</div>\n\n'

@@ -96,7 +96,7 @@ PADDING_CARDS: dict[Padding, Card] = {
     ),
     "same_random": Card(
         "d(k-1) zeros in all, split at random between the two sides in each training step; in evaluation as same_zero",
-        "2302.08682",
+        "arXiv 2302.08682",
         "never",
         "none; plain convolutions only",
     ),
