@@ -28,6 +28,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
+    # a browser is no Python package: pip cannot bring one along
     if not (chromium and driver):
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
     folder = str(tmp_path_factory.mktemp("site"))

@@ -52,7 +52,8 @@ class FrequencySubsampling(Subsampler):
             The wavenumbers (K,) that are read of the input, those (K,) that they become in the output, and the factors
             (K,) between; float64.
         """
-        raise NotImplementedError
+        # not abstract: a torch module cannot be made an abstract class without a second metaclass
+        raise NotImplementedError(f"{type(self).__name__} does not say which wavenumbers it keeps")
 
     def matrix(self, size: int, stride: int, device: torch.device | None = None) -> Tensor:
         """Returns the matrix (ceil(size / stride), size), complex128, that subsamples one axis."""
