@@ -99,3 +99,25 @@ def test_a_warning_of_a_library_is_one_line_once_and_none_before_an_error(monkey
     assert said.count("\n") == 1
     [log] = re.findall(r"the traceback is in (\S+)", said)
     assert "warning: first line second line" in Path(log).read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["fit", *TINY, "--model.init_args.optimizer.class_path=torch.nn.Linear"],
+            "optimizer.class_path=torch.nn.Linear",
+        ),
+        (
+            ["fit", *TINY, "--model.init_args.optimizer.init_args.lr=-1"],
+            "error: model.init_args.optimizer: torch.optim.",
+        ),
+        (["inspect", "resnet10t", "--num-classes=10000000000"], "num-classes=10000000000 is the largest number"),
+        (["inspect", "ssdlite320_mobilenet_v3_large", "--source=torchvision"], "tinv: error: "),
+    ],
+)
+def test_what_a_class_or_a_network_raises_is_one_line_that_names_it(words, message, capsys):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
