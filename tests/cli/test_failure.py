@@ -11,6 +11,7 @@ from tiny_run import TINY
 from tinv.cli import main
 from tinv.config.files import PACKAGE
 from tinv.errors import TinvError
+from tinv.runs.configuration import errors_with_keys
 
 
 @pytest.fixture
@@ -58,6 +59,15 @@ def test_the_largest_number_asked_for_is_named(monkeypatch, capsys):
     monkeypatch.setattr("tinv.cli.run.TinvCLI", exhausted)
     assert main(["fit", *TINY, "--data.init_args.canvas_size=100000"]) == 2
     assert "data.init_args.canvas_size=100000 is the largest number asked for" in capsys.readouterr().err
+    assert main(["fit", *TINY, "--model.init_args.input_shape=[100000,3,32]"]) == 2
+    assert "model.init_args.input_shape=100000 is the largest number asked for" in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_inside_of_lightning_is_no_fault_of_the_trainer():
+    code = compile('def run(): raise RuntimeError("can\'t allocate memory")', "/lightning/loops.py", "exec")
+    exec(code, names := {})
+    with pytest.raises(RuntimeError, match="allocate"), errors_with_keys({}):
+        names["run"]()
 
 
 def test_a_failure_after_training_has_begun_is_told_apart_and_logged(monkeypatch, capsys):

@@ -51,6 +51,7 @@ def test_the_root_is_taken_from_the_environment(tmp_path, monkeypatch):
     [
         (lambda raw: raw[:-1], "truncated or damaged, 47055 bytes where 47056 belong"),
         (lambda raw: raw + b"\0", "truncated or damaged"),
+        (lambda raw: raw[:8], "it holds a header alone"),
         (lambda raw: b"\0\0\x08\x01" + raw[4:], "magic number 2049 where an IDX file has 2051"),
         (lambda raw: b"", "magic number 0"),
     ],

@@ -113,6 +113,23 @@ def test_consistency_equals_a_slow_reference(network, images, mode, draw):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_border_is_that_of_images_with_zeros_around_them(network, images, mode):
+    wide = nn.functional.pad(images[0], (2, 2, 2, 2))
+    got = run(ShiftConsistency(RANGE, mode, passes=2, border=2), network, *images, batch_size=7)
+    want = run(ShiftConsistency(RANGE, mode, passes=2), network, wide, images[1], batch_size=7)
+    assert got == want
+
+
+def test_a_border_gives_the_margins_that_views_need():
+    crops, canvas = (ShiftConsistency(8, mode, border=4) for mode in ("crop", "zero"))
+    assert (crops.crop_margin, canvas.canvas_margin) == (0, 0)
+    assert (ShiftConsistency(8, "crop", border=3).crop_margin, ShiftConsistency(8, "zero", border=1).canvas_margin) == (
+        2,
+        3,
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_diagonal_equals_a_slow_reference(network, images, mode):
     got = run(DiagonalAccuracy(RANGE, mode, step=2), network, *images)
     said = [

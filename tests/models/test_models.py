@@ -12,7 +12,10 @@ from tinv.models.features import logits_and_features
 from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
 
 OWN = {"rook_net": 1, "red_green_net": 3, "pooling_cnn": 3}
-LARGE = ["bagnet33", "densenet121", "hardnet", "moving_shapes_net", "resnet", "resnet3d", "resnet18_max"]
+LARGE = [
+    *("bagnet33", "densenet121", "hardnet", "moving_shapes_net"),
+    *("resnet", "resnet3d", "resnet18_max", "resnet_cifar"),
+]
 
 
 def build(name: str, **kwargs) -> nn.Module:

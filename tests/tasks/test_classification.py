@@ -103,3 +103,9 @@ def test_data_that_says_nothing_of_itself_needs_the_shape_in_the_configuration()
 def test_unknown_memory_formats_are_refused():
     with pytest.raises(TinvError, match="did you mean channels_last"):
         Classification("rook_net", memory_format="channel_last")
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 0, 8), (3, 2, 8, 8, 8)])
+def test_an_input_shape_that_no_image_has_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(TinvError, match=r"model\.init_args\.input_shape=\[3.*must be the channels"):
+        Classification("pooling_cnn", num_classes=4, input_shape=shape).configure_model()

@@ -119,6 +119,6 @@ def _largest(words: Sequence[str]) -> str:
     except TinvError:
         return ""
     items = [(key, item) for key, value in flatten(given) for item in (value if isinstance(value, list) else [value])]
-    numbers = {key: item for key, item in items if isinstance(item, int) and "seed" not in key}
-    key = max(numbers, key=lambda name: numbers[name], default=None)
-    return "" if key is None or numbers[key] < 1000 else f"; {key}={numbers[key]} is the largest number asked for"
+    numbers = [(item, key) for key, item in items if isinstance(item, int) and "seed" not in key]
+    largest, key = max(numbers, default=(0, ""))
+    return "" if largest < 1000 else f"; {key}={largest} is the largest number asked for"

@@ -96,6 +96,8 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
         raise TinvError(f"{path}: cannot be read ({error}); get the file again") from error
     if (found := int.from_bytes(header[:4], "big")) != magic:
         raise TinvError(f"{path}: magic number {found} where an IDX file has {magic}; get the file again")
+    if len(header) < start or 0 in sizes:
+        raise TinvError(f"{path}: truncated or damaged, it holds a header alone; get the file again")
     if len(values) != (expected := math.prod(sizes)):
         there = "more" if len(values) > expected else f"{start + len(values)}"
         raise TinvError(

@@ -13,6 +13,7 @@ from tinv.deprecation import renamed
 from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
 from tinv.metrics.base import Unit
 from tinv.metrics.views import ViewMetric, shifted_views
+from tinv.nn.padding import pad
 from tinv.translation import ShiftMode, draw_offsets
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
@@ -55,6 +56,8 @@ class ShiftConsistency(ViewMetric):
             which makes the result depend on the batch size.
         seed: Seed of the offsets and of the bootstrap.
         name: Name under which results are reported.
+        border: Zeros in pixels that are added on each side of the image before views of it are taken, so that nothing
+            leaves a zero canvas. Crops of an image with a border of offset_range / 2 have the size of the image.
     """
 
     units: ClassVar[Mapping[str, Unit]] = {"_cosine": "cosine"}
@@ -68,9 +71,12 @@ class ShiftConsistency(ViewMetric):
         draw: Draw = "image",
         seed: Seed = 0,
         name: str = "consistency",
+        border: NonNegativeInt = 0,
     ) -> None:
         super().__init__(offset_range, mode, seed, name, FIELDS)
-        self.passes, self.draw = passes, draw
+        self.passes, self.draw, self.border = passes, draw, border
+        self.canvas_margin = max(0, self.canvas_margin - border)
+        self.crop_margin = max(0, self.crop_margin - 2 * border)
         self.add_state("classes", torch.zeros((), dtype=torch.long), dist_reduce_fx="max")
         self.classes: Tensor
 
@@ -79,6 +85,7 @@ class ShiftConsistency(ViewMetric):
         sums = torch.zeros(len(FIELDS), len(images), dtype=torch.float64, device=images.device)
         numbers = index if self.draw == "image" else index[:1].expand_as(index)
         everyone = torch.arange(len(images), device=images.device)
+        images = pad(images, [(self.border, self.border)] * 2)
         for turn in range(self.passes):
             predicted, probabilities, outputs = [], [], []
             for view in (0, 1):

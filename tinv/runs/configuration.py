@@ -33,6 +33,7 @@ from tinv.runs.callbacks.progress import ProgressLines
 from tinv.runs.checkpoints import AtomicCheckpoints
 from tinv.runs.ranks import trainer_options
 from tinv.runs.wandb_run import WandbMode, wandb_logger
+from tinv.utils.memory import NO_MEMORY
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": False,
@@ -236,6 +237,8 @@ def errors_with_keys(options: Mapping[str, Any]) -> Iterator[None]:
         place = traceback.extract_tb(error.__traceback__)[-1].filename
         owner = next((key for part, key in OWNERS.items() if part in place), "")
         message = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or NO_MEMORY.search(message):
+            raise  # no matter in whose code it ran out, the sizes asked for are the cause
         if isinstance(error, MisconfigurationException) or "Requirement" in message:
             owner = "trainer"
         if not owner:

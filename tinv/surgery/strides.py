@@ -133,7 +133,7 @@ class Strides(GraphJob):
         Returns the new node, which has to be run, or None if the policy treats nothing here.
         """
         source = op.inputs[0]
-        if not self.subsampling.treats_strides or self.subsampling.dilates or not self.original.has_positions(source):
+        if not self.subsampling.treats_strides or not self.original.has_positions(source):
             return None
         grid = self.original.grid(source)
         index = expanded_index(op, len(grid)) or []
@@ -158,9 +158,8 @@ class Strides(GraphJob):
         self.geometry.step(node)
         stride = tuple(treated.get(axis + 2, (0, 1))[1] for axis in range(self.geometry.axes))
         added = self.layer(stride, node)
-        assert added is not None
         self.report.change(layer, f"stride {sizes_text(stride)} by {self.subsampling}", "strides replaced")
-        return self.insert_after(node, added, layer)
+        return None if added is None else self.insert_after(node, added, layer)
 
     def channels(self, node: fx.Node) -> int:
         """Returns the channels of the map that a node gives, or gave before the policies."""

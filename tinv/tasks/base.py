@@ -139,6 +139,11 @@ class BaseTask(Checked, LightningModule):
                 f"the data does not say its {' and '.join(keys)}; set "
                 + " and ".join(f"model.init_args.{key}{form}" for key, form in keys.items())
             )
+        if not 2 <= len(shape) <= 4 or min(shape) < 1:
+            raise TinvError(
+                f"model.init_args.input_shape={list(shape)}: must be the channels and one to three sizes in pixels, "
+                "each 1 or more, such as [3, 32, 32]"
+            )
         size = tuple(shape[1:])
         network = create_backbone(
             num_classes=outputs, in_channels=self.in_channels(shape), input_size=size, **self.backbone_options
