@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tinv.data.batching import check_normalization
 from tinv.data.folders import data_not_found, fetch_archive, find_folder
 from tinv.data.in_memory import ImageSet, TrainTestData, check_targets
 from tinv.deprecation import renamed
@@ -28,6 +29,8 @@ class CIFAR10(TrainTestData):
     Args:
         root: Folder of data sets; None takes `$TINV_DATA`, else `data`.
         canvas_size: Side in pixels of the square of zeros around the image, 50 in Mouton et al. (2020).
+        mean: Mean of the three channels, 0 to 1; None takes that of the data set. Published weights need their own.
+        std: Standard deviation of the three channels; None takes that of the data set.
         **kwargs: See TrainTestData.
     """
 
@@ -42,8 +45,18 @@ class CIFAR10(TrainTestData):
     label_bytes = 1
 
     @renamed(canvas="canvas_size")
-    def __init__(self, root: str | None = None, *, canvas_size: PositiveInt | None = 50, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        root: str | None = None,
+        *,
+        canvas_size: PositiveInt | None = 50,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(root, canvas_size=canvas_size, **kwargs)
+        self.mean, self.std = mean or self.mean, std or self.std
+        check_normalization(self.mean, self.std)
 
     def fetch(self) -> None:
         """Downloads and unpacks the archive of pickles if neither layout is there."""
