@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError, unknown
+from tinv.nn.circular_pad import circular_pad
 from tinv.nn.pad_widths import ZERO_MODES, Amount, PaddingMode, PadWidths, effective_kernel_size, window_widths
 
 
@@ -87,8 +88,7 @@ def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", backgrou
         if not left and not right:
             continue
         if padding_mode == "circular" and left <= size and right <= size:
-            # three narrow views and one copy: 1.6x faster on a CPU than padding_mode="circular"
-            images = torch.cat([images.narrow(axis, size - left, left), images, images.narrow(axis, 0, right)], axis)
+            images = circular_pad(images, axis, left, right)
         else:
             images = images.index_select(axis, _source_index(size, left, right, padding_mode).to(images.device))
     return images
