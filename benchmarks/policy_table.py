@@ -1,8 +1,9 @@
 """What every policy does to five networks, on this machine: one row of a CSV file for each policy and network.
 
-Each policy is put on each network, which then runs forward, trains one step, and is read for its exact shifts and
-costs. Step time and latency are over those of the unconverted network, timed in turn. Rows that the file has already
-are kept, so that a stopped run can be resumed. The page docs/reference/policy-table.md is made of the file.
+Each policy is put on each network, which then runs forward and trains one step on two images of 128x128 pixels. Exact
+shifts and costs are of 224x224 pixels. All costs are over those of the unconverted network, times measured in turn.
+Rows that the file has already are kept, so that a stopped run can be resumed. The page "Policies on five networks" is
+made of the file.
 
 Run: python benchmarks/policy_table.py [NETWORK ...] [--out FILE]
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
 import time
 import warnings
@@ -29,7 +31,7 @@ from tinv.policies.cards import ACTIVATIONS, PADDINGS, SUBSAMPLINGS
 from tinv.utils.io import write_atomically
 
 NETWORKS = ("resnet18", "resnet50", "convnext_atto", "mobilenetv2_100", "efficientnet_b0")
-BATCH, PIXELS, ROUNDS = 4, 128, 3
+BATCH, PIXELS, COST_PIXELS, ROUNDS = 2, 128, 224, 2
 FILE = Path(__file__).parents[1] / "docs" / "experiments" / "data" / "policy_table.csv"
 COLUMNS = (
     *("network", "option", "policy", "converts", "trains", "circular", "zero_canvas"),
@@ -53,19 +55,20 @@ def policies() -> Iterator[tuple[str, str, ConversionPolicy]]:
         yield "activation", activation, circular("ideal", activation=activation)
 
 
-def one_row(plain: nn.Module, policy: ConversionPolicy, images: Tensor) -> dict[str, object]:
+def one_row(plain: nn.Module, policy: ConversionPolicy, images: Tensor, large: Tensor) -> dict[str, object]:
     """Returns what a policy does to a network.
 
     Args:
         plain: Network in training mode; it is left as it is.
         policy: Policy that it is put under.
-        images: Batch (N, C, H, W).
+        images: Batch (N, C, H, W) that it is timed on.
+        large: Batch (1, C, H, W) that its exact shifts and costs are of.
     """
     try:
         network = convert(plain, policy=policy, example_input=images)
     except TinvError as error:
         return {"converts": f"refused: {error}"}
-    found, before = summary(network, images), summary(plain, images)
+    found, before = summary(network, large), summary(plain, large)
     step, latency = (_ratio(runs, plain, network, images) for runs in (_training_step, _forward))
     # read after the steps that were timed
     learned = all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters() if p.requires_grad)
@@ -116,7 +119,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", default=NETWORKS, help="networks of timm")
     parser.add_argument("--out", type=Path, default=FILE, help="CSV file; its rows are kept")
-    parser.add_argument("--pixels", type=int, default=PIXELS, help="side of the images")
     args = parser.parse_args()
     rows: list[dict[str, object]] = []
     if args.out.exists():
@@ -124,13 +126,13 @@ def main() -> int:
             rows = list(csv.DictReader(file))
     done = {(row["network"], row["option"], row["policy"]) for row in rows}
     warnings.simplefilter("ignore")
-    images = torch.randn(BATCH, 3, args.pixels, args.pixels)
+    images, large = torch.randn(BATCH, 3, PIXELS, PIXELS), torch.zeros(1, 3, COST_PIXELS, COST_PIXELS)
     todo = [(name, *policy) for name in args.networks for policy in policies() if (name, *policy[:2]) not in done]
     started = time.monotonic()
     for number, (name, option, word, policy) in enumerate(todo, start=1):
         torch.manual_seed(0)
         plain = create_backbone(name, "timm", num_classes=10, input_size=images.shape[2:]).train()
-        row = {"network": name, "option": option, "policy": word, **one_row(plain, policy, images)}
+        row = {"network": name, "option": option, "policy": word, **one_row(plain, policy, images, large)}
         rows.append(row | {"torch": torch.__version__})
         _write(args.out, rows)
         left = (time.monotonic() - started) / number * (len(todo) - number)
@@ -140,8 +142,6 @@ def main() -> int:
 
 def _write(path: Path, rows: list[dict[str, object]]) -> None:
     """Writes all rows under a temporary name and renames the file."""
-    import io
-
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
