@@ -88,6 +88,14 @@ def test_runs_that_differ_in_the_seed_make_one_cell():
     assert groups[0].std("test/acc/similar") is None
 
 
+def test_a_run_below_several_of_the_folders_counts_once():
+    for seed in (0, 1, 2):
+        write_run("valid", seed, 90.0 + seed)
+    Path("link").symlink_to("runs")
+    [[group]] = collect([Path("runs"), Path("runs/valid-0-fit"), Path("link")]).values()
+    assert group.values["test/acc/similar"] == [90.0, 91.0, 92.0]
+
+
 def test_report_prints_means_beside_published_numbers_and_draws_them(capsys):
     for padding in PAPER:
         for seed in (0, 1):

@@ -141,12 +141,16 @@ def collect(folders: Iterable[Path]) -> dict[str, list[RunGroup]]:
         TinvError: If a folder is not there, or no run was found.
     """
     experiments: dict[str, list[Run]] = {}
-    looked_at = []
+    looked_at, seen = [], set()
     for folder in folders:
         if not folder.is_dir():
             raise TinvError(f"no folder {folder}; name one that holds runs, such as runs/red_green")
         looked_at.append(str(folder))
         for path in sorted(folder.rglob("results.json")):
+            # folders may hold each other: a run counts once
+            if (own := path.parent.resolve()) in seen:
+                continue
+            seen.add(own)
             try:
                 found = RunResult.read(path)
             except TinvError as error:
