@@ -96,6 +96,16 @@ def test_a_run_below_several_of_the_folders_counts_once():
     assert group.values["test/acc/similar"] == [90.0, 91.0, 92.0]
 
 
+def test_runs_of_one_seed_are_said_not_to_be_independent(capsys):
+    for seed in (0, 1):
+        shutil.copytree(write_run("valid", seed, 90.0 + seed), f"runs/copy-{seed}")
+    shutil.rmtree("runs/copy-1")
+    [[group]] = collect([Path("runs")]).values()
+    assert group.note == "runs are not independent: 2 of seed 0"
+    assert main(["report", "runs"]) == 0
+    assert "2 of seed 0" in capsys.readouterr().out
+
+
 def test_report_prints_means_beside_published_numbers_and_draws_them(capsys):
     for padding in PAPER:
         for seed in (0, 1):

@@ -6,6 +6,7 @@ import itertools
 import math
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,9 @@ class RunGroup:
             parts.append("missing")
         if self.failed:
             parts.append(f"{len(self.failed)} failed: {self.failed[0].error}")
+        counts = Counter(str(run.seed) for run in self.finished if run.seed is not None)
+        if repeated := [f"{count} of seed {seed}" for seed, count in counts.items() if count > 1]:
+            parts.append(f"runs are not independent: {', '.join(repeated)}")
         lacking = self.seeds - len(self.finished) - len(self.failed)
         if lacking > 0 and self.status in ("finished", "failed"):
             parts.append(f"{lacking} of {self.seeds} seeds missing")
