@@ -237,6 +237,19 @@ def test_a_shape_that_does_not_hold_is_said(values, holds):
     assert trend_checks(groups)[0].holds == holds
 
 
+@pytest.mark.parametrize("least", [{}, {"kernel_size": None}])
+def test_a_grid_with_a_default_left_out_is_reported_without_its_shape(least, capsys):
+    grid(factors=(2, 4), kernels=(3, 5))
+    config = {"experiment": "cifar_grid", "seed_everything": 0}
+    config["model"] = {"init_args": {"backbone_args": {"subsampling_factor": 2, **least}}}
+    config["published"] = "cifar_grid"
+    write_results(Path("runs/default"), config, {"test/mcs": 0.5, "test/acc": 60.0})
+    [groups] = collect([Path("runs")]).values()
+    assert trend_checks(groups) == []
+    assert main(["report", "runs"]) == 0
+    assert "60.0" in capsys.readouterr().out
+
+
 def test_csv_holds_full_numbers(capsys):
     for seed, value in enumerate((90.0, 88.0)):
         write_run("full_zero", seed, value)
