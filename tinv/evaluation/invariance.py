@@ -123,6 +123,7 @@ class InvarianceReport:
 
 
 @renamed(motion="mode", max_shift="offset_range")
+@checked
 def measure(
     network: nn.Module,
     images: str | Path,
@@ -198,6 +199,8 @@ def checked_images(
     """
     if offset_range < 4 or offset_range % 4:
         raise TinvError(f"offset_range must be a multiple of 4 pixels, not {offset_range}")
+    if min(size) < 1:
+        raise TinvError(f"input_size must be 1 pixel or more, not {min(size)}")
     for name in metrics:
         if name not in MEASURES:
             raise unknown("metric", name, MEASURES)
@@ -238,7 +241,7 @@ class _Pass:
         self.classes = class_numbers(folders, self.num_classes)
         if folders and self.classes is None:
             message = f"{folder} has {len(folders)} class folders, the network {self.num_classes} classes"
-            warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=5)
+            warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=6)
 
     def run(self, metrics: dict[str, InvarianceMetric], attribute: bool, partial: bool) -> InvarianceReport:
         for net in (self.network, self.plain):
@@ -283,7 +286,7 @@ class _Pass:
     def report(self, metrics: dict[str, InvarianceMetric], parts: list[Variant], seen: int) -> InvarianceReport:
         results = {key: float(value) for metric in metrics.values() for key, value in metric.compute().items()}
         if (message := undefined_message(results)) is not None:
-            warnings.warn(message, TinvWarning, stacklevel=5)
+            warnings.warn(message, TinvWarning, stacklevel=6)
         found = InvarianceReport(
             images=seen,
             labelled=self.classes is not None,

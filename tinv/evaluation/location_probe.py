@@ -152,6 +152,7 @@ def check_probe(
         raise TinvError(f"max_images must be at least 4, not {max_images}")
 
 
+@checked
 def probe_location(
     network: nn.Module,
     images: str | Path | Photographs,
