@@ -103,7 +103,7 @@ class NetworkSpec:
         if wrong := differences(network.state_dict(), plain.state_dict()):
             raise TinvError(
                 f"{self.backbone} under {policy} cannot have the weights of the plain network: {wrong}; choose a policy "
-                "that keeps the size of its last map, or train it under the policy and name the run with --run"
+                "that keeps the size of its last map"
             )
         network.load_state_dict(plain.state_dict())
         return network
