@@ -88,12 +88,21 @@ class LocationProbe:
         return first, second
 
     def read(self, distance: int) -> Readout:
-        """Returns how well the place is read at a distance of so many pixels from the border."""
+        """Returns how well the place is read at a distance of so many pixels from the border.
+
+        Raises:
+            TinvError: If the network's features are not finite.
+        """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
 
         places = self.features(distance)
+        if not all(np.isfinite(features).all() for features in places):
+            raise TinvError(
+                f"the input of the network's last layer is not finite at {distance} pixels from the border; there is "
+                "nothing to learn from it"
+            )
         count = len(places[0])
         order = np.random.default_rng(self.seed).permutation(count)
         train, test = order[: count // 2], order[count // 2 :]
