@@ -102,8 +102,8 @@ class NetworkSpec:
         network = create_backbone(**self._options(size), **options)
         if wrong := differences(network.state_dict(), plain.state_dict()):
             raise TinvError(
-                f"{self.backbone} under {policy} cannot have the weights of the plain network: {wrong}; choose a policy "
-                "that keeps the size of its last map"
+                f"{self.backbone} under {policy} cannot have the weights of the plain network: {wrong}; "
+                "choose a policy that keeps the size of its last map"
             )
         network.load_state_dict(plain.state_dict())
         return network

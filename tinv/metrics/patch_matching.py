@@ -69,7 +69,7 @@ class PatchMatching(RowMetric):
         self.append(distance=distance.detach().double(), same=same)
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns `fpr95`, `auroc` and `ap`; NaN if any distance is not finite, or there are not pairs of both kinds."""
+        """Returns `fpr95`, `auroc` and `ap`; NaN if a distance is not finite, or not both kinds of pairs are there."""
         distance, same = self.gathered("distance"), self.gathered("same").bool()
         if not distance.isfinite().all() or same.all() or not same.any():
             return {key: distance.new_tensor(float("nan")) for key in ("fpr95", "auroc", "ap")}

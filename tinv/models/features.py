@@ -18,8 +18,8 @@ def classifier_name(network: nn.Module) -> str:
         if names and names[-1]:
             return names[-1]
     raise TinvError(
-        f"the network ({type(network).__name__}) holds no linear layer and no 2-D convolution, whose input would be its "
-        "features"
+        f"the network ({type(network).__name__}) holds no linear layer and no 2-D convolution, whose input "
+        "would be its features"
     )
 
 

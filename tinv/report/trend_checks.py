@@ -32,8 +32,8 @@ class TrendCheck:
 
 def trend_checks(groups: Sequence[RunGroup]) -> list[TrendCheck]:
     """Returns what can be said: similarity rises with the kernel size at factors of 2 and more, and with the factor at
-    kernel sizes of 3 and more, or, where it alone varies, with the factor. Empty for other groups, such as those of which
-    some have no number for one of the two."""
+    kernel sizes of 3 and more, or, where it alone varies, with the factor. Empty for other groups, also where one
+    has no number for either key."""
     if not all(isinstance(value, int | float) for group in groups for value in group.setting.values()):
         return []
     short = {key.rpartition(".")[2]: key for key in groups[0].setting}
