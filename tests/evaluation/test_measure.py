@@ -130,6 +130,18 @@ def test_a_network_without_finite_answers_writes_json(tmp_path):
     assert set(found.attribution["consistency"].values()) == {None}
 
 
+def test_a_measure_that_a_network_does_not_take_is_named():
+    class Switch(torch.nn.Conv2d):
+        def forward(self, images):
+            return super().forward(images if images.sum() > 0 else -images).amax((2, 3))
+
+    images, options = write_images(Path("photos")), {"num_classes": 2, "input_size": 32, "offset_range": 4}
+    network = torch.nn.Sequential(Switch(3, 2, 3))
+    tinv.measure(network, images, metrics=["consistency"], **options)
+    with pytest.raises(TinvError, match="metrics: layers cannot be measured: .*; leave this metric out"):
+        tinv.measure(network, images, metrics=["consistency", "layers"], **options)
+
+
 @pytest.mark.slow
 def test_circular_padding_and_adaptive_subsampling_leave_nothing(capsys):
     """Exactly invariant to every circular shift, and the explanation says so of the unconverted network's weights."""

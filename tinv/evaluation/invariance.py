@@ -254,8 +254,11 @@ class _Pass:
             parts = variants(self.plain, example.to(self.device), self.mode, consistency, partial)
             for part in parts:
                 part.consistency.to(self.device)
-        for metric in metrics.values():
-            metric.check(self.network, example.shape[1:])
+        for name, metric in metrics.items():
+            try:
+                metric.check(self.network, example.shape[1:])
+            except TinvError as error:
+                raise TinvError(f"metrics: {name} cannot be measured: {error}") from error
         seen = self.look(metrics, parts)
         if not seen:
             raise TinvError(f"no image of {self.photographs.files.folder} could be read")
