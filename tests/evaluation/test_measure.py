@@ -138,7 +138,7 @@ def test_a_measure_that_a_network_does_not_take_is_named():
     images, options = write_images(Path("photos")), {"num_classes": 2, "input_size": 32, "offset_range": 4}
     network = torch.nn.Sequential(Switch(3, 2, 3))
     tinv.measure(network, images, metrics=["consistency"], **options)
-    with pytest.raises(TinvError, match="metrics: layers cannot be measured: .*; leave this metric out"):
+    with pytest.raises(TinvError, match=r"metrics: layers cannot be measured: .*; leave this metric out"):
         tinv.measure(network, images, metrics=["consistency", "layers"], **options)
 
 
