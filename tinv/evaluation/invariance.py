@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from tinv.artifacts import write_artifacts
 from tinv.data.formats.images import ImageFiles, OnError, find_images, subsample_evenly
 from tinv.deprecation import renamed
-from tinv.errors import TinvError, TinvWarning, unknown
+from tinv.errors import TinvError, TinvWarning
 from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
 from tinv.evaluation.images import ImageLayout, Photographs, class_numbers
 from tinv.evaluation.networks import normalization_of
@@ -175,7 +174,7 @@ def measure(
             that cannot take the images.
     """
     size = (input_size, input_size) if isinstance(input_size, int) else input_size
-    files = checked_images(images, size, metrics, mode, offset_range, max_images)
+    files = checked_images(images, size, mode, offset_range, max_images)
     layout = ImageLayout(size, offset_range, mode, *normalization_of(plain or network, mean, std))
     photographs = Photographs(files, layout, batch_size, workers, on_error)
     return _Pass(network, plain or network, photographs, num_classes, seed, device_of(device), precision).run(
@@ -187,7 +186,6 @@ def measure(
 def checked_images(
     images: str | Path,
     size: tuple[int, int],
-    metrics: Sequence[str],
     mode: ShiftMode,
     offset_range: NonNegativeInt,
     max_images: PositiveInt | None,
@@ -201,9 +199,6 @@ def checked_images(
         raise TinvError(f"offset_range must be a multiple of 4 pixels, not {offset_range}")
     if min(size) < 1:
         raise TinvError(f"input_size must be 1 pixel or more, not {min(size)}")
-    for name in metrics:
-        if name not in MEASURES:
-            raise unknown("metric", name, MEASURES)
     if mode == "zero" and min(size) <= offset_range:
         raise TinvError(f"offset_range {offset_range} leaves no room for the image on a canvas of {min(size)} pixels")
     files = find_images(Path(images))
