@@ -64,7 +64,7 @@ def test_measure_gives_the_numbers_of_the_command(photos):
     ("options", "message"),
     [
         ({"offset_range": 6}, "offset_range must be a multiple of 4 pixels, not 6"),
-        ({"metrics": ["consistent"]}, "unknown metric 'consistent'; did you mean consistency"),
+        ({"metrics": ["consistent"]}, r"metrics\[0\]: unknown metrics 'consistent'; did you mean consistency"),
         ({"mode": "zero", "input_size": 32}, "offset_range 32 leaves no room"),
         ({"max_images": 0}, "max_images must be 1 or more, not 0"),
         ({"device": "nowhere"}, "device nowhere: "),

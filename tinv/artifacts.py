@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinv.metrics.base import ReportedMetric
-from tinv.utils.io import write_bytes_atomically
+from tinv.utils.io import png, write_bytes_atomically
 
 
 def write_artifacts(metric: ReportedMetric, folder: Path, stem: str) -> list[Path]:
@@ -31,9 +31,9 @@ def write_artifacts(metric: ReportedMetric, folder: Path, stem: str) -> list[Pat
     if not arrays:
         return []
     files = [folder / f"{stem}.npz", folder / f"{stem}.png"]
-    numbers, picture = io.BytesIO(), io.BytesIO()
+    numbers = io.BytesIO()
     np.savez(numbers, **arrays)
-    metric.plot()[0].savefig(picture, format="png")
-    for file, content in zip(files, (numbers, picture), strict=True):
-        write_bytes_atomically(file, content.getvalue())
+    # first of all, so that a figure that cannot be drawn costs no numbers
+    write_bytes_atomically(files[0], numbers.getvalue())
+    write_bytes_atomically(files[1], png(metric.plot()[0]))
     return files

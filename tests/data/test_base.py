@@ -57,3 +57,10 @@ def test_the_seed_is_that_of_the_run_unless_it_is_given(monkeypatch):
     assert (InvarianceDataModule(4).seed, InvarianceDataModule(4, 3).seed) == (11, 3)
     with pytest.raises(TinvError, match="batch_size must be 1 or more, not 0"):
         InvarianceDataModule(0)
+
+
+def test_a_data_module_can_be_printed_before_and_after_it_is_loaded():
+    data = Digits()
+    assert str(data) == "Digits"
+    data.setup()
+    assert f"{data}" == "Digits"

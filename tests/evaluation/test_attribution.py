@@ -50,3 +50,16 @@ def test_only_labelled_images_count():
     part = variant("both", 90, 0, 0)
     part.count(torch.eye(3), torch.tensor([0, 2, -1]))
     assert (part.right, part.labelled, part.accuracy) == (1, 2, 50)
+
+
+def test_answers_that_are_not_finite_are_said_and_are_no_number():
+    nan = float("nan")
+    assert explanation([variant("unconverted", nan, 0), variant("both", 90, 0)], "zero") == [
+        "The network's answers are not finite: there is nothing to attribute."
+    ]
+    broken = variant("both", nan, 0, 0)
+    broken.count(torch.tensor([[nan, nan], [0.0, 1.0]]), torch.tensor([0, 1]))
+    assert (broken.percent, broken.accuracy, share(broken, variant("unconverted", 80, 60))) == (None, None, None)
+    lines = explanation([variant("unconverted", 80, 60), broken], "zero")
+    assert "With both: the network's answers are not finite." in lines
+    assert "nan" not in " ".join(lines)

@@ -7,6 +7,8 @@ import torch
 from official_formats import write_image_folders
 
 from tinv.cli import main
+from tinv.errors import TinvError
+from tinv.evaluation import location_probe
 from tinv.evaluation.location_probe import LocationProbe
 from tinv.models import create_backbone
 
@@ -51,6 +53,34 @@ def test_the_command_writes_a_table_a_picture_and_its_numbers(capsys):
     assert found["location"]["same_circular"][0]["accuracy"] == 50  # 128 pixels: 4 times the stride
     assert Path("out/location.png").stat().st_size > 5000
     assert "same_circular" in capsys.readouterr().out
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_numbers(monkeypatch):
+    def undrawn(*_):
+        raise ValueError("no figure")
+
+    monkeypatch.setattr(location_probe, "plot_locations", undrawn)
+    report = location_probe.LocationReport((location_probe.Readout(0, 50.0, 40.0, 60.0),), 8)
+    with pytest.raises(ValueError, match="no figure"):
+        location_probe.save_locations({"keep": report}, Path(), "network")
+    assert json.loads(Path("location.json").read_text())["location"]["keep"][0]["accuracy"] == 50
+    assert not list(Path().glob(".location*"))
+
+
+def test_networks_without_features_to_learn_from_are_one_line():
+    class Diverged(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(3, 2)
+
+        def forward(self, images):
+            return self.head(images.amax((2, 3)) / 0)
+
+    images = torch.zeros(6, 3, 8, 8)
+    with pytest.raises(TinvError, match="last layer is not finite at 4 pixels from the border"):
+        LocationProbe(Diverged(), images).read(4)
+    with pytest.raises(TinvError, match=r"the network \(Flatten\) holds no linear layer"):
+        LocationProbe(torch.nn.Flatten(), images).read(4)
 
 
 def test_bad_input_is_one_line(capsys):

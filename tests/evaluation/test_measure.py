@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from tiny_run import fit
 
+import tinv
 from tinv.cli import main
-from tinv.errors import TinvError
+from tinv.errors import TinvError, TinvWarning
 from tinv.metrics import CenterAccuracy, ShiftConsistency
 from tinv.models import create_backbone
 from tinv.models.weights import load_file
@@ -105,6 +106,40 @@ def test_what_is_not_defined_is_left_out(monkeypatch):
     assert measure("--metrics", "consistency") == 0
     assert "NaN" not in Path("out/measure.json").read_text()
     assert report()["metrics"] == {"consistency": 50.0}  # nor an accuracy, since there are no classes
+
+
+def test_a_network_without_finite_answers_writes_json(tmp_path):
+    """JSON knows no NaN, and neither does the page that reads it."""
+
+    class Diverged(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 2, 3)
+
+        def forward(self, images):
+            return self.conv(images).amax((2, 3)) * float("nan")
+
+    network = Diverged()
+    parts = ["consistency", "attribution", "layers"]
+    with pytest.warns(TinvWarning, match="not defined"):
+        found = tinv.measure(
+            network, write_images(Path("photos")), num_classes=2, input_size=32, offset_range=4, metrics=parts
+        )
+    found.save(tmp_path)
+    assert "NaN" not in (tmp_path / "measure.json").read_text()
+    assert set(found.attribution["consistency"].values()) == {None}
+
+
+def test_a_measure_that_a_network_does_not_take_is_named():
+    class Switch(torch.nn.Conv2d):
+        def forward(self, images):
+            return super().forward(images if images.sum() > 0 else -images).amax((2, 3))
+
+    images, options = write_images(Path("photos")), {"num_classes": 2, "input_size": 32, "offset_range": 4}
+    network = torch.nn.Sequential(Switch(3, 2, 3))
+    tinv.measure(network, images, metrics=["consistency"], **options)
+    with pytest.raises(TinvError, match=r"metrics: layers cannot be measured: .*; leave this metric out"):
+        tinv.measure(network, images, metrics=["consistency", "layers"], **options)
 
 
 @pytest.mark.slow

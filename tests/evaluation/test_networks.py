@@ -4,6 +4,7 @@ import pytest
 
 from tinv.errors import TinvError
 from tinv.evaluation.networks import NetworkSpec
+from tinv.policies.conversion import ConversionPolicy
 
 
 @pytest.mark.parametrize(
@@ -17,3 +18,12 @@ from tinv.evaluation.networks import NetworkSpec
 def test_values_out_of_range_are_named(options, message):
     with pytest.raises(TinvError, match=f"^{message}$"):
         NetworkSpec("resnet18", **options)
+
+
+def test_a_policy_that_changes_the_size_of_the_head_is_refused():
+    """The weights of the plain network, of which every position has its own, fit no map of another size."""
+    spec = NetworkSpec("pooling_cnn", "tinv", num_classes=10)
+    plain = spec.plain((32, 32))
+    with pytest.raises(TinvError, match=r"pooling_cnn under padding=full_zero.*classifier.weight is 10x1024, here"):
+        spec.under(ConversionPolicy("full_zero", pool="full"), plain, (32, 32))
+    spec.under(ConversionPolicy("same_circular"), plain, (32, 32))

@@ -65,6 +65,15 @@ def test_fpr95_without_pairs_of_both_kinds_is_not_a_number():
     assert false_positive_rate(torch.ones(3), torch.ones(3, dtype=torch.bool)).isnan()
 
 
+@pytest.mark.parametrize("kinds", [[], [True, True, True], [False, False, False]])
+def test_nothing_is_said_of_pairs_of_one_kind(kinds):
+    """Torchmetrics has 0 and 1 for them."""
+    metric = PatchMatching()
+    metric.update(torch.arange(float(len(kinds))), torch.tensor(kinds, dtype=torch.bool))
+    assert [float(value) for value in metric.compute().values()] == pytest.approx([np.nan] * 3, nan_ok=True)
+    assert all(value.isnan() for value in PatchMatching().compute().values())
+
+
 def describe(patches: torch.Tensor) -> torch.Tensor:
     """A descriptor that depends on place: the patch itself, seen through a fixed random matrix."""
     matrix = torch.randn(16 * 16, 24, generator=torch.Generator().manual_seed(3))

@@ -128,7 +128,9 @@ def test_all_layers_are_written_and_drawn(tmp_path):
 
 
 def test_what_cannot_be_measured_is_said_before_any_training():
-    with pytest.raises(TinvError, match="no map of the network has a stride of at most max_stride=1"):
+    with pytest.raises(
+        TinvError, match="metric layer_error: no map of the network has a stride of at most max_stride=1"
+    ):
         LayerEquivariance(1, "circular").check(network_with_statistics(), (3, 32, 32))
     with pytest.raises(TinvError, match="metric layer_error is for images; use ClipShiftMap"):
         LayerEquivariance(4).check(small_network(), (3, 8, 32, 32))

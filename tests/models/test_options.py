@@ -22,7 +22,8 @@ from tinv.tasks.descriptors import Descriptors
 
 
 @pytest.mark.parametrize(
-    "key", ["padding", "name", "num_classes", "in_chans", "partial", "input_size", "features_only"]
+    "key",
+    ["padding", "name", "num_classes", "in_chans", "partial", "input_size", "features_only", "checkpoint_path"],
 )
 @pytest.mark.parametrize("task", [Classification, Descriptors])
 def test_a_key_that_tinv_sets_is_refused_among_the_networks_own(task, key):

@@ -82,6 +82,13 @@ def test_too_many_lines_are_not_drawn():
     assert training_curves(groups[:12], "clips") is not None
 
 
+def test_a_damaged_table_is_named_and_left_out(capsys):
+    rows = HEAD + "0,1,10,2.0,20,2.0\n1,2,30,1.5,40,1.9\n"
+    groups = cells_of([(config("valid", 18), 0, rows), (config("valid", 18), 1, HEAD + "0,1,ten\n")])
+    assert training_curves(groups, "clips") is not None
+    assert "note: runs/1/metrics.csv is damaged" in capsys.readouterr().err
+
+
 def test_a_run_without_a_table_is_left_out():
     rows = HEAD + "0,1,10,2.0,20,2.0\n1,2,30,1.5,40,1.9\n"
     groups = cells_of([(config("valid", 18), 0, rows), (config("full_zero", 18), 0, rows)])

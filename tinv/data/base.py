@@ -57,6 +57,10 @@ class InvarianceDataModule(Checked, LightningDataModule):
             _warn(cls, old)
             setattr(cls, OLD_NAMES[old], vars(cls)[old])
 
+    def __str__(self) -> str:
+        # Lightning's own text asks each batch how many samples are available, as if it were a loader
+        return type(self).__name__
+
     @abstractmethod
     def loader(self, stage: Stage, test_set: str = "test") -> Iterable[Any]:
         """Returns what yields the batches of the training, the validation or a test set."""

@@ -55,7 +55,7 @@ def frames_of(begin: int, length: int, frames: int) -> NDArray[np.int64]:
 
 
 class AllFrames:
-    """All frames of a video one below the other, not larger than they need be: what is kept in a cache.
+    """All frames of a video one below the other, each resized to a shorter side: what is kept in a cache.
 
     Args:
         shorter_side: Shorter side of a frame, in pixels.

@@ -43,7 +43,7 @@ class FourQuadrant(InMemoryData):
             ImageNet's validation images.
         num_images: Number of images, spread evenly over the sorted folder: 1,000 out of 50,000 are one in 50.
         splits: Rule of the three sets: `published` trains, validates and tests on the same images; `disjoint` on a
-            third each.
+            third each, drawn by the seed of the data module, that of the run unless `seed` is given.
         side: Side of an image on the canvas, in pixels.
         canvas_size: Side of the canvas in pixels. With the default sides both places lie 64 pixels apart, a multiple of
             the networks' stride; circular padding is exact on a canvas that is such a multiple itself: side 64 on
@@ -100,7 +100,7 @@ class FourQuadrant(InMemoryData):
         if self.split_rule == "published":
             everything = _in_both_places(images)
             return Splits(everything, everything, {"test": everything})
-        order = torch.from_numpy(np.random.default_rng(self.seed or 0).permutation(len(images)))
+        order = torch.from_numpy(np.random.default_rng(self.seed).permutation(len(images)))
         train, val, test = (_in_both_places(images[order[part::3]]) for part in range(3))
         return Splits(train, val, {"test": test})
 

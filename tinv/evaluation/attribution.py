@@ -8,6 +8,7 @@ than `MARKED_FROM` points: there it says little of the part.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from tinv.errors import TinvError
 from tinv.metrics import ShiftConsistency
+from tinv.metrics.answers import undefined_unless_finite
 from tinv.policies.cards import Padding
 from tinv.policies.conversion import ConversionPolicy, PoolPolicy
 from tinv.surgery.convert import convert
@@ -49,26 +51,29 @@ class Variant:
     refusal: str
     consistency: ShiftConsistency
     partial: tuple[str, ...] = ()
-    right: int = 0
+    right: float = 0
     labelled: int = 0
 
     @property
     def accuracy(self) -> float | None:
-        """Of unshifted images, in percent; None without labels."""
-        return 100 * self.right / self.labelled if self.labelled and self.network is not None else None
+        """Of unshifted images, in percent; None without labels, and where answers are not finite."""
+        if not self.labelled or self.network is None or math.isnan(self.right):
+            return None
+        return 100 * self.right / self.labelled
 
     def count(self, logits: Tensor, targets: Tensor) -> None:
         """Counts the images that are classified correctly; `targets` below 0 are no labels."""
         known = targets >= 0
-        self.right += int((logits.argmax(1) == targets)[known].sum())
+        self.right += float(undefined_unless_finite(logits.argmax(1) == targets, logits)[known].sum())
         self.labelled += int(known.sum())
 
     @property
     def percent(self) -> float | None:
-        """Of consistent pairs."""
+        """Of consistent pairs; None without network, and where answers are not finite."""
         if self.network is None:
             return None
-        return float(self.consistency.compute()[self.consistency.name])
+        found = float(self.consistency.compute()[self.consistency.name])
+        return None if math.isnan(found) else found
 
 
 def variants(
@@ -119,7 +124,9 @@ def share(variant: Variant, unconverted: Variant) -> float | None:
 def explanation(measured: list[Variant], mode: ShiftMode) -> list[str]:
     """Returns, in sentences, which part of the inconsistent pairs disappears with which part made exact."""
     unconverted, both = measured[0], measured[-1]
-    if unconverted.percent is None or unconverted.percent == 100:
+    if unconverted.percent is None:
+        return ["The network's answers are not finite: there is nothing to attribute."]
+    if unconverted.percent == 100:
         return ["No pair of views got two answers: there is nothing to attribute."]
     known = unconverted.accuracy is not None
     accuracy = f"; accuracy {unconverted.accuracy:.1f}%" if known else ""
@@ -145,8 +152,10 @@ def explanation(measured: list[Variant], mode: ShiftMode) -> list[str]:
 
 
 def _sentence(variant: Variant, unconverted: Variant) -> str:
-    if variant.percent is None:
+    if variant.network is None:
         return f"With {variant.name}: the network cannot be converted ({variant.refusal})."
+    if variant.percent is None:
+        return f"With {variant.name}: the network's answers are not finite."
     part = share(variant, unconverted)
     assert part is not None
     fewer = f"{part:.0f}% of them disappear" if part >= 0 else f"{-part:.0f}% more of them"

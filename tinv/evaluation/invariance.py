@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from tinv.artifacts import write_artifacts
 from tinv.data.formats.images import ImageFiles, OnError, find_images, subsample_evenly
 from tinv.deprecation import renamed
-from tinv.errors import TinvError, TinvWarning, unknown
+from tinv.errors import TinvError, TinvWarning
 from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
 from tinv.evaluation.images import ImageLayout, Photographs, class_numbers
 from tinv.evaluation.networks import normalization_of
@@ -123,6 +122,7 @@ class InvarianceReport:
 
 
 @renamed(motion="mode", max_shift="offset_range")
+@checked
 def measure(
     network: nn.Module,
     images: str | Path,
@@ -174,7 +174,7 @@ def measure(
             that cannot take the images.
     """
     size = (input_size, input_size) if isinstance(input_size, int) else input_size
-    files = checked_images(images, size, metrics, mode, offset_range, max_images)
+    files = checked_images(images, size, mode, offset_range, max_images)
     layout = ImageLayout(size, offset_range, mode, *normalization_of(plain or network, mean, std))
     photographs = Photographs(files, layout, batch_size, workers, on_error)
     return _Pass(network, plain or network, photographs, num_classes, seed, device_of(device), precision).run(
@@ -186,7 +186,6 @@ def measure(
 def checked_images(
     images: str | Path,
     size: tuple[int, int],
-    metrics: Sequence[str],
     mode: ShiftMode,
     offset_range: NonNegativeInt,
     max_images: PositiveInt | None,
@@ -198,9 +197,8 @@ def checked_images(
     """
     if offset_range < 4 or offset_range % 4:
         raise TinvError(f"offset_range must be a multiple of 4 pixels, not {offset_range}")
-    for name in metrics:
-        if name not in MEASURES:
-            raise unknown("metric", name, MEASURES)
+    if min(size) < 1:
+        raise TinvError(f"input_size must be 1 pixel or more, not {min(size)}")
     if mode == "zero" and min(size) <= offset_range:
         raise TinvError(f"offset_range {offset_range} leaves no room for the image on a canvas of {min(size)} pixels")
     files = find_images(Path(images))
@@ -238,7 +236,7 @@ class _Pass:
         self.classes = class_numbers(folders, self.num_classes)
         if folders and self.classes is None:
             message = f"{folder} has {len(folders)} class folders, the network {self.num_classes} classes"
-            warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=5)
+            warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=6)
 
     def run(self, metrics: dict[str, InvarianceMetric], attribute: bool, partial: bool) -> InvarianceReport:
         for net in (self.network, self.plain):
@@ -251,8 +249,11 @@ class _Pass:
             parts = variants(self.plain, example.to(self.device), self.mode, consistency, partial)
             for part in parts:
                 part.consistency.to(self.device)
-        for metric in metrics.values():
-            metric.check(self.network, example.shape[1:])
+        for name, metric in metrics.items():
+            try:
+                metric.check(self.network, example.shape[1:])
+            except TinvError as error:
+                raise TinvError(f"metrics: {name} cannot be measured: {error}") from error
         seen = self.look(metrics, parts)
         if not seen:
             raise TinvError(f"no image of {self.photographs.files.folder} could be read")
@@ -283,7 +284,7 @@ class _Pass:
     def report(self, metrics: dict[str, InvarianceMetric], parts: list[Variant], seen: int) -> InvarianceReport:
         results = {key: float(value) for metric in metrics.values() for key, value in metric.compute().items()}
         if (message := undefined_message(results)) is not None:
-            warnings.warn(message, TinvWarning, stacklevel=5)
+            warnings.warn(message, TinvWarning, stacklevel=6)
         found = InvarianceReport(
             images=seen,
             labelled=self.classes is not None,

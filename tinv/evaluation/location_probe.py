@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from tinv.evaluation.running import Precision, autocast, device_of, print_table
 from tinv.metrics.views import bootstrap_means
 from tinv.models.features import logits_and_features
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
-from tinv.utils.io import write_atomically
+from tinv.utils.io import png, write_atomically, write_bytes_atomically
 from tinv.utils.progress import progress
 
 if TYPE_CHECKING:
@@ -88,12 +87,21 @@ class LocationProbe:
         return first, second
 
     def read(self, distance: int) -> Readout:
-        """Returns how well the place is read at a distance of so many pixels from the border."""
+        """Returns how well the place is read at a distance of so many pixels from the border.
+
+        Raises:
+            TinvError: If the network's features are not finite.
+        """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
 
         places = self.features(distance)
+        if not all(np.isfinite(features).all() for features in places):
+            raise TinvError(
+                f"the input of the network's last layer is not finite at {distance} pixels from the border; there is "
+                "nothing to learn from it"
+            )
         count = len(places[0])
         order = np.random.default_rng(self.seed).permutation(count)
         train, test = order[: count // 2], order[count // 2 :]
@@ -152,6 +160,7 @@ def check_probe(
         raise TinvError(f"max_images must be at least 4, not {max_images}")
 
 
+@checked
 def probe_location(
     network: nn.Module,
     images: str | Path | Photographs,
@@ -248,7 +257,7 @@ def print_locations(found: Mapping[str, LocationReport], title: str) -> None:
 
 
 def save_locations(found: Mapping[str, LocationReport], folder: Path, title: str, **more: Any) -> None:
-    """Writes `location.png`, then `location.json`; see `plot_locations`.
+    """Writes `location.json`, then `location.png`; see `plot_locations`.
 
     Args:
         found: Reports by the name of the policy.
@@ -259,9 +268,6 @@ def save_locations(found: Mapping[str, LocationReport], folder: Path, title: str
     Raises:
         OSError: If the disk does not take them.
     """
-    temporary = folder / ".location.tmp.png"
-    plot_locations(found, title).savefig(temporary, dpi=130)
-    os.replace(temporary, folder / "location.png")
     first = next(iter(found.values()))
     content = {
         **more,
@@ -270,4 +276,6 @@ def save_locations(found: Mapping[str, LocationReport], folder: Path, title: str
         "partial": {padding: list(one.partial) for padding, one in found.items() if one.partial},
         "location": {padding: [vars(readout) for readout in one.readouts] for padding, one in found.items()},
     }
+    # first of all, so that a figure that cannot be drawn costs no numbers
     write_atomically(folder / "location.json", json.dumps(content, indent=2) + "\n")
+    write_bytes_atomically(folder / "location.png", png(plot_locations(found, title), dpi=130))

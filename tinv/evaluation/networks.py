@@ -14,7 +14,7 @@ from tinv.data.batching import check_normalization
 from tinv.data.formats.images import IMAGENET_MEAN, IMAGENET_STD
 from tinv.errors import TinvError
 from tinv.models import Source, backbone_options, create_backbone, under_policies
-from tinv.models.weights import load_file
+from tinv.models.weights import differences, load_file
 from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.arguments import PositiveInt, Seed, checked
 from tinv.utils.memory import NO_MEMORY
@@ -100,6 +100,11 @@ class NetworkSpec:
         # a network of ours may depend on the policy, and its head on the size of its last map
         options = {name: getattr(policy, name) for name in policy.__dataclass_fields__ if name != "activation"}
         network = create_backbone(**self._options(size), **options)
+        if wrong := differences(network.state_dict(), plain.state_dict()):
+            raise TinvError(
+                f"{self.backbone} under {policy} cannot have the weights of the plain network: {wrong}; "
+                "choose a policy that keeps the size of its last map"
+            )
         network.load_state_dict(plain.state_dict())
         return network
 

@@ -97,7 +97,10 @@ class LayerEquivariance(ViewMetric):
     def check(self, network: nn.Module, shape: Sequence[int]) -> None:
         """Refuses clips, networks that cannot be traced, and those without a map that can be compared."""
         super().check(network, shape)
-        Layers.of(network, torch.zeros(1, *shape), self.max_stride)
+        try:
+            Layers.of(network, torch.zeros(1, *shape), self.max_stride)
+        except TinvError as error:
+            raise TinvError(f"metric {self.name}: {error}; leave this metric out") from error
 
     def reset(self) -> None:
         """Forgets the images and the network."""

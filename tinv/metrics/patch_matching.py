@@ -69,9 +69,9 @@ class PatchMatching(RowMetric):
         self.append(distance=distance.detach().double(), same=same)
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns `fpr95`, `auroc` and `ap`; NaN if any distance is not finite."""
-        distance, same = self.gathered("distance"), self.gathered("same")
-        if not distance.isfinite().all():
+        """Returns `fpr95`, `auroc` and `ap`; NaN if a distance is not finite, or not both kinds of pairs are there."""
+        distance, same = self.gathered("distance"), self.gathered("same").bool()
+        if not distance.isfinite().all() or same.all() or not same.any():
             return {key: distance.new_tensor(float("nan")) for key in ("fpr95", "auroc", "ap")}
         # within 0..1, which torchmetrics takes unchanged
         similarity = 1 - distance / distance.max().clamp(min=torch.finfo(torch.float64).tiny)

@@ -139,7 +139,7 @@ def backbone_options(backbone_args: dict[str, Any] | None, **options: Any) -> di
     return {**options, **(backbone_args or {})}
 
 
-_SOURCES_NAMES = {"in_chans", "features_only", "pretrained_cfg"}
+_SOURCES_NAMES = {"in_chans", "features_only", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"}
 """Arguments of timm's factory that would make another network than the rest of the options describe."""
 _SET_BY = {
     "name": "set backbone beside backbone_args",
@@ -147,7 +147,9 @@ _SET_BY = {
     "in_chans": "the data says how many channels there are",
     "input_size": "the data says how large images are",
     "features_only": "tinv needs the network's classes",
-    "pretrained_cfg": "name a file of weights with weights",
+    **dict.fromkeys(
+        ("pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"), "name a file of weights with weights"
+    ),
 }
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tinv.errors import TinvError
+
 
 def classifier_name(network: nn.Module) -> str:
-    """Returns the path of the layer that makes the logits: the last linear layer, else the last convolution."""
+    """Returns the path of the layer that makes the logits: the last linear layer, else the last convolution.
+
+    Raises:
+        TinvError: If the network holds neither.
+    """
     for kind in (nn.Linear, nn.Conv2d):
         names: list[str] = [name for name, module in network.named_modules() if isinstance(module, kind)]
         if names and names[-1]:
             return names[-1]
-    raise ValueError(f"{type(network).__name__} has no linear layer and no convolution")
+    raise TinvError(
+        f"the network ({type(network).__name__}) holds no linear layer and no 2-D convolution, whose input "
+        "would be its features"
+    )
 
 
 def logits_and_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

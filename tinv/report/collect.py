@@ -6,6 +6,7 @@ import itertools
 import math
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,9 @@ class RunGroup:
             parts.append("missing")
         if self.failed:
             parts.append(f"{len(self.failed)} failed: {self.failed[0].error}")
+        counts = Counter(str(run.seed) for run in self.finished if run.seed is not None)
+        if repeated := [f"{count} of seed {seed}" for seed, count in counts.items() if count > 1]:
+            parts.append(f"runs are not independent: {', '.join(repeated)}")
         lacking = self.seeds - len(self.finished) - len(self.failed)
         if lacking > 0 and self.status in ("finished", "failed"):
             parts.append(f"{lacking} of {self.seeds} seeds missing")
@@ -141,12 +145,16 @@ def collect(folders: Iterable[Path]) -> dict[str, list[RunGroup]]:
         TinvError: If a folder is not there, or no run was found.
     """
     experiments: dict[str, list[Run]] = {}
-    looked_at = []
+    looked_at, seen = [], set()
     for folder in folders:
         if not folder.is_dir():
             raise TinvError(f"no folder {folder}; name one that holds runs, such as runs/red_green")
         looked_at.append(str(folder))
         for path in sorted(folder.rglob("results.json")):
+            # folders may hold each other: a run counts once
+            if (own := path.parent.resolve()) in seen:
+                continue
+            seen.add(own)
             try:
                 found = RunResult.read(path)
             except TinvError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from tinv.report.collect import RunGroup, order
 from tinv.report.intervals import without_ends
 from tinv.report.published import format_value
 from tinv.report.training_curves import training_curves
+from tinv.utils.io import png, write_bytes_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -239,8 +239,6 @@ def describe(group: RunGroup) -> str:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Writes a figure under a temporary name and renames it."""
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    figure.savefig(temporary, dpi=130)
-    os.replace(temporary, path)
+    """Writes a figure as PNG, whole or not at all; returns the path."""
+    write_bytes_atomically(path, png(figure, dpi=130))
     return path

@@ -21,7 +21,7 @@ def load_runs(folders: str | Path | Sequence[str | Path]) -> pandas.DataFrame:
     Returns:
         A row a run. Columns: `experiment`, `status`, `seed`, `duration_s` (seconds), `path`; those keys of the
         configurations in which the runs differ, without such that only say where and on what machine a run ran; and
-        each test metric under its name.
+        each metric of `results.json` that is finite under its name.
 
     Raises:
         TinvError: If a folder is not there, or holds no run.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,6 +15,7 @@ from tinv.report.collect import Run, RunGroup
 from tinv.report.intervals import without_ends
 from tinv.report.published import format_value
 from tinv.report.tables import COLUMNS, Row, columns, headings, rows
+from tinv.utils.io import png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,6 +91,4 @@ def _run(group: RunGroup, run: Run) -> dict[str, Any]:
 
 
 def _data(figure: Figure) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=130)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(png(figure, dpi=130)).decode()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,11 +75,19 @@ def training_curves(groups: Sequence[RunGroup], title: str) -> Figure | None:
 
 
 def read_metrics(folder: Path) -> dict[str, list[float]]:
-    """Returns the columns of a run's `metrics.csv`; what is not there is nan, without a readable table nothing."""
+    """Returns the columns of a run's `metrics.csv`; what is not there is nan, and without a table nothing.
+
+    A damaged table is named on stderr and counts as none.
+    """
+    path = folder / "metrics.csv"
+    if not path.exists():
+        return {}
     try:
-        rows = read_csv(folder / "metrics.csv")
+        rows = read_csv(path)
         return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]} if rows else {}
-    except (TinvError, ValueError, TypeError):
+    except (TinvError, ValueError, TypeError) as error:
+        reason = str(error) if isinstance(error, TinvError) else f"{path} is damaged ({error})"
+        print(f"note: {reason}; its curves are left out", file=sys.stderr)
         return {}
 
 

@@ -19,7 +19,7 @@ class TrendCheck:
     Attributes:
         claim: What should hold.
         values: Means over seeds, in order of the key that varies.
-        holds: Whether it does: `rises` at every step, `rises in all` from first to last only, or `no`.
+        holds: Whether it does: `yes, at every step`, `yes, from first to last, not at every step`, or `no`.
     """
 
     claim: str
@@ -32,7 +32,10 @@ class TrendCheck:
 
 def trend_checks(groups: Sequence[RunGroup]) -> list[TrendCheck]:
     """Returns what can be said: similarity rises with the kernel size at factors of 2 and more, and with the factor at
-    kernel sizes of 3 and more, or, where it alone varies, with the factor. Empty for other groups."""
+    kernel sizes of 3 and more, or, where it alone varies, with the factor. Empty for other groups, also where one
+    has no number for either key."""
+    if not all(isinstance(value, int | float) for group in groups for value in group.setting.values()):
+        return []
     short = {key.rpartition(".")[2]: key for key in groups[0].setting}
     if set(short) == {FACTOR}:
         row = [group for group in groups if METRIC in group.values]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -146,6 +147,18 @@ def unreadable(path: Path, error: Exception) -> TinvError:
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file under a temporary name and renames it, so that no reader ever sees half of it."""
     write_bytes_atomically(path, text.encode())
+
+
+def png(figure: Any, dpi: int | Literal["figure"] = "figure") -> bytes:
+    """Returns a figure of matplotlib as a PNG file has it.
+
+    Args:
+        figure: The figure.
+        dpi: Pixels an inch; `figure` takes those of the figure.
+    """
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:

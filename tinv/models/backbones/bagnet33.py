@@ -37,7 +37,7 @@ class BagNet(nn.Module):
     """The network; four stages of 3, 4, 6 and 3 blocks, of which the first of each has a 3x3 convolution.
 
     Args:
-        num_classes: Numbers in the output vector.
+        num_classes: Output classes.
         in_channels: Channels of the image.
         head: `gap` or `gmp`.
         padded: One pixel of zeros a side at every 3x3 convolution, for policies to change; without, shortcuts are

@@ -10,7 +10,7 @@ def densenet121(*, num_classes: int = 2, in_channels: int = 3, pretrained: bool 
     """DenseNet-121 of timm, here so that one key chooses among the networks of the location experiment.
 
     Args:
-        num_classes: Numbers in the output vector.
+        num_classes: Output classes.
         in_channels: Channels of the image.
         pretrained: Torchvision's first ImageNet weights, by timm.
     """

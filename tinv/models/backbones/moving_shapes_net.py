@@ -36,7 +36,7 @@ def moving_shapes_net(*, num_classes: int = 2, in_channels: int = 3) -> nn.Modul
     """Three 3x3x3 convolutions, total stride 8 in space and 4 in time, global maximum, linear layer.
 
     Args:
-        num_classes: Numbers in the output vector.
+        num_classes: Output classes.
         in_channels: Channels of the clip.
     """
     return MovingShapesNet(num_classes, in_channels)

@@ -11,7 +11,7 @@ def resnet18_max(*, num_classes: int = 2, in_channels: int = 3, pretrained: bool
     """ResNet-18 with a max pool of 2 and a global maximum, the location experiment's (Kayhan & van Gemert 2020).
 
     Args:
-        num_classes: Numbers in the output vector.
+        num_classes: Output classes.
         in_channels: Channels of the image.
         pretrained: Torchvision's first ImageNet weights, by timm.
     """

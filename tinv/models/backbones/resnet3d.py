@@ -22,7 +22,7 @@ def resnet3d(
     (type B), global average pooling. From torchvision's blocks, whose own `r3d_18` has a smaller stem and no pool.
 
     Args:
-        num_classes: Numbers in the output vector.
+        num_classes: Output classes.
         in_channels: Channels of the clip.
         depth: 18, 34 or 50 layers.
         temporal_stem: `strided` halves the number of frames in the first convolution too, as the network that is fully
