@@ -40,6 +40,20 @@ def test_validate_scores_the_validation_set(capsys):
     assert found["val/acc"] == float(best["val/acc"])
 
 
+def test_random_weights_and_those_of_a_checkpoint_are_not_both_scored(capsys):
+    assert main(["fit", *TINY, "--untrained"]) == 2
+    assert "--untrained goes with validate, test and predict" in capsys.readouterr().err
+    Path("a.ckpt").touch()
+    assert main(["test", *TINY, "--untrained", "--ckpt_path=a.ckpt"]) == 2
+    assert "--ckpt_path and --untrained both say which weights test takes" in capsys.readouterr().err
+
+
+def test_predictions_are_not_overwritten(capsys):
+    assert main(["predict", *TINY, "--untrained", "--run_dir=said"]) == 0
+    assert main(["predict", *TINY, "--untrained", "--run_dir=said"]) == 2
+    assert "said already holds predictions; choose another --run_dir" in capsys.readouterr().err
+
+
 def test_untrained_networks_are_scored_when_asked_to():
     assert main(["test", *TINY, "--untrained"]) == 0
     assert set(results(newest("runs/red_green/test-*"))["metrics"]) == {"test/acc/similar", "test/acc/dissimilar"}

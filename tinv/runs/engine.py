@@ -60,6 +60,8 @@ def fit(configuration: TinvCLI) -> Outcome:
             f"fit resumes a stopped run (--ckpt_path last), not with {values['ckpt_path']}; to score a "
             "checkpoint use tinv test"
         )
+    if values["untrained"]:
+        raise TinvError("--untrained goes with validate, test and predict; fit trains the network")
     resume = values["ckpt_path"] == "last"
     folder = unfinished_folder(values) if resume else new_folder("fit", values)
     begun = folder.path.exists()
@@ -166,6 +168,8 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
             f"{command} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt (or --untrained, to score "
             "random weights)"
         )
+    if values["ckpt_path"] is not None and values["untrained"]:
+        raise TinvError(f"--ckpt_path and --untrained both say which weights {command} takes; give one of them")
     started = time.monotonic()
     model, data = configuration.model, configuration.datamodule
     checkpoint = Path(values["ckpt_path"]) if values["ckpt_path"] else None
