@@ -52,6 +52,8 @@ def test_an_argument_by_its_old_name_is_taken_with_a_warning():
     with pytest.warns(DeprecationWarning, match="size is now count"):
         assert take(size=3) == 3
     assert take(count=4) == 4
+    with pytest.raises(TypeError, match="size is the old name of count; keep one of them"):
+        take(size=3, count=4)
 
 
 def test_a_name_may_be_another_one_in_its_new_module():

@@ -81,13 +81,15 @@ def renamed(**new: str) -> Callable[[F], F]:
     """Lets a function take arguments by their old names; configurations may use these names too.
 
     Args:
-        new: The new name of each argument, by its old name.
+        new: The new name of each argument, by its old name; a call that gives both raises TypeError.
     """
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             for old in new.keys() & kwargs.keys():
+                if new[old] in kwargs:
+                    raise TypeError(f"{function.__qualname__}: {old} is the old name of {new[old]}; keep one of them")
                 warnings.warn(f"{function.__qualname__}: {old} is now {new[old]}", DeprecationWarning, stacklevel=2)
                 kwargs[new[old]] = kwargs.pop(old)
             return function(*args, **kwargs)

@@ -1,7 +1,10 @@
 """Every failure of a command is one line, with the exit code that says what kind it is and the traceback in a file."""
 
 import errno
+import os
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -131,3 +134,12 @@ def test_what_a_class_or_a_network_raises_is_one_line_that_names_it(words, messa
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_the_log_is_written_whatever_the_locale():
+    """An error over a file's name may hold any character, in a locale whose encoding is ASCII too."""
+    code = "from pathlib import Path; from tinv.cli import failure\n"
+    code += "try: raise ValueError('\\u20ac \\udcff')\nexcept ValueError: failure._write_log(Path())"
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **ascii_only}, check=True)
+    assert "ValueError: \u20ac \\udcff" in Path("error.log").read_text(encoding="utf-8")

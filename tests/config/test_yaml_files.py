@@ -28,6 +28,16 @@ def test_numbers_are_those_of_yaml_1_2(text, value):
     assert yaml_files.parse(yaml_files.dump({"a": value}))["a"] == value
 
 
+@pytest.mark.parametrize("text", ["010", "-010", "1:30", "1:00:00:00"])
+def test_integers_that_yaml_1_1_reads_otherwise_are_refused(text, tmp_path):
+    """PyYAML makes 8 of 010 and 90 of 1:30."""
+    path = tmp_path / "a.yaml"
+    path.write_text(f"b: 0\na: {text}\n")
+    with pytest.raises(TinvError, match=f"a.yaml: line 2: {text} is another number in YAML 1.1"):
+        yaml_files.read_mapping(path)
+    assert yaml_files.parse(yaml_files.dump({"a": text})) == {"a": text}
+
+
 def test_a_key_that_is_given_twice_is_an_error_with_both_lines(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("seed: 1\ntrainer:\n  max_epochs: 1\n  max_epochs: 2\n")

@@ -207,8 +207,13 @@ def test_the_network_of_a_run_is_measured_as_it_was_trained(capsys):
     assert report()["options"]["padding"] == "full_zero"
     # a full convolution has no bias here: shifts by multiples of the total stride change nothing
     assert max(error["error"] for error in report()["layers"]["errors"]) < 1e-5
-    assert main([*words, "--padding=valid"]) == 2
-    assert "--run says which network" in capsys.readouterr().err
+    for option in ("--padding=valid", "--mean=0.5", "--num_classes=2"):
+        assert main([*words, option]) == 2
+        name = option.partition("=")[0].replace("_", "-")
+        assert f"--run says which network, weights, policies, mean and std; leave {name} out" in capsys.readouterr().err
+    # --size is the old name of --input-size
+    assert main([*words, "--metrics", "consistency", "--size=40"]) == 0
+    assert report()["options"]["input_size"] == [40, 40]
     assert main(["measure", "--run=photos", "--images=photos", "--out=out"]) == 2
     assert "photos is no run with a best checkpoint" in capsys.readouterr().err
 

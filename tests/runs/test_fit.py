@@ -287,14 +287,17 @@ def test_without_validation_the_last_weights_are_tested(capsys):
     assert "no best checkpoint" in capsys.readouterr().err
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run(capsys):
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_loss_that_is_not_a_number_stops_the_run(accumulated, capsys):
     options = [
+        f"--trainer.accumulate_grad_batches={accumulated}",
         "--model.init_args.optimizer.class_path=torch.optim.SGD",
         "--model.init_args.optimizer.init_args.lr=1e30",
     ]
     assert main(["fit", *TINY, *options, "--run_dir=run"]) == 1
     message = capsys.readouterr().err
-    assert "the loss is nan at step 2 (epoch 1); lower the learning rate" in message
+    # the first batch after the first step
+    assert f"the loss is nan at batch {accumulated + 1} of epoch 1; lower the learning rate" in message
     assert "run/checkpoints/last.ckpt" in message
     assert not Path("run/results.json").exists()
     kept = torch.load("run/checkpoints/last.ckpt", weights_only=True)["state_dict"]

@@ -57,6 +57,13 @@ def test_no_server(monkeypatch):
     check_kept_offline(fit(monkeypatch, WANDB_BASE_URL=url, WANDB_INIT_TIMEOUT="2"), "connection refused")
 
 
+def test_a_limit_that_is_no_number(monkeypatch):
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "soon")
+    done = subprocess.run([*FIT, "--wandb=offline"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "environment variable WANDB_INIT_TIMEOUT='soon' is no number of seconds; unset it" in done.stderr
+
+
 def test_a_malformed_address(monkeypatch):
     check_kept_offline(fit(monkeypatch, WANDB_BASE_URL="htp:/x"), "WANDB_BASE_URL=htp:/x is no address")
 

@@ -117,6 +117,7 @@ BAD = {
     "empty grid": ("method: grid\nparameters: {seed_everything: {values: []}}\nCOMMAND", "so the grid is empty"),
     "nested": ("method: grid\nparameters: {model: {parameters: {padding: {value: valid}}}}\nCOMMAND", "flat keys"),
     "twice": ("method: grid\nparameters: {seed_everything: {values: [1, 1]}}\nCOMMAND", "1 is duplicated"),
+    "step": ("method: grid\nparameters: {seed_everything: {min: 1, max: 3, q: 0}}\nCOMMAND", "q 0 is not above 0"),
     "range": ("method: grid\nparameters: {seed_everything: {min: 3, max: 1}}\nCOMMAND", "min 3 is not below max 1"),
     "endless range": (
         "method: random\nrun_cap: 2\nparameters: {trainer.max_epochs: {min: 1, max: .inf}}\nCOMMAND",

@@ -36,6 +36,11 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
                 read(tmp_path / name)
 
 
+def test_a_field_of_csv_may_hold_any_line_break(tmp_path):
+    (tmp_path / "a.csv").write_bytes('a,b\r\n"x\ny",1\r\n"u\u2028v\x0c",2\r\n'.encode())
+    assert read_csv(tmp_path / "a.csv") == [{"a": "x\ny", "b": "1"}, {"a": "u\u2028v\x0c", "b": "2"}]
+
+
 def test_text_of_another_encoding_is_refused_with_its_line(tmp_path):
     path = tmp_path / "list"
     path.write_bytes(b"tea\ncaf\xe9\n")

@@ -105,7 +105,7 @@ def _write_log(folder: Path | None) -> Path:
     name = f"error-{rank()}.log" if rank() else "error.log"
     log = folder / name if folder else Path(tempfile.gettempdir()) / f"tinv-{os.getpid()}-{name}"
     try:
-        log.write_text(traceback.format_exc())
+        log.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
     except OSError:
         return Path(os.devnull)
     return log

@@ -11,6 +11,7 @@ from tinv.config import catalog
 from tinv.config.files import Kind, shipped_files, shipped_folder
 from tinv.errors import unknown
 from tinv.policies.cards import PADDING_CARDS, SUBSAMPLING_CARDS, Card
+from tinv.utils.io import read_text
 
 SUBJECTS = ("backbones", "data", "experiments", "sweeps", "padding", "subsampling")
 
@@ -69,7 +70,7 @@ def _files(title: str, kind: Kind) -> None:
     rows = {}
     for path in shipped_files(kind):
         # the first comment of a file says what it is
-        first = path.read_text().partition("\n")[0]
+        first = read_text(path).partition("\n")[0]
         rows[f"{kind}/{path.relative_to(shipped_folder(kind))}"] = first.removeprefix("#").strip()
     _two_columns(title, rows)
 

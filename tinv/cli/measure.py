@@ -24,12 +24,13 @@ measured."""
 
 def measure(words: Sequence[str]) -> int:
     """Runs `tinv measure` and returns the exit code."""
-    args = make_parser().parse(words)
-    trained = _trained(words, args["run"]) if args["run"] else None
+    parser = make_parser()
+    args = parser.parse(words)
+    trained = _trained(args["run"], parser.given) if args["run"] else None
     if trained is None and not args["backbone"]:
         raise TinvError("--backbone NAME or --run DIR is missing: the network that is measured")
     size = args["input_size"]
-    if trained is not None and "--input-size" not in " ".join(words).replace("_", "-"):
+    if trained is not None and "input_size" not in parser.given:
         size = trained.size
     size = (size, size) if isinstance(size, int) else size
     call(checked_images, args, size=size)  # before a network is built
@@ -66,11 +67,13 @@ def make_parser() -> CommandParser:
     return parser
 
 
-def _trained(words: Sequence[str], run: Path) -> TrainedNetwork:
+def _trained(run: Path, given: set[str]) -> TrainedNetwork:
     """Returns the network of a run, which other options that describe a network would contradict."""
-    given = {word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")}
-    if given & {*NetworkSpec.__dataclass_fields__, *ConversionPolicy.__dataclass_fields__} - {"seed"}:
-        raise TinvError("--run says which network, weights and policies; leave the options for them out")
+    known = {*NetworkSpec.__dataclass_fields__, *ConversionPolicy.__dataclass_fields__, "mean", "std"} - {"seed"}
+    if twice := sorted(given & known):
+        raise TinvError(
+            f"--run says which network, weights, policies, mean and std; leave --{twice[0].replace('_', '-')} out"
+        )
     return load_trained(run)
 
 

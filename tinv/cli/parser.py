@@ -50,6 +50,9 @@ class CommandParser:
         description: What it does.
         positional: Name of the option that the first word is the value of.
         old: New names of renamed options, by the old ones.
+
+    Attributes:
+        given: Present names of the options that the words parsed last hold.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class CommandParser:
         self.command, self.positional = command, positional
         self.old = dict(old or {})
         self.hints: dict[str, Any] = {}
+        self.given: set[str] = set()
 
     def add(self, title: str, made: Callable[..., Any], skip: set[str] | None = None) -> None:
         """Adds the arguments of a function or class, but for those named and those that are there already.
@@ -116,6 +120,7 @@ class CommandParser:
         if self.positional and words and not words[0].startswith("-"):
             words = [f"--{self.positional}={words[0]}", *words[1:]]
         normalized = []
+        self.given = set()
         while words:
             word = words.pop(0)
             name, equals, value = word.partition("=")
@@ -125,6 +130,7 @@ class CommandParser:
             while words and not equals and not words[0].startswith("--"):
                 values.append(words.pop(0))
             key = self._key(name)
+            self.given.add(key.partition(".")[0])
             if key.endswith(".help"):
                 normalized += [f"--{key}", *values]
                 continue

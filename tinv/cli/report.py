@@ -26,28 +26,29 @@ def report(words: Sequence[str]) -> int:
     args = make_parser().parse_args(list(words))
     experiments = collect(args.folders)
     file = args.out if args.out and args.out.suffix.lstrip(".") in ENDINGS.values() else None
+    form = _format(args.format, file)
     folder: Path = file.parent if file else args.out or args.folders[0]
     titles = {name: _title(name, groups) for name, groups in experiments.items()}
     remarks = {name: [str(shape) for shape in trend_checks(groups)] for name, groups in experiments.items()}
-    if args.format == "html":
+    if form == "html":
         file = file or folder / "report.html"
         drawn = {name: draw(groups, name) for name, groups in experiments.items()}
         _write(file, html_report(experiments, titles, remarks, drawn))
         print(f"page: {file}")
         return 0
-    if args.format == "table" and file is None:
+    if form == "table":
         for name, groups in experiments.items():
             print_groups(titles[name], groups)
             print("".join(f"{line}\n" for line in remarks[name]), end="")
     else:
-        text = _text(args.format, experiments, titles, remarks)
+        text = _text(form, experiments, titles, remarks)
         if file is None:
             print(text, end="")
         else:
             _write(file, text)
             print(f"table: {file}")
     # beside a table on the standard output, which another program may read
-    stream = sys.stdout if args.format == "table" else sys.stderr
+    stream = sys.stdout if form == "table" else sys.stderr
     for name, groups in experiments.items():
         for kind, figure in draw(groups, name).items():
             path = folder / f"{_file_name(name)}{f'_{kind}' if kind else ''}.png"
@@ -70,14 +71,24 @@ def make_parser() -> PlainParser:
     parser.add_argument(
         "--format",
         choices=("table", *ENDINGS),
-        default="table",
-        help="table: in the terminal; md, csv, latex: on the standard output; html: one page with everything",
+        help="table: in the terminal; md, csv, latex: on the standard output; html: one page with everything; left "
+        "out, what the ending of --out says, else table",
     )
     parser.add_argument(
         "--out", type=Path, metavar="PATH",
         help="folder for figures and html page, or a file (.md, .csv, .tex, .html); the first DIR if left out",
     )  # fmt: skip
     return parser
+
+
+def _format(asked: str | None, file: Path | None) -> str:
+    """Returns the format that is asked for, else that of the file's ending, else a table in the terminal."""
+    if file is None:
+        return asked or "table"
+    form = next(name for name, ending in ENDINGS.items() if file.suffix == f".{ending}")
+    if asked not in (None, form):
+        raise TinvError(f"--format {asked} does not go with --out {file}, whose ending is that of {form}")
+    return form
 
 
 def _file_name(name: str) -> str:

@@ -21,7 +21,8 @@ USAGE = "tinv sweep FILE --out DIR [options] [-- --key=value ...]"
 EPILOG = """\
 A sweep that was stopped or killed resumes when the same command is given again: finished trials are kept, half-done
 ones resume from their last checkpoint, failed ones wait for --retry-failed. What follows `--` overrides every trial.
-Exit code: 0 all trials finished, 1 some failed, 2 something in the input has to be corrected, 130 or 143 stopped.
+Exit code: 0 all trials finished, 1 some failed or were stopped one by one, 2 something in the input has to be
+corrected, 130 or 143 the sweep was stopped.
 """
 
 

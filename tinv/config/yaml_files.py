@@ -1,7 +1,8 @@
 """Reads and writes YAML in one way: numbers as YAML 1.2 has them, no key twice, strings that stay strings.
 
-PyYAML follows YAML 1.1, where 1e-5 is a string and a quoted '1e5' loses its quotes when it is written. Whatever tinv
-reads and writes goes through here, so that a value means the same in a configuration, a sweep and a run's folder.
+PyYAML follows YAML 1.1, where 1e-5 is a string and a quoted '1e5' loses its quotes when it is written; 010 and 1:30,
+which are 8 and 90 there, are refused. Whatever tinv reads and writes goes through here, so that a value means the same
+in a configuration, a sweep and a run's folder.
 """
 
 from __future__ import annotations
@@ -43,6 +44,16 @@ class _Loader(yaml.SafeLoader):
             seen[key] = line
         return cast("dict[Any, Any]", super().construct_mapping(node, deep))
 
+    def construct_yaml_int(self, node: Any) -> int:
+        text = self.construct_scalar(node)
+        if ":" in text or re.match(r"[-+]?0[0-9]", text):
+            line = node.start_mark.line + 1
+            raise TinvError(f"line {line}: {text} is another number in YAML 1.1 than it seems; put text into quotes")
+        return super().construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
 
 class _Dumper(yaml.SafeDumper):
     """Quotes every string that would be read as something else."""
@@ -56,7 +67,7 @@ def parse(text: str) -> Any:
     """Returns the value of YAML text.
 
     Raises:
-        TinvError: For a key that is given twice.
+        TinvError: For a key that is given twice, and an integer written as 010 or 1:30.
         yaml.YAMLError: For text that is not YAML.
     """
     return yaml.load(text, _Loader)

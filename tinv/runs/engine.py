@@ -60,6 +60,8 @@ def fit(configuration: TinvCLI) -> Outcome:
             f"fit resumes a stopped run (--ckpt_path last), not with {values['ckpt_path']}; to score a "
             "checkpoint use tinv test"
         )
+    if values["untrained"]:
+        raise TinvError("--untrained goes with validate, test and predict; fit trains the network")
     resume = values["ckpt_path"] == "last"
     folder = unfinished_folder(values) if resume else new_folder("fit", values)
     begun = folder.path.exists()
@@ -166,14 +168,24 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
             f"{command} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt (or --untrained, to score "
             "random weights)"
         )
+    if values["ckpt_path"] is not None and values["untrained"]:
+        raise TinvError(f"--ckpt_path and --untrained both say which weights {command} takes; give one of them")
     started = time.monotonic()
     model, data = configuration.model, configuration.datamodule
     checkpoint = Path(values["ckpt_path"]) if values["ckpt_path"] else None
     if checkpoint is not None and not checkpoint.is_file():
         raise TinvError(f"no checkpoint {checkpoint}; name a .ckpt file with --ckpt_path")
+    differing = [] if checkpoint is None else _differing_keys(checkpoint, values)
     folder = new_folder(command, values)
+    begun = folder.path.exists()
     callbacks = [CheckSets(command), DistributedSigterm(folder), _BuildAndLoad(checkpoint, command)]
     trainer = configuration.make_trainer(callbacks, folder.path)
+    if command == "predict" and trainer.world_size > 1:
+        raise TinvError(
+            f"predict would write the predictions of one of the {trainer.world_size} processes alone; run it in one, "
+            "with --trainer.devices=1 --trainer.num_nodes=1"
+        )
+    folder.make()  # a folder that cannot be written to is found now, not after the test
     ok = False
     try:
         with errors_with_keys(values["trainer"]):
@@ -182,9 +194,8 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
             else:
                 getattr(trainer, command)(model, datamodule=data, verbose=False)
         if trainer.is_global_zero:
-            if checkpoint is not None:
-                _say_differences(checkpoint, values)
-            folder.make()
+            if differing:
+                print(f"note: not as {checkpoint} was trained: {', '.join(differing)}", file=sys.stderr)
             folder.save_config(values)
             if command == "predict":
                 path = write_predictions(folder, predictions, described(data).test_sets)
@@ -192,7 +203,11 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
             else:
                 _finish(command, trainer, model, folder, values, time.monotonic() - started)
         ok = True
-    except SystemExit:
+    except (SystemExit, TinvError) as error:
+        if not begun and not rank():
+            folder.remove()  # nothing was found: leave nothing behind
+        if isinstance(error, TinvError):
+            raise
         return Outcome(_stopped(trainer, folder))
     finally:
         if not ok:
@@ -252,8 +267,7 @@ def _stopped(trainer: Trainer, folder: RunFolder) -> int:
     return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
 
 
-def _say_differences(checkpoint: Path, values: dict[str, Any]) -> None:
-    """Says which keys of the network and the data differ from the run the checkpoint was trained in."""
+def _differing_keys(checkpoint: Path, values: dict[str, Any]) -> list[str]:
+    """Returns which keys of the network and the data differ from the run that the checkpoint was trained in."""
     own = RunFolder(checkpoint.parent.parent)
-    if own.config.is_file() and (keys := differences(own.load_config(), values, within=("model", "data"))):
-        print(f"note: not as {checkpoint} was trained: {', '.join(keys)}", file=sys.stderr)
+    return differences(own.load_config(), values, within=("model", "data")) if own.config.is_file() else []

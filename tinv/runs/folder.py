@@ -46,6 +46,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.metrics = path / "metrics.csv"
         self.results = path / "results.json"
+        self.predictions = path / "predictions.csv"
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
@@ -164,6 +165,8 @@ def _new_folder(command: str, config: dict[str, Any]) -> RunFolder:
         folder = RunFolder(Path(config["run_dir"]))
         if folder.results.exists():
             raise TinvError(f"{folder.path} already holds a finished run; choose another --run_dir")
+        if folder.predictions.exists():
+            raise TinvError(f"{folder.path} already holds predictions; choose another --run_dir")
         if folder.last.exists():
             raise TinvError(
                 f"{folder.path} holds an unfinished run; resume it with --ckpt_path last, or choose another --run_dir"

@@ -12,14 +12,24 @@ import wandb
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 
+from tinv.errors import TinvError
+
 LIMITS_S = {"INIT": 20.0, "FINISH": 45.0}
 """Seconds that W&B may take to begin a run (about ten more pass before its client gives up) and to receive its end."""
 
 
 def _settings() -> wandb.Settings:
     # the user's own limits stand
-    start, end = (float(os.environ.get(f"WANDB_{key}_TIMEOUT", limit)) for key, limit in LIMITS_S.items())
+    start, end = (_seconds(f"WANDB_{key}_TIMEOUT", limit) for key, limit in LIMITS_S.items())
     return wandb.Settings(init_timeout=start, finish_timeout=end, finish_timeout_raises=True)
+
+
+def _seconds(name: str, default: float) -> float:
+    text = os.environ.get(name, str(default))
+    try:
+        return float(text)
+    except ValueError as error:
+        raise TinvError(f"environment variable {name}={text!r} is no number of seconds; unset it") from error
 
 
 class LastingWandbLogger(WandbLogger):

@@ -20,7 +20,6 @@ def write_predictions(folder: RunFolder, predictions: Any, test_sets: Sequence[s
     Probabilities of classes become the class predicted and a column each.
     """
     per_set = predictions if isinstance(predictions[0], list) else [predictions]
-    path = folder.path / "predictions.csv"
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["set", *_columns(per_set[0][0])])
@@ -28,8 +27,8 @@ def write_predictions(folder: RunFolder, predictions: Any, test_sets: Sequence[s
         for batch in batches:
             for values in zip(*_columns(batch).values(), strict=True):
                 writer.writerow([name, *(f"{v:.6g}" if isinstance(v, float) else v for v in values)])
-    write_atomically(path, text.getvalue())
-    return path
+    write_atomically(folder.predictions, text.getvalue())
+    return folder.predictions
 
 
 def _columns(batch: dict[str, Tensor]) -> dict[str, list[Any]]:

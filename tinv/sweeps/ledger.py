@@ -144,13 +144,12 @@ class Ledger:
         """
         for trial in trials:
             entry = self.entries.setdefault(trial.id, Entry(trial.name, trial.settings))
-            if trial.id in excluded:
-                entry.status, entry.error = "excluded", excluded[trial.id]
-                continue
             folder = TrialFolder(self.folder, trial)
             status = self.status_of(folder)
-            if status == "finished":
+            if status == "finished":  # whatever the sweep file says of it by now
                 entry.status, entry.error = "finished", None
+            elif trial.id in excluded:
+                entry.status, entry.error = "excluded", excluded[trial.id]
             elif entry.status == "failed" or status == "failed":
                 entry.status = "failed"
             elif entry.status != "running" or entry.job is None:  # a job of Slurm may still be running

@@ -74,7 +74,8 @@ def run_sweep(
         program: Command that runs a trial, before its options.
 
     Returns:
-        0 if all trials finished, 1 if some failed, 128 and the number of the signal that stopped it.
+        0 if all trials finished, 1 if some failed or were stopped one by one, 128 and the number of the signal that
+        stopped the sweep.
 
     Raises:
         TinvError: For options that a run refuses, and a folder that cannot be used.
@@ -87,7 +88,7 @@ def run_sweep(
             trials = [make(entry.settings) for entry in ledger.entries.values()]
         possible, waiting = _open(ledger, trials, excluded, retry_failed)
         total = plan.count if plan.method == "bayes" and plan.count else len(possible)
-        _print_state(ledger, possible, excluded, total)
+        _print_state(ledger, trials, possible, total)
         if new := [trial for trial in waiting if ledger[trial].attempts == 0]:
             check_values(new)
         ledger.save()
@@ -111,10 +112,12 @@ def _open(
 ) -> tuple[list[Trial], list[Trial]]:
     """Brings the ledger in line with the folders; returns the trials that are possible, and those to run."""
     ledger.open(trials, excluded)
+    possible = [trial for trial in trials if ledger[trial].status != "excluded"]
     for trial in trials:
-        if trial.id in excluded:
+        if trial not in possible:
             write_unfinished(trial, TrialFolder(ledger.folder, trial), "excluded", excluded[trial.id])
-    possible = [trial for trial in trials if trial.id not in excluded]
+        elif trial.id in excluded:
+            print(f"note: {trial.title} is excluded now, but has finished; its results are kept", file=sys.stderr)
     if retry_failed:
         for trial in possible:
             if ledger[trial].status == "failed":
@@ -122,8 +125,8 @@ def _open(
     return possible, [trial for trial in possible if ledger[trial].status in ("pending", "stopped", "running")]
 
 
-def _print_state(ledger: Ledger, trials: Sequence[Trial], excluded: dict[str, str], total: int) -> None:
-    states: list[str] = [ledger[trial].status for trial in trials]
+def _print_state(ledger: Ledger, trials: Sequence[Trial], possible: Sequence[Trial], total: int) -> None:
+    states: list[str] = [ledger[trial].status for trial in possible]
     parts = [f"{total} trials"]
     for status, what in (
         ("finished", "kept as finished"),
@@ -133,9 +136,9 @@ def _print_state(ledger: Ledger, trials: Sequence[Trial], excluded: dict[str, st
     ):
         if count := states.count(status):
             parts.append(f"{count} {what}")
-    if excluded:
-        parts.append(f"{len(excluded)} excluded: {'; '.join(sorted(set(excluded.values())))}")
-    others = len(ledger.entries) - len(trials) - len(excluded)
+    if reasons := [str(ledger[trial].error) for trial in trials if ledger[trial].status == "excluded"]:
+        parts.append(f"{len(reasons)} excluded: {'; '.join(sorted(set(reasons)))}")
+    others = len(ledger.entries) - len(trials)
     if others > 0:
         parts.append(f"{others} more in {ledger.folder} that this command does not ask for")
     print(", ".join(parts), file=sys.stderr)
@@ -144,10 +147,11 @@ def _print_state(ledger: Ledger, trials: Sequence[Trial], excluded: dict[str, st
 def _print_end(ledger: Ledger, ids: Collection[str], total: int, code: int) -> int:
     entries = [entry for id, entry in ledger.entries.items() if id in ids]
     failed = [entry for entry in entries if entry.status == "failed"]
-    finished = sum(entry.status == "finished" for entry in entries)
+    finished, stopped = (sum(entry.status == status for entry in entries) for status in ("finished", "stopped"))
     for entry in failed:
         print(f"failed: {ledger.folder / 'cells' / entry.name / 'log.txt'}: {entry.error}", file=sys.stderr)
     print(f"{finished} of {total} trials finished, {len(failed)} failed; tinv report {ledger.folder}", file=sys.stderr)
-    if code:
-        print("stopped; the same command resumes where it was", file=sys.stderr)
-    return code or (1 if failed else 0)
+    if code or stopped:
+        what = "" if code else f"{stopped} trials were "
+        print(f"{what}stopped; the same command resumes where it was", file=sys.stderr)
+    return code or (1 if failed or stopped else 0)

@@ -104,6 +104,8 @@ class _Parameter(BaseModel):
         if not low < high:
             raise TinvError(f"min {low} is not below max {high}")
         integers = isinstance(low, int) and isinstance(high, int)
+        if step is not None and step <= 0:
+            raise TinvError(f"q {step} is not above 0")
         kind = self.distribution or ("int_uniform" if integers else "uniform")
         if kind in ("constant", "categorical"):
             raise TinvError(f"distribution {kind} takes `value` or `values`, not min and max")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinv.errors import TinvError
 from tinv.runs.results import RunResult
-from tinv.sweeps.ledger import Ledger
+from tinv.sweeps.ledger import Entry, Ledger
 from tinv.sweeps.schema import Choice, Sweep
-from tinv.sweeps.trials import Trial, TrialFactory, TrialFolder
+from tinv.sweeps.trials import Trial, TrialFactory
 
 
 class Search:
@@ -116,15 +117,27 @@ class BayesSource:
             self.pending[trial.id] = self.search.known(trial.settings, value)
 
     def _value(self, trial: Trial) -> float | None:
+        """Returns what a trial came to; None if it has not finished, or the metric is not defined for it.
+
+        Raises:
+            TinvError: If it has finished, and neither it nor any other trial gives the metric.
+        """
         if self.ledger[trial].status != "finished":
             return None
-        found = RunResult.read_if_there(TrialFolder(self.ledger.folder, trial).results)
-        metrics = found.metrics if found else {}
-        value = metrics.get(self.metric)
-        if value is None:
-            known = ", ".join(metrics)
-            raise TinvError(f"{self.plan.path}: metric.name: no run gives {self.metric}; they give {known}")
-        return float(value)
+        metrics = self._metrics(self.ledger[trial])
+        if self.metric in metrics:
+            return metrics[self.metric]
+        others = (entry for entry in self.ledger.entries.values() if entry.status == "finished")
+        if not any(self.metric in self._metrics(entry) for entry in others):
+            raise TinvError(
+                f"{self.plan.path}: metric.name: no run gives {self.metric}; they give {', '.join(metrics)}"
+            )
+        print(f"note: {self.metric} is not defined for {trial.title}, which tells the search nothing", file=sys.stderr)
+        return None
+
+    def _metrics(self, entry: Entry) -> dict[str, float]:
+        found = RunResult.read_if_there(self.ledger.folder / "cells" / entry.name / "results.json")
+        return found.metrics if found else {}
 
     def take(self) -> Trial | None:
         if self.todo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -102,7 +103,11 @@ def select_trials(trials: Sequence[Trial], only: Sequence[str], parameters: Sequ
     for condition in only:
         key, equals, value = condition.partition("=")
         full = [name for name in parameters if name == key or name.rpartition(".")[2] == key]
-        if not equals or len(full) != 1:
+        if not equals:
+            raise TinvError(f"--only {condition}: has no value; write {key}=VALUE")
+        if len(full) > 1:
+            raise TinvError(f"--only {condition}: {key} is the end of {' and '.join(full)}; write the whole key")
+        if not full:
             raise TinvError(f"--only {condition}: {unknown('key', key, parameters)}")
         conditions.setdefault(full[0], set()).add(value)
     kept = [
@@ -132,7 +137,7 @@ def start_trial(trial: Trial, folder: TrialFolder, program: Sequence[str], **opt
     folder.path.mkdir(parents=True, exist_ok=True)
     command = fit_command(trial, folder, program)
     with folder.log.open("ab") as log:
-        log.write(f"$ {' '.join(command)}\n".encode())
+        log.write(f"$ {shlex.join(command)}\n".encode())
         log.flush()
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options)
 

@@ -113,7 +113,7 @@ def read_csv(path: Path) -> list[dict[str, str | None]]:
         TinvError: If it cannot be read, is not a regular file, or is not CSV.
     """
     try:
-        return list(csv.DictReader(read_text(path).splitlines()))
+        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     except csv.Error as error:
         raise TinvError(f"{path} is damaged ({error})") from error
 

@@ -17,7 +17,6 @@ NO_MEMORY = re.compile(
     r"Overflow when unpacking long",
     re.IGNORECASE,
 )
-
 """What libraries say of memory that cannot be had."""
 
 

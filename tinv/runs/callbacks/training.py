@@ -44,11 +44,11 @@ class StopOnNaN(Callback):
         if self.losses[0].device.type == "cpu" or len(self.losses) == 50 or trainer.is_last_batch:
             bad = (~torch.isfinite(torch.stack(self.losses))).nonzero()
             if len(bad):
-                step = trainer.global_step - len(self.losses) + 1 + int(bad[0])
+                number = batch_idx + 2 - len(self.losses) + int(bad[0])
                 kept = [str(path) for path in (self.folder.best, self.folder.last) if path.exists()]
                 raise TinvError(
-                    f"the loss is {float(self.losses[int(bad[0])])} at step {step} "
-                    f"(epoch {trainer.current_epoch + 1}); "
+                    f"the loss is {float(self.losses[int(bad[0])])} at batch {number} "
+                    f"of epoch {trainer.current_epoch + 1}; "
                     f"lower the learning rate (model.init_args.optimizer.init_args.lr). Checkpoints from before it: "
                     f"{', '.join(kept) or 'none'}"
                 )
