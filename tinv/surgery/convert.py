@@ -93,7 +93,9 @@ def convert(
 
     Returns:
         A `ConvertedNetwork` (a plain copy if all policies are `keep`), on the same device, in the same mode, whose
-        parameter names, shapes and order are the old ones, and whose attribute `conversion` is a `Conversion`.
+        parameter names, shapes and order are the old ones, and whose attribute `conversion` is a `Conversion`. What a
+        policy learns is named `policy_layers.*` and comes behind them; it begins with random numbers (torch's seed),
+        in the precision of the network's first weight.
 
     Raises:
         TinvError: For an unknown policy, a wrapped model, an example of the wrong rank, or one too small for `valid`
@@ -127,13 +129,15 @@ def convert(
         if policy.padding.amount != "valid":
             raise
         raise TinvError(f"{error}{_minimum_input_size(model, policy, example_input)}") from error
-    layers = materialize(edit.meta_copy, model)
+    layers = materialize(edit.meta_copy, model, edit.values)
     argument = next(iter(inspect.signature(model.forward).parameters), "images")
     network = ConvertedNetwork(layers, edit.graphs, edit.conversion, argument)
     network.original_class = type(model).__name__
     weight = next(model.parameters(), None)
+    policy_layers = cast(nn.Module, network.policy_layers)
     if weight is not None:
-        cast(nn.Module, network.policy_layers).to(weight.device)
+        policy_layers.to(weight.device)
+    edit.conversion.fresh = {f"policy_layers.{key}": value.numel() for key, value in policy_layers.state_dict().items()}
     network.train(model.training)
     for name, module in model.named_modules():
         network.get_submodule(name).training = module.training
