@@ -100,7 +100,8 @@ class NetworkSpec:
         # a network of ours may depend on the policy, and its head on the size of its last map
         options = {name: getattr(policy, name) for name in policy.__dataclass_fields__ if name != "activation"}
         network = create_backbone(**self._options(size), **options)
-        network.load_state_dict(plain.state_dict())
+        # what the policy learns is not in the plain network
+        network.load_state_dict({**network.state_dict(), **plain.state_dict()})
         return network
 
     def _options(self, size: tuple[int, ...]) -> dict[str, Any]:

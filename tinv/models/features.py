@@ -8,10 +8,17 @@ from torch import Tensor, nn
 def classifier_name(network: nn.Module) -> str:
     """Returns the path of the layer that makes the logits: the last linear layer, else the last convolution."""
     for kind in (nn.Linear, nn.Conv2d):
-        names: list[str] = [name for name, module in network.named_modules() if isinstance(module, kind)]
+        found: list[str] = [name for name, module in network.named_modules() if isinstance(module, kind)]
+        # what policies have added comes last, and makes no logits
+        names = [name for name in found if not is_added(name)]
         if names and names[-1]:
             return names[-1]
     raise ValueError(f"{type(network).__name__} has no linear layer and no convolution")
+
+
+def is_added(name: str) -> bool:
+    """Returns whether a module or a tensor of a network, by its path, is one that a policy has added."""
+    return "policy_layers" in name.split(".")
 
 
 def logits_and_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,8 @@ from tinv.nn.pad_widths import PadWidths, to_ntuple
 from tinv.nn.padding import CONVOLUTIONS, check_axes, check_kernel_fits, pad, standard_padding
 from tinv.nn.subsampling import PolyphaseSampling, Subsampler, polyphase_components
 
-_CONV_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_ADAPTIVE_POOLS = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+_CONV_LAYERS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_ADAPTIVE_POOLS: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 
 
 class LearnedPolyphaseSampling(PolyphaseSampling):
@@ -89,7 +89,9 @@ class LearnedPolyphaseSampling(PolyphaseSampling):
             # on a ring every weight of a kernel meets every position once: the mean of the second convolution is that
             # of its input, times the sums of its weights
             kernels = self.logit_conv.weight.to(found.dtype).flatten(2).sum(2).mean(0)
-            means = found.flatten(2).mean(2) @ kernels + cast(Tensor, self.logit_conv.bias).to(found.dtype).mean()
+            means: Tensor = (
+                found.flatten(2).mean(2) @ kernels + cast(Tensor, self.logit_conv.bias).to(found.dtype).mean()
+            )
             return means.view(components.shape[:2])
 
     def choose(self, components: Tensor) -> Tensor:
@@ -107,8 +109,8 @@ class TIPSPooling(Subsampler):
     """Mixes the polyphase components of each channel (TIPS; Saha & Gokhale, WACV 2025, arXiv 2404.07410).
 
     psi is the ReLU of a depthwise convolution of the map x, t its adaptive average pool to s positions an axis, s the
-    stride, and tau_c = softmax(w_c t_c) with a learned number w_c. Channel c of the output is the sum of its components,
-    component k weighted by entry k of tau_c. The pool averages parts of the map, not components, so that tau changes
+    stride, and tau_c = softmax(w_c t_c) with a learned number w_c. Channel c of the output is the sum of its
+    components, component k weighted by entry k of tau_c. The pool averages parts of the map, not components, so that tau changes
     when the content moves: no shift is followed exactly.
 
     Two losses are added in training, see `penalty`: L_mix = mean(1 - |tau_c|), which is largest for equal weights; and,
@@ -179,8 +181,9 @@ class TIPSPooling(Subsampler):
     def mixing(self, features: Tensor) -> Tensor:
         """Returns tau (N, C, P), the weights of the P components, from psi (N, C, *spatial)."""
         axes = features.dim() - 2
-        parts = _ADAPTIVE_POOLS[axes - 1](features, cast(Any, to_ntuple(self.stride, axes))).flatten(2)
-        return (self.weight.to(features.dtype).view(-1, 1) * parts).softmax(dim=2)
+        parts = _ADAPTIVE_POOLS[axes - 1](features, to_ntuple(self.stride, axes)).flatten(2)
+        mixing: Tensor = (self.weight.to(features.dtype).view(-1, 1) * parts).softmax(dim=2)
+        return mixing
 
     def _loss(self, maps: Tensor, features: Tensor, mixing: Tensor, background: Tensor | None) -> Tensor:
         loss = self.mix_weight * (1 - mixing.norm(dim=2)).mean()
@@ -255,8 +258,9 @@ class AdaptiveBlurPool(Subsampler):
         _, self.padding_mode = standard_padding("same", padding_mode, "AdaptiveBlurPool")
         self.taps = _kernel(size, stride)
         axes = len(self.taps)
-        conv = cast(Any, _CONV_LAYERS[axes - 1])
-        self.filter_conv = conv(channels, self.groups * prod(self.taps), self.taps, to_ntuple(stride, axes))
+        self.filter_conv = _CONV_LAYERS[axes - 1](
+            channels, self.groups * prod(self.taps), self.taps, to_ntuple(stride, axes)
+        )
 
     def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         check_axes("adaptive blur", images, len(self.taps))
@@ -266,14 +270,16 @@ class AdaptiveBlurPool(Subsampler):
             maps = at_least_single(padded)
             filters = _convolve(maps, self.filter_conv, self.filter_conv.stride)
             counts = filters.shape[2:]
-            filters = filters.unflatten(1, (self.groups, -1)).softmax(dim=2)
-            maps = maps.unflatten(1, (self.groups, -1))
+            filters = filters.reshape(len(images), self.groups, -1, *counts).softmax(dim=2)
+            maps = maps.reshape(len(images), self.groups, -1, *maps.shape[2:])
             total = torch.zeros((), dtype=maps.dtype, device=maps.device)
             for number, tap in enumerate(itertools.product(*map(range, self.taps))):
                 axes = zip(tap, counts, self.filter_conv.stride, strict=True)
                 seen = tuple(slice(first, first + (count - 1) * by + 1, by) for first, count, by in axes)
-                total = total + filters[:, :, number].unsqueeze(2) * maps[(..., *seen)]
-        return total.flatten(1, 2).to(images.dtype)
+                total = (
+                    total + filters[:, :, number].unsqueeze(2) * maps[(slice(None), slice(None), slice(None), *seen)]
+                )
+        return cast(Tensor, total).flatten(1, 2).to(images.dtype)
 
     def window(self, axes: int) -> tuple[int, ...]:
         """Returns the size of the filter along each axis."""

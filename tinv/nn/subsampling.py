@@ -46,7 +46,7 @@ class Subsampler(nn.Module):
     _penalty: Tensor | None = None
 
     def keep_penalty(self, loss: Tensor) -> None:
-        """Keeps the loss () of a forward pass in training until `penalty` reads it; that of the next takes its place."""
+        """Keeps the loss () of a forward pass in training until `penalty` reads it or the next takes its place."""
         self._penalty = loss
 
     def penalty(self) -> Tensor | None:

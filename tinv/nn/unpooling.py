@@ -55,8 +55,8 @@ class PolyphaseUnpooling(nn.Module):
         expected = tuple(-(-pixels // s) for pixels, s in zip(size, stride, strict=True))
         if tuple(maps.shape[2:]) != expected:
             raise TinvError(
-                f"unpooling: maps of {'x'.join(map(str, maps.shape[2:]))} cannot fill {'x'.join(map(str, size))} pixels "
-                f"at stride {'x'.join(map(str, stride))}, which takes {'x'.join(map(str, expected))}"
+                f"unpooling: maps of {_text(maps.shape[2:])} cannot fill {_text(size)} pixels at stride "
+                f"{_text(stride)}, which takes {_text(expected)}"
             )
         phases = torch.Size(stride).numel()
         weights = nn.functional.one_hot(choice, phases) if choice.dim() == 1 else choice
@@ -70,7 +70,11 @@ class PolyphaseUnpooling(nn.Module):
         whole = placed.permute(0, 1 + axes, *order).reshape(
             *maps.shape[:2], *(count * s for count, s in zip(expected, stride, strict=True))
         )
-        return whole[(..., *(slice(0, pixels) for pixels in size))]
+        return whole[(slice(None), slice(None), *(slice(0, pixels) for pixels in size))]
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
+
+
+def _text(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))

@@ -220,9 +220,7 @@ class LPS(_Named):
         """Returns a `LearnedPolyphaseSampling` with the larger of the two filters."""
         return self._sampling(stride, [max(s, self.blur) for s in size], channels, padding)
 
-    def _sampling(
-        self, stride: Sequence[int], blur: Sequence[int], channels: int, padding: PaddingPolicy
-    ) -> nn.Module:
+    def _sampling(self, stride: Sequence[int], blur: Sequence[int], channels: int, padding: PaddingPolicy) -> nn.Module:
         from tinv.nn.learned_subsampling import LearnedPolyphaseSampling
 
         full, temperature = padding.amount == "full", cast(tuple[float, float], self.temperature)

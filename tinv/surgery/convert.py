@@ -25,6 +25,7 @@ from tinv.policies.conversion import Axes, BlurPadding, ConversionPolicy, PoolPo
 from tinv.policies.padding import PaddingPolicy
 from tinv.policies.subsampling import SubsamplingPolicy
 from tinv.surgery.edit import PartialError
+from tinv.surgery.inexact_sizes import check_inexact_sizes
 from tinv.surgery.rewriter import rewrite
 
 __all__ = [
@@ -101,7 +102,8 @@ def convert(
         TinvError: For an unknown policy, a wrapped model, an example of the wrong rank, or one too small for `valid`
             (naming the least size that works).
         LayerError: Naming a layer that cannot be traced, or those with a window larger than one pixel that cannot take
-            a policy.
+            a policy; one that a subsampling policy gave, and whose map has a wrong size; or one whose stride does not
+            divide its map, under a policy with `allow_inexact=False`.
     """
     given = ConversionPolicy(
         padding, subsampling, pool=pool, stem=stem, axes=axes, blur_padding=blur_padding, partial=partial
@@ -129,6 +131,8 @@ def convert(
         if policy.padding.amount != "valid":
             raise
         raise TinvError(f"{error}{_minimum_input_size(model, policy, example_input)}") from error
+    assert edit.geometry is not None
+    check_inexact_sizes(edit, edit.geometry)
     layers = materialize(edit.meta_copy, model, edit.values)
     argument = next(iter(inspect.signature(model.forward).parameters), "images")
     network = ConvertedNetwork(layers, edit.graphs, edit.conversion, argument)

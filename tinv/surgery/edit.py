@@ -33,6 +33,7 @@ class NetworkEdit:
         meta_copy: The copy, on the meta device; layers that are added are in its `policy_layers`.
         graphs: Its graph in training (True) and in evaluation (False).
         conversion: What was done.
+        geometry: Geometry of the changed graph in evaluation, once all is done.
         windows: Windows of each convolution and pool, by its path: one that runs several times has one window.
         learned: Paths of added layers with weights, which all graphs share, by name and number.
         values: Weights and buffers of those layers, each as it is in the copy, without values, and with them.
@@ -40,6 +41,7 @@ class NetworkEdit:
 
     def __init__(self, model: nn.Module, policy: ConversionPolicy) -> None:
         self.policy, self.conversion = policy, Conversion(policy)
+        self.geometry: GeometryInterpreter | None = None
         self.windows: dict[str, Window] = {}
         self.learned: dict[tuple[str, int], str] = {}
         self.values: list[tuple[Tensor, Tensor]] = []

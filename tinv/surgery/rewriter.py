@@ -51,7 +51,8 @@ def rewrite(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> Netw
     network.raise_refused()
     for graph in graphs:
         graph.lint()
-    conversion.after = GeometryInterpreter(evaluation, meta_copy, example, count=True).run().cost
+    network.geometry = GeometryInterpreter(evaluation, meta_copy, example, count=True).run()
+    conversion.after = network.geometry.cost
     return network
 
 

@@ -54,9 +54,7 @@ class Strides(GraphJob):
         self.insert_after(last, added, layer, stride)
         return None
 
-    def call(
-        self, added: nn.Module, source: fx.Node, like: fx.Node, layer: str, stride: tuple[int, ...]
-    ) -> fx.Node:
+    def call(self, added: nn.Module, source: fx.Node, like: fx.Node, layer: str, stride: tuple[int, ...]) -> fx.Node:
         """Makes a node that runs an added layer, whose map was where that of `like` was."""
         new = self.graph.call_module(self.edit.add_layer(f"{layer}_subsample", added), (source,))
         self.added[new] = stride
@@ -146,8 +144,8 @@ class Strides(GraphJob):
             found = "no map" if given is None else f"a map of shape {tuple(given.shape)}"
             either = " or ".join(dict.fromkeys(str((*channels, *size)) for size in expected))
             raise LayerError(
-                f"layer {layer_name(node)}: subsampling={self.subsampling} gives {found}; of {tuple(source.shape)} with "
-                f"stride {sizes_text(stride)} it has to be {either}"
+                f"layer {layer_name(node)}: subsampling={self.subsampling} gives {found}; of {tuple(source.shape)} "
+                f"with stride {sizes_text(stride)} it has to be {either}"
             )
 
     def blur(self, node: fx.Node, window: Window, layer: str) -> fx.Node | None:
