@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 from tinv.errors import TinvError
 from tinv.nn.pad_widths import PadWidths, to_ntuple
 from tinv.nn.padding import CONVOLUTIONS, check_axes, check_kernel_fits, pad, standard_padding
+from tinv.nn.precision import at_least_single, without_autocast
 from tinv.nn.subsampling import PolyphaseSampling, Subsampler, polyphase_components
 
 _CONV_LAYERS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -85,14 +85,12 @@ class LearnedPolyphaseSampling(PolyphaseSampling):
         """Returns the logits (N, P) of components (N, P, C, ...), in float32 or float64."""
         with without_autocast(components):
             maps = at_least_single(components.flatten(0, 1))
-            found = _convolve(_wrapped(maps, self.hidden_conv.kernel_size), self.hidden_conv).relu()
+            found: Tensor = _convolve(_wrapped(maps, self.hidden_conv.kernel_size), self.hidden_conv).relu()
             # on a ring every weight of a kernel meets every position once: the mean of the second convolution is that
             # of its input, times the sums of its weights
-            kernels = self.logit_conv.weight.to(found.dtype).flatten(2).sum(2).mean(0)
-            means: Tensor = (
-                found.flatten(2).mean(2) @ kernels + cast(Tensor, self.logit_conv.bias).to(found.dtype).mean()
-            )
-            return means.view(components.shape[:2])
+            kernels: Tensor = self.logit_conv.weight.to(found.dtype).flatten(2).sum(2).mean(0)
+            found = found.flatten(2).mean(2) @ kernels + self.logit_conv.bias.to(found.dtype).mean()
+        return found.view(components.shape[:2])
 
     def choose(self, components: Tensor) -> Tensor:
         """Returns weights (N, P) in training, the number (N,) of the component of largest logit in evaluation."""
@@ -110,8 +108,8 @@ class TIPSPooling(Subsampler):
 
     psi is the ReLU of a depthwise convolution of the map x, t its adaptive average pool to s positions an axis, s the
     stride, and tau_c = softmax(w_c t_c) with a learned number w_c. Channel c of the output is the sum of its
-    components, component k weighted by entry k of tau_c. The pool averages parts of the map, not components, so that tau changes
-    when the content moves: no shift is followed exactly.
+    components, component k weighted by entry k of tau_c. The pool averages parts of the map, not components, so that
+    tau changes when the content moves: no shift is followed exactly.
 
     Two losses are added in training, see `penalty`: L_mix = mean(1 - |tau_c|), which is largest for equal weights; and,
     late in the training, L_undo = mean((psi(x) - psi(x moved) moved back)^2). It is moved by up to `max_shift` pixels,
@@ -171,8 +169,9 @@ class TIPSPooling(Subsampler):
             mixing = self.mixing(features)
             if self.training:
                 self.keep_penalty(self._loss(maps, features, mixing, background))
-        components = polyphase_components(images, self.stride, self.padding_mode, background)
-        return torch.einsum("ncp,npc...->nc...", mixing.to(images.dtype), components)
+            components = polyphase_components(images, self.stride, self.padding_mode, background)
+            mixed: Tensor = torch.einsum("ncp,npc...->nc...", mixing.to(images.dtype), components)
+        return mixed
 
     def features(self, maps: Tensor, background: Tensor | None = None) -> Tensor:
         """Returns psi (N, C, *spatial) of a map of that shape."""
@@ -186,7 +185,7 @@ class TIPSPooling(Subsampler):
         return mixing
 
     def _loss(self, maps: Tensor, features: Tensor, mixing: Tensor, background: Tensor | None) -> Tensor:
-        loss = self.mix_weight * (1 - mixing.norm(dim=2)).mean()
+        loss: Tensor = self.mix_weight * (1 - mixing.norm(dim=2)).mean()
         if self.undoes and self.undo_weight:
             by = torch.randint(-self.max_shift, self.max_shift + 1, (maps.dim() - 2,), device=maps.device)
             undone = self._moved(self.features(self._moved(maps, by), background), -by)
@@ -272,14 +271,18 @@ class AdaptiveBlurPool(Subsampler):
             counts = filters.shape[2:]
             filters = filters.reshape(len(images), self.groups, -1, *counts).softmax(dim=2)
             maps = maps.reshape(len(images), self.groups, -1, *maps.shape[2:])
-            total = torch.zeros((), dtype=maps.dtype, device=maps.device)
-            for number, tap in enumerate(itertools.product(*map(range, self.taps))):
-                axes = zip(tap, counts, self.filter_conv.stride, strict=True)
-                seen = tuple(slice(first, first + (count - 1) * by + 1, by) for first, count, by in axes)
-                total = (
-                    total + filters[:, :, number].unsqueeze(2) * maps[(slice(None), slice(None), slice(None), *seen)]
-                )
-        return cast(Tensor, total).flatten(1, 2).to(images.dtype)
+            taps = enumerate(self._under_each_tap(maps, counts))
+            total = sum((filters[:, :, number].unsqueeze(2) * seen for number, seen in taps), maps.new_zeros(()))
+        return total.flatten(1, 2).to(images.dtype)
+
+    def _under_each_tap(self, maps: Tensor, counts: Sequence[int]) -> Iterator[Tensor]:
+        """Yields, for each tap of the filter, the pixels (N, groups, C / groups, *counts) that it meets."""
+        for tap in itertools.product(*map(range, self.taps)):
+            seen = maps
+            for axis, (first, count, by) in enumerate(zip(tap, counts, self.filter_conv.stride, strict=True)):
+                index = (*(slice(None),) * (3 + axis), slice(first, first + (count - 1) * by + 1, by))
+                seen = seen[index]
+            yield seen
 
     def window(self, axes: int) -> tuple[int, ...]:
         """Returns the size of the filter along each axis."""
@@ -317,17 +320,6 @@ def _check_adaptive_blur(size: int, groups: int | None) -> None:
         raise TinvError(f"the size of an adaptive blur must be 2 pixels or more, not {size}")
     if groups is not None and groups < 1:
         raise TinvError(f"the groups of an adaptive blur must be 1 or more, not {groups}")
-
-
-def at_least_single(images: Tensor) -> Tensor:
-    """Returns a tensor in float32, or in float64 if it is in that."""
-    return images if images.dtype == torch.double else images.float()
-
-
-def without_autocast(images: Tensor) -> AbstractContextManager[Any]:
-    """Returns a context in which autocast is off on the device of a tensor."""
-    # autocast knows no shapes without values
-    return nullcontext() if images.is_meta else torch.autocast(images.device.type, enabled=False)
 
 
 def _kernel(size: int, stride: int | Sequence[int]) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError, unknown
 from tinv.nn.pad_widths import to_ntuple
 from tinv.nn.padding import CONVOLUTIONS, check_kernel_fits, pad, padding_inside, standard_padding
+from tinv.nn.precision import at_least_single, without_autocast
 
 Norm = Literal[1, 2, "inf"]
 """Norms that tell how strong a polyphase component is: sum of magnitudes, Euclidean, largest magnitude."""
@@ -233,7 +234,8 @@ class PolyphaseSampling(Subsampler):
             choice: A number (N,) or weights (N, P) for each image. Branches that meet again must share one choice.
         """
         if choice.dim() == 2:
-            return torch.einsum("np,np...->n...", choice.to(components.dtype), components)
+            with without_autocast(components):
+                return torch.einsum("np,np...->n...", choice.to(components.dtype), components)
         index = choice.view(-1, *(1 for _ in components.shape[1:])).expand(-1, 1, *components.shape[2:])
         return components.gather(1, index).squeeze(1)
 
@@ -308,7 +310,7 @@ class AdaptivePolyphaseSampling(PolyphaseSampling):
     def choose(self, components: Tensor) -> Tensor:
         """Returns the number (N,) of the component of largest norm, the first of equals."""
         # half precision would overflow, and doubles must not be rounded into ties
-        exact = (components if components.dtype == torch.double else components.float()).flatten(2)
+        exact = at_least_single(components).flatten(2)
         if self.norm == 2:
             return exact.square().sum(dim=2).argmax(dim=1)
         strength = exact.abs().sum(dim=2) if self.norm == 1 else exact.abs().amax(dim=2)
