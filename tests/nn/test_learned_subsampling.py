@@ -49,7 +49,7 @@ def convolved(image: torch.Tensor, weight, bias, mode: str, stride, groups: int 
         for c, tap in itertools.product(range(weight.shape[1]), positions(kernel)):
             seen = tuple(a * s + t - (k - 1) // 2 for a, s, t, k in zip(at, stride, tap, kernel, strict=True))
             channel = c + o // (len(weight) // groups) * weight.shape[1]
-            total += float(weight[(o, c, *tap)]) * pixel(image, channel, seen, mode)
+            total += weight[(o, c, *tap)].item() * pixel(image, channel, seen, mode)
         out[(o, *at)] = total
     return out
 

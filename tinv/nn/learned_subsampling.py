@@ -169,9 +169,9 @@ class TIPSPooling(Subsampler):
             mixing = self.mixing(features)
             if self.training:
                 self.keep_penalty(self._loss(maps, features, mixing, background))
-            components = polyphase_components(images, self.stride, self.padding_mode, background)
-            mixed: Tensor = torch.einsum("ncp,npc...->nc...", mixing.to(images.dtype), components)
-        return mixed
+            components = polyphase_components(maps, self.stride, self.padding_mode, background)
+            mixed: Tensor = torch.einsum("ncp,npc...->nc...", mixing, components)
+        return mixed.to(images.dtype)
 
     def features(self, maps: Tensor, background: Tensor | None = None) -> Tensor:
         """Returns psi (N, C, *spatial) of a map of that shape."""
