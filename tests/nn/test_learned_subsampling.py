@@ -105,7 +105,7 @@ def test_the_temperature_falls_from_start_to_end_and_the_choice_hardens():
     found = {}
     for progress in (0.0, 0.5, 1.0):
         layer.set_progress(progress)
-        found[progress] = float(layer.temperature), float(layer.choose(parts).amax(1).mean())
+        found[progress] = float(layer.temperature), layer.choose(parts).amax(1).mean().item()
     assert [found[p][0] for p in (0.0, 0.5, 1.0)] == pytest.approx([4, 0.2, 0.01])
     assert found[0.0][1] < 0.6 < 0.95 < found[1.0][1]
 
