@@ -181,14 +181,18 @@ SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
         "two circular convolutions and a mean that are learned; in training their sum, weighted by a Gumbel-softmax",
         ROJAS_GOMEZ,
         "in evaluation, trained or not, every circular shift, with same_circular and sizes divisible by the total "
-        "stride; every shift on a zero canvas, with full_background and pool=full; both need stem=convert. CHECKED",
+        "stride; every shift on a zero canvas, with full_background and pool=full; both need stem=convert (checked on "
+        "noise, relative error of the layer: 0 at every shift on 16 pixels, 0.3 to 1.4 with zeros on 15, which is not "
+        "divisible)",
         "s*s times the strided layer and one more convolution; its weights are new, under policy_layers",
     ),
     "tips": Card(
         "stride 1, then after the activation the s*s ways to take every s-th pixel, mixed for each channel by learned "
         "weights; two losses are added in training",
         "Saha & Gokhale, WACV 2025 (2404.07410)",
-        "nothing: the weights come from averages over parts of the map, which change when content moves. CHECKED",
+        "nothing: the weights come from averages over parts of the map, which change when content moves (checked "
+        "on noise of 16 pixels, relative error of the layer before training: 0.9 to 1.2 at odd shifts, 0.01 to 0.05 at "
+        "multiples of the stride)",
         "s*s times the strided layer; its weights are new, under policy_layers",
     ),
     "adaptive_blur": Card(
