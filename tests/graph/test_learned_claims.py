@@ -3,8 +3,8 @@
 import copy
 
 import pytest
-import timm
 import torch
+from surgery.residual import narrow_resnet18
 from torch import nn
 
 from tinv import convert
@@ -38,15 +38,7 @@ def units(model: nn.Module, images: torch.Tensor = IMAGES) -> list[int | None]:
     return [shifts.unit for shifts in (*found.circular, *found.zero_canvas)]
 
 
-def resnet() -> nn.Module:
-    """A ResNet-18 of 8 to 64 channels."""
-    torch.manual_seed(0)
-    return timm.models.resnet.ResNet(
-        timm.models.resnet.BasicBlock, [2, 2, 2, 2], num_classes=5, channels=(8, 16, 32, 64), stem_width=8
-    )
-
-
-@pytest.mark.parametrize("build", [network, resnet])
+@pytest.mark.parametrize("build", [network, narrow_resnet18])
 def test_lps_is_exact_for_every_circular_shift_before_and_after_a_step_of_training(build):
     model = made("same_circular", "lps", model=build())
     for trained in (False, True):

@@ -1,16 +1,18 @@
 """Policies with weights of their own: where the weights are, how they begin, and what is refused."""
 
 import copy
+import json
 import pickle
 import warnings
 
 import pytest
 import torch
-from surgery.residual import Residual, resnet18
+from surgery.residual import Residual, narrow_resnet18
 from torch import nn
 from torch.nn import functional as F
 
 from tinv import convert
+from tinv.cli import main
 from tinv.errors import LayerError
 from tinv.policies import PaddingPolicy, SubsamplingPolicy
 from tinv.policies.subsampling import APS, LPS, TIPS
@@ -20,14 +22,14 @@ IMAGES = torch.zeros(1, 3, 32, 32)
 
 
 def made(subsampling, padding="same_circular", model=None, images=IMAGES, seed: int = 3, **options) -> nn.Module:
-    model = resnet18() if model is None else model
+    model = narrow_resnet18() if model is None else model
     torch.manual_seed(seed)
     return convert(model, padding, subsampling, stem="convert", example_input=images, **options)
 
 
 @pytest.mark.parametrize("subsampling", LEARNED)
 def test_names_of_the_network_stay_and_those_of_the_policy_come_behind_them(subsampling):
-    original = resnet18()
+    original = narrow_resnet18()
     network = made(subsampling, model=original)
     old, new = list(original.state_dict()), list(network.state_dict())
     assert new[: len(old)] == old
@@ -57,14 +59,14 @@ def test_weights_begin_with_torchs_seed_and_are_those_of_the_network_in_kind(sub
     added = [key for key in one if key.startswith("policy_layers.")]
     assert all(torch.equal(one[key], two[key]) for key in added)
     assert not any(torch.equal(one[key], other[key]) for key in added)
-    double = made(subsampling, model=resnet18().double(), images=IMAGES.double())
+    double = made(subsampling, model=narrow_resnet18().double(), images=IMAGES.double())
     assert {p.dtype for p in double.parameters()} == {torch.double}
     assert all(p.requires_grad and p.device.type == "cpu" for p in double.parameters())
 
 
 @pytest.mark.parametrize("subsampling", ["aps", "blur3", "ideal"])
 def test_policies_without_weights_draw_no_random_numbers(subsampling):
-    model = resnet18()
+    model = narrow_resnet18()
     torch.manual_seed(0)
     before = torch.get_rng_state()
     network = convert(model, "same_circular", subsampling, example_input=IMAGES)
@@ -261,3 +263,15 @@ def test_options_of_policies_reach_their_layers():
     assert (layer.sampler.hidden_conv.out_channels, layer.sampler.start, layer.sampler.end) == (5, 2.0, 0.5)
     assert layer.sampler.blur.size == [3, 3]
     assert str(network.conversion.policy.subsampling) == "lps_blur3"
+
+
+def test_inspect_shows_new_weights_and_inexact_sizes(capsys):
+    words = ["inspect", "resnet10t", "--num-classes=3", "--subsampling=lps", "--padding=same_circular"]
+    assert main([*words, "--input-size=48x64"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "new parameters in" in said
+    assert "its 3 positions are not a multiple of its stride 2" in said
+    assert main([*words, "--input-size=48x64", "--json"]) == 0
+    found = capsys.readouterr()
+    assert json.loads(found.out)["verdict"]["circular"][0]["unit"] is None
+    assert "note: layer" in found.err
