@@ -151,6 +151,11 @@ def test_tips_follows_no_shift():
         return min(float((before.roll(r, (2, 3)) - after).norm() / before.norm()) for r in positions((8, 8)))
 
     assert min(map(error, [(1, 0), (0, 1), (1, 3)])) > 0.5
+    images = torch.rand(1, 8, 16, 16, dtype=torch.double)
+    before = layer(images)
+    assert 0.2 < min(map(error, [(1, 0), (0, 1), (1, 3)])) <= max(map(error, [(1, 0), (0, 1), (1, 3)])) < 0.4
+    images = noise(1, 8, 16, 16)
+    before = layer(images)
     # by multiples of the stride the components move by whole positions, and their weights change a little
     assert 1e-3 < min(map(error, [(2, 0), (4, 6)])) < 0.1
     with torch.no_grad():
