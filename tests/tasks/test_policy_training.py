@@ -10,8 +10,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tinv.cli import main
 from tinv.data import RedGreen
+from tinv.errors import TinvWarning
+from tinv.evaluation.networks import NetworkSpec
 from tinv.models import create_backbone
 from tinv.nn import LearnedPolyphaseSampling, TIPSPooling
+from tinv.policies import ConversionPolicy
 from tinv.policies.subsampling import TIPS
 from tinv.runs.folder import RunFolder
 from tinv.tasks import Classification
@@ -178,3 +181,13 @@ def test_a_file_of_the_plain_network_gives_its_weights(tmp_path):
         )
     found = network.state_dict()
     assert all(torch.equal(found[key], value) for key, value in plain.state_dict().items())
+
+
+def test_measures_of_given_weights_say_what_is_not_trained(tmp_path):
+    plain = create_backbone("red_green_net", num_classes=3)
+    torch.save(plain.state_dict(), tmp_path / "plain.pth")
+    spec = NetworkSpec("red_green_net", "tinv", num_classes=3, in_channels=3, weights=tmp_path / "plain.pth")
+    policy = ConversionPolicy("same_circular", "tips", stem="convert")
+    with pytest.warns(TinvWarning, match="tensors under policy_layers are not pretrained"):
+        network = spec.under(policy, spec.plain((32, 32)), (32, 32))
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in plain.state_dict().items())

@@ -14,7 +14,7 @@ from tinv.data.batching import check_normalization
 from tinv.data.formats.images import IMAGENET_MEAN, IMAGENET_STD
 from tinv.errors import TinvError
 from tinv.models import Source, backbone_options, create_backbone, under_policies
-from tinv.models.weights import load_file
+from tinv.models.weights import load_file, warn_of_untrained
 from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.arguments import PositiveInt, Seed, checked
 from tinv.utils.memory import NO_MEMORY
@@ -95,6 +95,12 @@ class NetworkSpec:
         """
         if policy.keeps_all:
             return plain
+        network = self._under(policy, plain, size)
+        if self.pretrained or self.weights is not None:
+            warn_of_untrained(self.backbone, network)
+        return network
+
+    def _under(self, policy: ConversionPolicy, plain: nn.Module, size: tuple[int, ...]) -> nn.Module:
         if self.source != "tinv":
             return under_policies(plain, f"{self.source}'s {self.backbone}", self.in_channels, size, policy)
         # a network of ours may depend on the policy, and its head on the size of its last map

@@ -112,6 +112,13 @@ def without_policies(own: Mapping[str, Tensor], found: Mapping[Any, Any], path: 
     return fresh
 
 
+def warn_of_untrained(name: str, network: nn.Module) -> None:
+    """Warns of weights that policies added to a pretrained network, if there are any: they are not trained."""
+    conversion = getattr(network, "conversion", None)
+    if conversion is not None and conversion.fresh:
+        _warn(f"{name} under {conversion.policy}: {conversion.fresh_summary} are not pretrained")
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Reads the weights in a file without running any code in it.
 

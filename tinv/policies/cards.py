@@ -191,8 +191,8 @@ SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
         "weights; two losses are added in training",
         "Saha & Gokhale, WACV 2025 (2404.07410)",
         "nothing: the weights come from averages over parts of the map, which change when content moves (checked "
-        "on uniform noise of 16 pixels, relative error of the layer before training: 0.26 to 0.34 at odd shifts, 0.001 to "
-        "0.003 at multiples of the stride; up to 1.2 on noise whose mean is zero)",
+        "on uniform noise of 16 pixels, relative error of the layer before training: 0.26 to 0.34 at odd shifts, 0.001 "
+        "to 0.003 at multiples of the stride; up to 1.2 on noise whose mean is zero)",
         "s*s times the strided layer; its weights are new, under policy_layers",
     ),
     "adaptive_blur": Card(

@@ -111,7 +111,6 @@ def convert(
     if policy is not None and given != ConversionPolicy():
         raise TinvError("give either policy or single policies, not both")
     policy = policy or given
-    _check_model(model, example_input)
     if isinstance(model, ConvertedNetwork):
         if model.conversion.policy == policy or policy.keeps_all:
             return copy.deepcopy(model)
@@ -119,6 +118,7 @@ def convert(
             f"this network is already converted ({model.conversion.policy}); convert the original with all policies "
             "at once"
         )
+    _check_model(model, example_input)
     if policy.keeps_all:
         same = copy.deepcopy(model)
         same.conversion = Conversion(policy)  # type: ignore[assignment]

@@ -16,10 +16,11 @@ from torchmetrics import Metric
 
 from tinv.artifacts import write_artifacts
 from tinv.data.base import InvarianceDataModule, described
-from tinv.errors import TinvError, TinvWarning
+from tinv.errors import TinvError
 from tinv.metrics.answers import check_names, undefined_message
 from tinv.metrics.base import Unit
 from tinv.models import Source, backbone_options, create_backbone
+from tinv.models.weights import warn_of_untrained
 from tinv.nn import Subsampler
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.conversion import Axes, BlurPadding, PoolPolicy, Stem
@@ -151,18 +152,12 @@ class BaseTask(Checked, LightningModule):
         conversion = getattr(network, "conversion", None)
         if conversion is not None:
             # a policy may cost many times the network's usual work: known before the first step
-            title = f"{self.backbone_options['name']} under {conversion.policy}"
             said = "; ".join(filter(None, (conversion.cost_summary, conversion.fresh_summary)))
-            rank_zero_info(f"{title}: {said}")
+            rank_zero_info(f"{self.backbone_options['name']} under {conversion.policy}: {said}")
             begins = self._trainer is not None and self._trainer.state.fn == "fit"
             # a file of weights says it by itself
-            if (
-                begins
-                and conversion.fresh
-                and self.backbone_options["pretrained"]
-                and not self.backbone_options["weights"]
-            ):
-                rank_zero_warn(f"{title}: {conversion.fresh_summary} are not pretrained", category=TinvWarning)
+            if begins and self.backbone_options["pretrained"] and self.backbone_options["weights"] is None:
+                warn_of_untrained(self.backbone_options["name"], network)
 
     @property
     def subsamplers(self) -> list[Subsampler]:
