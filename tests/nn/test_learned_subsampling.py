@@ -74,6 +74,7 @@ def logit(layer, part: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize(("shape", "stride"), SHAPES)
+@torch.no_grad()
 def test_learned_polyphase_sampling_is_the_formula(shape, stride):
     layer = made(LearnedPolyphaseSampling, 2, stride, hidden=3)
     images = noise(3, 2, *shape)
@@ -84,6 +85,7 @@ def test_learned_polyphase_sampling_is_the_formula(shape, stride):
         assert torch.equal(kept, parts[logits.index(max(logits))])
 
 
+@torch.no_grad()
 def test_in_training_all_components_are_summed_by_a_gumbel_softmax():
     layer = made(LearnedPolyphaseSampling, 2, 2, temperature=(0.7, 0.1)).train()
     images = noise(4, 2, 6, 6)
@@ -111,6 +113,7 @@ def test_the_temperature_falls_from_start_to_end_and_the_choice_hardens():
 
 
 @pytest.mark.parametrize("layer", [LearnedPolyphaseSampling(4, hidden=6), AdaptivePolyphaseSampling(2)])
+@torch.no_grad()
 def test_every_circular_shift_moves_the_output_where_the_stride_divides_and_only_there(layer):
     layer = copy.deepcopy(layer).double().eval()
 
@@ -124,6 +127,7 @@ def test_every_circular_shift_moves_the_output_where_the_stride_divides_and_only
 
 @pytest.mark.parametrize(("shape", "stride"), SHAPES)
 @pytest.mark.parametrize("mode", ["zeros", "circular"])
+@torch.no_grad()
 def test_tips_is_the_formula(shape, stride, mode):
     layer = made(TIPSPooling, 2, stride, padding_mode=mode)
     images = noise(2, 2, *shape)
@@ -136,11 +140,12 @@ def test_tips_is_the_formula(shape, stride, mode):
                 ranges = [range(i * n // s, -(-(i + 1) * n // s)) for i, n, s in zip(cell, shape, stride, strict=True)]
                 values = [float(psi[(c, *at)]) for at in itertools.product(*ranges)]
                 pooled.append(sum(values) / len(values))
-            shares = [math.exp(float(layer.weight[c]) * value) for value in pooled]
+            shares = [math.exp(layer.weight[c].item() * value) for value in pooled]
             expected = sum(w * part[c] for w, part in zip(shares, parts, strict=True)) / sum(shares)
             torch.testing.assert_close(kept[c], expected, rtol=0, atol=1e-12)
 
 
+@torch.no_grad()
 def test_tips_follows_no_shift():
     layer = made(TIPSPooling, 8, 2, padding_mode="circular")
     images = noise(1, 8, 16, 16)
@@ -158,8 +163,7 @@ def test_tips_follows_no_shift():
     before = layer(images)
     # by multiples of the stride the components move by whole positions, and their weights change a little
     assert 1e-3 < min(map(error, [(2, 0), (4, 6)])) < 0.1
-    with torch.no_grad():
-        layer.weight.zero_()
+    layer.weight.zero_()
     before = layer(images)
     assert error((2, 4)) < 1e-12
 
@@ -214,6 +218,7 @@ def test_penalties_are_of_training_alone_read_once_and_never_copied():
 
 @pytest.mark.parametrize(("shape", "stride"), SHAPES)
 @pytest.mark.parametrize(("mode", "groups"), [("zeros", 2), ("circular", 4)])
+@torch.no_grad()
 def test_adaptive_blur_is_the_formula(shape, stride, mode, groups):
     layer = made(AdaptiveBlurPool, 4, stride, groups=groups, padding_mode=mode)
     images = noise(2, 4, *shape)
@@ -232,6 +237,7 @@ def test_adaptive_blur_is_the_formula(shape, stride, mode, groups):
             assert float(kept[(c, *at)]) == pytest.approx(expected, abs=1e-12)
 
 
+@torch.no_grad()
 def test_adaptive_blur_follows_multiples_of_its_stride_alone():
     layer = made(AdaptiveBlurPool, 4, 2, padding_mode="circular")
     images = noise(1, 4, 12, 12)
