@@ -15,15 +15,17 @@ import tinv
 from tinv.cli import main
 
 TEXT = (Path(__file__).parent.parent.parent / "docs/how-to/add-a-policy.md").read_text()
-[CODE] = re.findall(r"<!-- own_policies.py -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+FILES = dict(re.findall(r"<!-- (\w+).py -->\n```python\n(.*?)```", TEXT, re.DOTALL))
 
 
 @pytest.fixture(autouse=True)
 def own_policies(monkeypatch):
-    Path("own_policies.py").write_text(CODE)
+    for name, code in FILES.items():
+        Path(f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(str(Path().resolve()))
     yield
-    sys.modules.pop("own_policies", None)
+    for name in FILES:
+        sys.modules.pop(name, None)
 
 
 def test_as_objects_and_by_class_path_in_convert():
@@ -75,6 +77,26 @@ def test_in_a_configuration(source):
     config = results(Path("run"))["config"]["model"]["init_args"]
     assert config["subsampling"]["class_path"] == "own_policies.MeanOfBlocks"
     assert main(["test", "--ckpt_path=run/checkpoints/best.ckpt"]) == 0
+
+
+def test_one_that_learns_is_trained_with_its_loss_by_the_configuration_alone(monkeypatch):
+    from learned_policy import MaxOrMean, MixedPool
+
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    images = torch.randn(2, 3, 12, 12)
+    made = tinv.convert(plain, "same_circular", MaxOrMean(), stem="convert", example_input=images)
+    assert list(made.conversion.fresh) == ["policy_layers.0_subsample.share"]
+    assert [shifts.unit for shifts in tinv.summary(made, images).verdict.circular] == [2, 2]
+    with torch.no_grad():
+        torch.testing.assert_close(made(images.roll(2, 3)), made(images))
+    # a constant stays one, so that background padding knows the border
+    assert tinv.convert(plain, "same_background", MaxOrMean(), stem="convert", example_input=images)
+    told = []
+    monkeypatch.setattr(MixedPool, "set_progress", lambda self, progress: told.append(progress))
+    policy = "--model.init_args.subsampling=learned_policy.MaxOrMean"
+    assert main(["fit", *TINY, policy, "--trainer.max_epochs=2", "--run_dir=run"]) == 0
+    assert sorted(set(told)) == [step / 8 for step in range(8)]
+    assert "train/policy_penalty" in Path("run/metrics.csv").read_text()
 
 
 def test_in_a_sweep_and_its_report_beside_a_policy_with_a_name(capsys):

@@ -1,5 +1,6 @@
 """Networks that tests of conversion share."""
 
+import timm
 import torch
 import torchvision
 from torch import nn
@@ -9,6 +10,13 @@ from torch.nn import functional as F
 def resnet18() -> nn.Module:
     torch.manual_seed(0)
     return torchvision.models.resnet18(num_classes=10)
+
+
+def narrow_resnet18() -> nn.Module:
+    """A ResNet-18 whose stages have 8 to 64 channels."""
+    torch.manual_seed(0)
+    resnet = timm.models.resnet
+    return resnet.ResNet(resnet.BasicBlock, [2, 2, 2, 2], num_classes=10, channels=(8, 16, 32, 64))
 
 
 class Residual(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from tinv.cli.parser import CommandParser, call, recorded
+from tinv.errors import TinvWarning
 from tinv.evaluation.networks import NetworkSpec
 from tinv.graph.analysis import analyze
 from tinv.graph.summary import summary
@@ -32,12 +34,16 @@ def inspect(words: Sequence[str]) -> int:
         network = spec.under(policy, plain, size)
     found = summary(network, example, f"{spec.backbone} ({spec.source})")
     found = replace(found, before=analyze(plain, example).cost)
+    notes = [
+        str(w.message) for w in caught if issubclass(w.category, TinvWarning) or "changed nothing" in str(w.message)
+    ]
     if args["json"]:
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
         policies = {name: args[name] for name in policy.to_dict() if name in args}
         data = {"name": spec.backbone, "source": spec.source, "policies": recorded(policies)}
         print(json.dumps(data | found.to_dict(args["all"]), indent=1))
         return 0
-    notes = [str(warning.message) for warning in caught if "changed nothing" in str(warning.message)]
     found.print(args["all"], notes)
     return 0
 

@@ -14,7 +14,7 @@ from tinv.data.batching import check_normalization
 from tinv.data.formats.images import IMAGENET_MEAN, IMAGENET_STD
 from tinv.errors import TinvError
 from tinv.models import Source, backbone_options, create_backbone, under_policies
-from tinv.models.weights import differences, load_file
+from tinv.models.weights import differences, load_file, warn_of_untrained
 from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.arguments import PositiveInt, Seed, checked
 from tinv.utils.memory import NO_MEMORY
@@ -95,17 +95,25 @@ class NetworkSpec:
         """
         if policy.keeps_all:
             return plain
+        network = self._under(policy, plain, size)
+        if self.pretrained or self.weights is not None:
+            warn_of_untrained(self.backbone, network)
+        return network
+
+    def _under(self, policy: ConversionPolicy, plain: nn.Module, size: tuple[int, ...]) -> nn.Module:
         if self.source != "tinv":
             return under_policies(plain, f"{self.source}'s {self.backbone}", self.in_channels, size, policy)
         # a network of ours may depend on the policy, and its head on the size of its last map
         options = {name: getattr(policy, name) for name in policy.__dataclass_fields__ if name != "activation"}
         network = create_backbone(**self._options(size), **options)
-        if wrong := differences(network.state_dict(), plain.state_dict()):
+        # what the policy learns is not in the plain network
+        weights = {**network.state_dict(), **plain.state_dict()}
+        if wrong := differences(network.state_dict(), weights):
             raise TinvError(
                 f"{self.backbone} under {policy} cannot have the weights of the plain network: {wrong}; "
                 "choose a policy that keeps the size of its last map"
             )
-        network.load_state_dict(plain.state_dict())
+        network.load_state_dict(weights)
         return network
 
     def _options(self, size: tuple[int, ...]) -> dict[str, Any]:

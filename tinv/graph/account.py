@@ -28,6 +28,7 @@ class Conversion:
         partial: Layers among those that a policy was asked for and could not be put on; none unless `partial=True`.
         counts: Number of layers by kind of change.
         size: Size of the example's images, in pixels.
+        fresh: Weights that the policies added, by name, each with how many numbers it holds.
         before: What the example cost in evaluation before the conversion.
         after: What it costs since.
     """
@@ -38,6 +39,7 @@ class Conversion:
     partial: list[Note] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     size: tuple[int, ...] = ()
+    fresh: dict[str, int] = field(default_factory=dict)
     before: Cost = field(default_factory=Cost)
     after: Cost = field(default_factory=Cost)
 
@@ -80,11 +82,19 @@ class Conversion:
         size = "x".join(map(str, self.size))
         return f"{flops:.2f}x the FLOPs and {memory:.2f}x the activation memory on {size} images"
 
+    @property
+    def fresh_summary(self) -> str:
+        """What the policies added to the weights, in words; empty if nothing."""
+        if not self.fresh:
+            return ""
+        return f"{sum(self.fresh.values()):,} new parameters in {len(self.fresh)} tensors under policy_layers"
+
     def __str__(self) -> str:
         """The policies, the counts, and a line for each layer."""
         name = f"partial: {self.policy}" if self.partial else str(self.policy)
         lines = [name, ", ".join(f"{n} {what}" for what, n in self.counts.items()) or "nothing changed"]
         lines += [self.cost_summary] if self.size else []
+        lines += [self.fresh_summary] if self.fresh else []
         lines += [f"  {note.layer}: {note.text}" for note in self.changed]
         lines += [f"  {note.layer}: skipped: {note.text}" for note in self.skipped]
         lines += [f"  {note.layer}: not converted: {note.text}" for note in self.partial]

@@ -133,10 +133,8 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
         between = getattr(op.module, "between", "")
         case.times(axis, abs(out.stride.numerator), f"stride {stride}" + (f"; {between}" if between else ""))
     elif stride > 1:
-        if getattr(op.module, "norm", 2) == "inf":
-            case.times(
-                axis, abs(out.stride.numerator), "largest magnitudes may tie, which leaves multiples of its stride"
-            )
+        if ties := getattr(op.module, "ties", ""):
+            case.times(axis, abs(out.stride.numerator), ties)
         case.state.steps[axis] = math.lcm(case.state.steps.get(axis, 1), abs(out.stride.numerator))
 
 

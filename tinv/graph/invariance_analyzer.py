@@ -183,7 +183,8 @@ class InvarianceAnalyzer:
             if op.kind == "subsample":
                 sees_all = getattr(op.module, "sees_all", False)
                 missing = [kind for kind in SHIFTS if kind not in getattr(op.module, "exact", ())]
-                why = "spreads content over the whole map" if sees_all else "does not say that it follows such shifts"
+                why = getattr(op.module, "between", "") or "does not say that it follows such shifts"
+                why = "spreads content over the whole map" if sees_all else why
                 case.breaks(case.every_axis(), f"{op.name} {why}", missing)
             if number == 1 and op.kind == "max":
                 case.breaks(case.every_axis(), "says where the maximum is")

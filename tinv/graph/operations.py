@@ -32,7 +32,7 @@ from tinv.graph.windows import (
 )
 from tinv.nn.padding import pad, pad_or_crop_like
 from tinv.nn.pooling import Pool
-from tinv.nn.subsampling import AdaptivePolyphaseSampling, BlurPool, Subsampler
+from tinv.nn.subsampling import BlurPool, PolyphaseSampling, Subsampler
 
 ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardsigmoid, nn.Hardswish, nn.Tanh, nn.Softplus),
@@ -140,7 +140,7 @@ def _of_module(module: nn.Module, axes: int) -> dict[str, Any]:
     if isinstance(module, Pool):
         return {"kind": module.kind, "window": own_pool_window(module, axes)}
     if isinstance(module, Subsampler) or name == "BlurPool2d":
-        adaptive, blurs = isinstance(module, AdaptivePolyphaseSampling), isinstance(module, BlurPool)
+        adaptive, blurs = isinstance(module, PolyphaseSampling), isinstance(module, BlurPool)
         own = isinstance(module, Subsampler) and not (adaptive or blurs)
         kind = "polyphase" if adaptive else "subsample" if own else "blur"
         return {"kind": kind, "window": blur_window(module, axes)}

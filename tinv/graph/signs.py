@@ -8,7 +8,7 @@ from torch import nn
 
 from tinv.graph.contractions import contracted
 from tinv.graph.grid import Grid, axes_of, grids_of, holds_positions
-from tinv.graph.operations import TRANSFORMERS
+from tinv.graph.operations import TRANSFORMERS, Operation
 from tinv.graph.state import Case, State
 from tinv.graph.values import Values, norm_axes
 from tinv.nn.pad_widths import PaddingMode
@@ -20,6 +20,13 @@ _MOVES = {
     *("item", "roll", "flip", "shuffle", "concatenate", "stack", "adapt", "resize"),
 }
 """Kinds that give values they were given, or means of them."""
+
+
+def _moves(op: Operation) -> bool:
+    """Returns whether a node gives values it was given, or means of them."""
+    return op.kind in _MOVES or (op.kind == "subsample" and getattr(op.module, "averages", False))
+
+
 _POSITIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, nn.Softmax, nn.Softmax2d)
 _KEEPS_SIGN = (nn.Identity, nn.modules.dropout._DropoutNd, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Tanh)
 _POSITIVE_NAMES = {"relu", "relu6", "sigmoid", "hardsigmoid", "abs", "square", "exp", "softplus", "softmax"}
@@ -118,7 +125,7 @@ def _keeps_zero(case: Case, values: Values) -> bool:
         return op.pads is not None and op.pads.padding_mode in get_args(PaddingMode)
     if op.kind in ("conv", "transposed") or (op.kind == "shuffle" and "Conv" in op.name):
         return _no_bias(case, values)
-    if op.kind in _MOVES:
+    if _moves(op):
         return True
     if isinstance(op.module, TRANSFORMERS):
         # every token sees the content
@@ -148,7 +155,7 @@ def _no_bias(case: Case, values: Values) -> bool:
 def not_negative(case: Case) -> bool:
     """Returns whether no value of the output can be negative."""
     op, positive = case.op, all(r.state.not_negative for r in case.readings)
-    if op.kind in _MOVES:
+    if _moves(op):
         return positive and (op.pads is None or op.pads.padding_mode != "constant")
     if op.kind in ("norm", "pointwise", "over_axes") and op.module is not None:
         activation = getattr(op.module, "act", op.module)

@@ -83,6 +83,7 @@ class Summary:
         if self.conversion is not None and not self.conversion.policy.keeps_all:
             counts = ", ".join(f"{n} {what}" for what, n in self.conversion.counts.items()) or "nothing"
             said.append(f"changed: {counts}")
+            said += [self.conversion.fresh_summary] if self.conversion.fresh else []
             said += [f"skipped: {note.layer}: {note.text}" for note in self.conversion.skipped]
             said += [f"not converted: {note.layer}: {note.text}" for note in self.conversion.partial]
         said.append(f"exactly {self.verdict.name} (in evaluation, with these weights) to")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -298,9 +298,15 @@ def copy_to_meta(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, memo)
 
 
-def materialize(meta_copy: nn.Module, network: nn.Module) -> nn.Module:
-    """Returns a copy of what `copy_to_meta` made of a network, changed since, with a copy of the network's weights."""
-    memo: dict[int, Any] = {}
+def materialize(meta_copy: nn.Module, network: nn.Module, added: Iterable[tuple[Tensor, Tensor]] = ()) -> nn.Module:
+    """Returns a copy of what `copy_to_meta` made of a network, changed since, with a copy of the network's weights.
+
+    Args:
+        meta_copy: What `copy_to_meta` made of the network, changed since.
+        network: The network.
+        added: Weights and buffers that were added since, each without values, as in `meta_copy`, and with them.
+    """
+    memo: dict[int, Any] = {id(shape): value for shape, value in added}
     ours, theirs = dict(meta_copy.named_parameters()), dict(network.named_parameters())
     for name, parameter in theirs.items():
         memo[id(ours[name])] = copy.deepcopy(parameter)

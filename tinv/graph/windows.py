@@ -166,7 +166,8 @@ def blur_window(module: nn.Module, axes: int) -> Window:
     """Returns the window of a blur of timm or tinv, or of the blur of an adaptive layer."""
     if isinstance(module, Subsampler):
         kernel, stride = tuple(module.window(axes)), to_ntuple(module.stride, axes)
-        return Window(kernel, stride, (1,) * axes, tuple(module.pad_widths(axes)), module.padding_mode)
+        widths = tuple(module.pad_widths(axes))
+        return Window(kernel, stride, (1,) * axes, widths, module.padding_mode, module.ceil_mode)
     timms = cast(Any, module)
     modes: Mapping[str, str] = {"constant": "zeros"}
     width, mode = timms.padding[0], modes.get(timms.pad_mode, timms.pad_mode)

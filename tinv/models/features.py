@@ -14,13 +14,20 @@ def classifier_name(network: nn.Module) -> str:
         TinvError: If the network holds neither.
     """
     for kind in (nn.Linear, nn.Conv2d):
-        names: list[str] = [name for name, module in network.named_modules() if isinstance(module, kind)]
+        found: list[str] = [name for name, module in network.named_modules() if isinstance(module, kind)]
+        # what policies have added comes last, and makes no logits
+        names = [name for name in found if not is_added(name)]
         if names and names[-1]:
             return names[-1]
     raise TinvError(
         f"the network ({type(network).__name__}) holds no linear layer and no 2-D convolution, whose input "
         "would be its features"
     )
+
+
+def is_added(name: str) -> bool:
+    """Returns whether a module or a tensor of a network, by its path, is one that a policy has added."""
+    return "policy_layers" in name.split(".")
 
 
 def logits_and_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

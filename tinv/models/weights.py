@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tinv.errors import TinvError, TinvWarning
-from tinv.models.features import classifier_name
+from tinv.models.features import classifier_name, is_added
 from tinv.utils.download import fetch
 from tinv.utils.io import regular
 
@@ -92,6 +92,33 @@ def differences(own: Mapping[str, Tensor], found: Mapping[Any, Any]) -> str:
     return f"{'; '.join(wrong[:3])}{more}"
 
 
+def without_policies(own: Mapping[str, Tensor], found: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """Returns the weights of policies that a file of an unconverted network lacks, as they are, and says so.
+
+    Args:
+        own: State dict of the network.
+        found: What the file holds; where it holds some weights of policies, nothing is returned, and what is missing is
+            an error.
+        path: Path of the file, for the message.
+    """
+    fresh = {key: value for key, value in own.items() if is_added(key)}
+    if not fresh or any(isinstance(key, str) and is_added(key) for key in found):
+        return {}
+    count = sum(value.numel() for value in fresh.values())
+    _warn(
+        f"{path} is of a network without policies that learn: {count:,} parameters in {len(fresh)} tensors under "
+        "policy_layers are new, and not trained"
+    )
+    return fresh
+
+
+def warn_of_untrained(name: str, network: nn.Module) -> None:
+    """Warns of weights that policies added to a pretrained network, if there are any: they are not trained."""
+    conversion = getattr(network, "conversion", None)
+    if conversion is not None and conversion.fresh:
+        _warn(f"{name} under {conversion.policy}: {conversion.fresh_summary} are not pretrained")
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Reads the weights in a file without running any code in it.
 
@@ -115,6 +142,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
     """Loads the weights in a file into a network.
 
+    Those of an unconverted network load into a converted one; what its policies learn stays as it is, and a warning
+    says so.
+
     Args:
         network: Network that the weights are loaded into.
         path: Path of the file.
@@ -125,6 +155,7 @@ def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
         TinvError: If they are those of another network; the keys that differ are listed.
     """
     found, own = read_state_dict(path), network.state_dict()
+    found |= without_policies(own, found, path)
     if any_head:
         head = classifier_name(network) + "."
         last = {key: value.shape for key, value in found.items() if key.startswith(head) and key in own and value.dim()}
@@ -140,9 +171,12 @@ def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
 
 
 def _say_new_head(path: Path, head: str, there: int, here: int) -> None:
+    _warn(f"{path} is for {there} classes, here are {here}: its last layer, {head}, is replaced by a new one")
+
+
+def _warn(message: str) -> None:
     from lightning.pytorch.utilities import rank_zero_warn  # slow to import, and needed here alone
 
-    message = f"{path} is for {there} classes, here are {here}: its last layer, {head}, is replaced by a new one"
     rank_zero_warn(message, category=TinvWarning)
 
 

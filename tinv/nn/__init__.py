@@ -1,4 +1,4 @@
-"""Layers: convolutions and pools with any border, blurs, adaptive subsampling. They know no policy and need none."""
+"""Layers: convolutions and pools with any border, blurs, adaptive and learned subsampling. They know no policy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ __getattr__, __all__ = exports(
     __name__,
     {
         "tinv.nn.frequency": ("ASAPPooling", "FLCPooling", "IdealSubsampling"),
+        "tinv.nn.learned_subsampling": ("AdaptiveBlurPool", "LearnedPolyphaseSampling", "TIPSPooling"),
         "tinv.nn.padding": ("PaddedConv1d", "PaddedConv2d", "PaddedConv3d", "pad"),
         "tinv.nn.pooling": ("Pool",),
-        "tinv.nn.subsampling": ("AdaptivePolyphase", "AdaptivePolyphaseSampling", "BlurPool", "Subsampler"),
+        "tinv.nn.subsampling": (
+            "AdaptivePolyphase",
+            "AdaptivePolyphaseSampling",
+            "BlurPool",
+            "PolyphaseSampling",
+            "Subsampler",
+        ),
+        "tinv.nn.unpooling": ("PolyphaseUnpooling",),
     },
 )

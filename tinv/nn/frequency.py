@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from tinv.errors import TinvError
 from tinv.nn.pad_widths import to_ntuple
 from tinv.nn.padding import check_axes
+from tinv.nn.precision import at_least_single, without_autocast
 from tinv.nn.subsampling import Subsampler
 
 
@@ -93,9 +93,9 @@ class FrequencySubsampling(Subsampler):
                 "larger image or fewer strides"
             )
         channels_last = images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last)
-        # autocast would run the products in half precision, and knows no shapes without values
-        with nullcontext() if images.is_meta else torch.autocast(images.device.type, enabled=False):
-            found = images if images.dtype == torch.double else images.float()
+        # autocast would run the products in half precision
+        with without_autocast(images):
+            found = at_least_single(images)
             for axis in treated:
                 matrix = self.matrix(images.shape[2 + axis], strides[axis], images.device)
                 found = _along(found, self.cast(matrix, found), 2 + axis)

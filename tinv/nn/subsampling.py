@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from math import comb
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError, unknown
 from tinv.nn.pad_widths import to_ntuple
 from tinv.nn.padding import CONVOLUTIONS, check_kernel_fits, pad, padding_inside, standard_padding
+from tinv.nn.precision import at_least_single, without_autocast
 
 Norm = Literal[1, 2, "inf"]
 """Norms that tell how strong a polyphase component is: sum of magnitudes, Euclidean, largest magnitude."""
@@ -30,6 +31,9 @@ class Subsampler(nn.Module):
         sees_all: Whether every position of the output sees the whole map on axes with a stride, and its positions lie
             evenly over it.
         between: What becomes of other shifts, for the verdict.
+        averages: Whether each value of its output is a weighted mean of values of its input, with weights that are not
+            negative: a constant map stays that constant, and signs are kept.
+        ceil_mode: Whether the last window may end outside of the map, as in torch's pools.
     """
 
     stride: int | Sequence[int]
@@ -37,6 +41,29 @@ class Subsampler(nn.Module):
     exact: frozenset[Literal["circular", "zero_canvas"]] = frozenset()
     sees_all: bool = False
     between: str = ""
+    averages: bool = False
+    ceil_mode: bool = False
+
+    _penalty: Tensor | None = None
+
+    def keep_penalty(self, loss: Tensor) -> None:
+        """Keeps the loss () of a forward pass in training until `penalty` reads it or the next takes its place."""
+        self._penalty = loss
+
+    def penalty(self) -> Tensor | None:
+        """Returns the loss () of the last forward pass in training, once, which the task adds to its own.
+
+        None where there is none: in evaluation, after it was read, and for layers that add no loss.
+        """
+        loss, self._penalty = self._penalty, None
+        return loss if self.training else None
+
+    def set_progress(self, progress: float) -> None:
+        """Takes note of the share of the training that is done, 0 to 1; the task calls it before every step."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what a loss was computed from can neither be copied nor pickled
+        return {key: value for key, value in self.__dict__.items() if key != "_penalty"}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -138,13 +165,114 @@ class BlurPool(Subsampler):
         return f"size={self.size}, stride={self.stride}, {self.padding_mode}{full}"
 
 
-class AdaptivePolyphaseSampling(Subsampler):
+class PolyphaseSampling(Subsampler):
+    """Base of layers that keep, of all ways to take every s-th pixel, the one that a rule chooses for each image.
+
+    A map of stride s has s polyphase components an axis: those that begin at pixel 0, 1, .., s-1. A circular shift of
+    the map leaves the same set of components, shifted and in another order. A rule that gives the same component
+    whatever their order and shift makes a network of circular convolutions and a global pool exactly invariant to
+    every circular shift, before any training.
+
+    Args:
+        stride: Pixels, one number for all axes or one for each.
+        blur: Size (1 to 7) of a binomial filter before the choice, one number or one for each axis; 1 for none.
+        padding_mode: What the border of the filter holds, and the pixels added where a stride does not divide a size.
+        full: Whether the filter's padding is full, see BlurPool.
+
+    Attributes:
+        ties: Why the choice may not follow the content although sizes and padding allow it; empty if it does.
+
+    Shape:
+        (N, C, *spatial) -> (N, C, *ceil(spatial' / stride)), one to three spatial axes; spatial' is spatial, or
+        spatial + blur - 1 with a full blur.
+    """
+
+    ties: str = ""
+
+    def __init__(
+        self,
+        stride: int | Sequence[int] = 2,
+        blur: int | Sequence[int] = 1,
+        padding_mode: str = "zeros",
+        full: bool = False,
+    ) -> None:
+        super().__init__()
+        self.blur = BlurPool(blur, 1, padding_mode, full)
+        self.stride, self.padding_mode = stride, self.blur.padding_mode
+
+    def forward(self, images: Tensor, background: Tensor | None = None) -> Any:
+        return self.sample_with_choice(images, background)[0]
+
+    def sample_with_choice(self, images: Tensor, background: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the chosen component (N, C, *spatial') and the choice, see `choose`."""
+        components = self.components(images, background)
+        choice = self.choose(components)
+        return self.select(components, choice), choice
+
+    def components(self, images: Tensor, background: Tensor | None = None) -> Tensor:
+        """Returns the components of the blurred map: (N, P, C, *ceil(spatial' / stride)), P the product of strides."""
+        return polyphase_components(self.blur(images, background), self.stride, self.padding_mode, background)
+
+    def choose(self, components: Tensor) -> Tensor:
+        """Returns the choice among components (N, P, C, ...): a number (N,) for each image, or weights (N, P)."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which component it chooses")
+
+    def window(self, axes: int) -> tuple[int, ...]:
+        """Returns the size of the filter along each axis."""
+        return self.blur.window(axes)
+
+    def pad_widths(self, axes: int) -> list[tuple[int, int]]:
+        """Returns the pixels (left, right) that the filter adds to each axis."""
+        return self.blur.pad_widths(axes)
+
+    @staticmethod
+    def select(components: Tensor, choice: Tensor) -> Tensor:
+        """Returns each image's chosen component (N, C, ...), or the weighted sum of all of them.
+
+        Args:
+            components: (N, P, C, ...).
+            choice: A number (N,) or weights (N, P) for each image. Branches that meet again must share one choice.
+        """
+        if choice.dim() == 2:
+            with without_autocast(components):
+                return torch.einsum("np,np...->n...", choice.to(components.dtype), components)
+        index = choice.view(-1, *(1 for _ in components.shape[1:])).expand(-1, 1, *components.shape[2:])
+        return components.gather(1, index).squeeze(1)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+
+def polyphase_components(
+    images: Tensor, strides: int | Sequence[int], padding_mode: str = "zeros", background: Tensor | None = None
+) -> Tensor:
+    """Returns the polyphase components of a map, in the order of the pixels that they begin at.
+
+    Args:
+        images: (N, C, *spatial).
+        strides: Pixels, one number for all axes or one for each.
+        padding_mode: What is added at the end of axes that the stride does not divide.
+        background: (1 or N, C, 1, ...) the constant of each channel, for the mode `background`.
+
+    Returns:
+        (N, P, C, *ceil(spatial / stride)), P the product of the strides of all axes.
+    """
+    axes = images.dim() - 2
+    stride = to_ntuple(strides, axes)
+    missing = [(0, -size % s) for size, s in zip(images.shape[2:], stride, strict=True)]
+    images = pad(images, missing, padding_mode, background)
+    split = [part for size, s in zip(images.shape[2:], stride, strict=True) for part in (size // s, s)]
+    images = images.reshape(*images.shape[:2], *split)
+    # (N, C, h, s, w, s) -> (N, s, s, C, h, w)
+    phases, positions = range(3, 3 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
+    return images.permute(0, *phases, 1, *positions).flatten(1, axes)
+
+
+class AdaptivePolyphaseSampling(PolyphaseSampling):
     """Keeps, of all ways to take every s-th pixel, the one of largest norm (Chaman & Dokmanic, CVPR 2021).
 
-    A map of stride s has s polyphase components an axis: those that begin at pixel 0, 1, .., s-1. Which of them is the
-    strongest moves with the content, so a circular shift of the map leaves the same set of pixels, shifted: after a
-    network of circular convolutions, a global pool is unchanged under every circular shift, before any training.
-    The choice is made for each image by itself.
+    Which polyphase component is the strongest moves with the content, so a circular shift of the map leaves the same
+    set of pixels, shifted. The choice is made for each image by itself.
 
     Args:
         stride: Pixels, one number for all axes or one for each.
@@ -172,67 +300,39 @@ class AdaptivePolyphaseSampling(Subsampler):
         full: bool = False,
         norm: Norm = 2,
     ) -> None:
-        super().__init__()
+        super().__init__(stride, blur, padding_mode, full)
         if norm not in get_args(Norm):
             raise unknown("norm of adaptive subsampling", str(norm), [str(known) for known in get_args(Norm)])
-        self.blur = BlurPool(blur, 1, padding_mode, full)
-        self.stride, self.padding_mode, self.norm = stride, self.blur.padding_mode, norm
-
-    def forward(self, images: Tensor, background: Tensor | None = None) -> Tensor:
-        components = self.components(images, background)
-        return self.select(components, self.choose(components))
-
-    def components(self, images: Tensor, background: Tensor | None = None) -> Tensor:
-        """Returns the components of the blurred map: (N, P, C, *ceil(spatial' / stride)), P the product of strides."""
-        images = self.blur(images, background)
-        axes = images.dim() - 2
-        stride = to_ntuple(self.stride, axes)
-        missing = [(0, -size % s) for size, s in zip(images.shape[2:], stride, strict=True)]
-        images = pad(images, missing, self.padding_mode, background)
-        split = [part for size, s in zip(images.shape[2:], stride, strict=True) for part in (size // s, s)]
-        images = images.reshape(*images.shape[:2], *split)
-        # (N, C, h, s, w, s) -> (N, s, s, C, h, w)
-        phases, positions = range(3, 3 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
-        return images.permute(0, *phases, 1, *positions).flatten(1, axes)
-
-    def window(self, axes: int) -> tuple[int, ...]:
-        """Returns the size of the filter along each axis."""
-        return self.blur.window(axes)
-
-    def pad_widths(self, axes: int) -> list[tuple[int, int]]:
-        """Returns the pixels (left, right) that the filter adds to each axis."""
-        return self.blur.pad_widths(axes)
+        self.norm = norm
+        if norm == "inf":
+            self.ties = "largest magnitudes may tie, which leaves multiples of its stride"
 
     def choose(self, components: Tensor) -> Tensor:
         """Returns the number (N,) of the component of largest norm, the first of equals."""
         # half precision would overflow, and doubles must not be rounded into ties
-        exact = (components if components.dtype == torch.double else components.float()).flatten(2)
+        exact = at_least_single(components).flatten(2)
         if self.norm == 2:
             return exact.square().sum(dim=2).argmax(dim=1)
         strength = exact.abs().sum(dim=2) if self.norm == 1 else exact.abs().amax(dim=2)
         return strength.argmax(dim=1)
 
-    @staticmethod
-    def select(components: Tensor, choice: Tensor) -> Tensor:
-        """Returns each image's chosen component (N, C, ...). Branches that meet again must share one choice."""
-        index = choice.view(-1, *(1 for _ in components.shape[1:])).expand(-1, 1, *components.shape[2:])
-        return components.gather(1, index).squeeze(1)
-
     def extra_repr(self) -> str:
         return f"stride={self.stride}" + ("" if self.norm == 2 else f", norm={self.norm}")
 
 
-class SharedPhaseSampling(AdaptivePolyphaseSampling):
+class SharedPhaseSampling(PolyphaseSampling):
     """Takes the component (N, C, *spatial') that another branch has chosen; all branches of a block follow one choice.
+
+    It has no parameters, whatever the choice is made with.
 
     Args:
         sampler: The layer whose place it takes.
         phase_group: Names the choice; all that follow it have the same.
     """
 
-    def __init__(self, sampler: AdaptivePolyphaseSampling, phase_group: str) -> None:
-        super().__init__(sampler.stride, sampler.blur.size, sampler.padding_mode, sampler.blur.full, sampler.norm)
-        self.phase_group = phase_group
+    def __init__(self, sampler: PolyphaseSampling, phase_group: str) -> None:
+        super().__init__(sampler.stride, sampler.blur.size, sampler.padding_mode, sampler.blur.full)
+        self.ties, self.phase_group = sampler.ties, phase_group
 
     def forward(  # type: ignore[override]
         self, images: Tensor, choice: Tensor, background: Tensor | None = None
@@ -241,14 +341,21 @@ class SharedPhaseSampling(AdaptivePolyphaseSampling):
 
 
 class PhaseSelector(SharedPhaseSampling):
-    """Returns the chosen component (N, C, *spatial') and the choice (N,), for the branches that follow it."""
+    """Returns the chosen component (N, C, *spatial') and the choice, for the branches that follow it.
+
+    Args:
+        sampler: The layer whose place it takes, which chooses.
+        phase_group: Names the choice; all that follow it have the same.
+    """
+
+    def __init__(self, sampler: PolyphaseSampling, phase_group: str) -> None:
+        super().__init__(sampler, phase_group)
+        self.sampler = sampler
 
     def forward(  # type: ignore[override]
         self, images: Tensor, background: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        components = self.components(images, background)
-        choice = self.choose(components)
-        return self.select(components, choice), choice
+        return self.sampler.sample_with_choice(images, background)
 
 
 __getattr__ = moved(__name__, {"AdaptivePolyphase": f"{__name__}:AdaptivePolyphaseSampling"})

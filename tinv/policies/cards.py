@@ -15,7 +15,8 @@ Padding = Literal["keep", "valid", _Same, "full_zero", "full_circular", "full_ba
 _Blur = Literal["blur1", "blur2", "blur3", "blur4", "blur5", "blur6", "blur7"]
 _APS = Literal["aps", "aps_blur3", "aps_blur5", "aps_l1", "aps_linf"]
 _Frequency = Literal["ideal", "flc", "asap"]
-_Subsampling = Literal["keep", "dilated", _Blur, _APS, _Frequency]
+_Learned = Literal["lps", "tips", "adaptive_blur"]
+_Subsampling = Literal["keep", "dilated", _Blur, _APS, _Frequency, _Learned]
 Subsampling = Literal[_Subsampling, "dense"]
 """A name of `tinv list subsampling`, or `dense`, the old name of `dilated`."""
 
@@ -43,6 +44,7 @@ class Card:
 KAYHAN = "Kayhan & van Gemert, CVPR 2020"
 ZHANG = "Zhang, ICML 2019"
 CHAMAN = "Chaman & Dokmanic, CVPR 2021"
+ROJAS_GOMEZ = "Rojas-Gomez et al., NeurIPS 2022 (2210.08001)"
 MICHAELI = "Michaeli et al., CVPR 2023 (2303.08085)"
 
 
@@ -173,5 +175,32 @@ SUBSAMPLING_CARDS: dict[Subsampling, Card] = {
         "as flc: multiples of the total stride on maps divisible by 4 at every stride of 2, and nothing else (checked: "
         "0.27 at a shift by 1 on 16 pixels, 0.05 at a shift by 2 on 15, above 1 on 14)",
         "as flc",
+    ),
+    "lps": Card(
+        "stride 1, then after the activation the one of the s*s ways to take every s-th pixel whose logit is largest, "
+        "two circular convolutions and a mean that are learned; in training their sum, weighted by a Gumbel-softmax",
+        ROJAS_GOMEZ,
+        "in evaluation, trained or not, every circular shift, with same_circular and sizes divisible by the total "
+        "stride; every shift on a zero canvas, with full_background and pool=full; both need stem=convert (checked on "
+        "uniform noise, relative error of the layer: 0 at every shift on 16 pixels, 0.34 to 0.75 at odd shifts on 15, "
+        "which is not divisible)",
+        "s*s times the strided layer and one more convolution; its weights are new, under policy_layers",
+    ),
+    "tips": Card(
+        "stride 1, then after the activation the s*s ways to take every s-th pixel, mixed for each channel by learned "
+        "weights; two losses are added in training",
+        "Saha & Gokhale, WACV 2025 (2404.07410)",
+        "nothing: the weights come from averages over parts of the map, which change when content moves (checked "
+        "on uniform noise of 16 pixels, relative error of the layer before training: 0.26 to 0.34 at odd shifts, 0.001 "
+        "to 0.003 at multiples of the stride; up to 1.2 on noise whose mean is zero)",
+        "s*s times the strided layer; its weights are new, under policy_layers",
+    ),
+    "adaptive_blur": Card(
+        "stride 1, then after the activation a 3x3 filter of its own for each position and each of up to 8 groups of "
+        "channels, with the stride",
+        "Zou et al., BMVC 2020 (2008.09604)",
+        "multiples of the total stride at best, as blur3: with same_circular and sizes divisible by it, or on a zero "
+        "canvas with full_background and pool=full",
+        "s*s times the strided layer and one more strided convolution; its weights are new, under policy_layers",
     ),
 }

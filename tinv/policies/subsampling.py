@@ -26,11 +26,14 @@ class SubsamplingPolicy(Policy, ABC):
         card: What it does, its source, for which shifts it is exact, and what it costs.
         treats_strides: Whether strides are taken out of the layers that have them.
         dilates: Whether later layers are dilated instead, so that no layer carries the stride.
+        allow_inexact: Of policies that choose a polyphase component: whether sizes that a stride does not divide are
+            refused (False), warned of (None) or taken without a word (True).
     """
 
     card: Card = Card("a policy of your own", "-", "not known", "not known")
     treats_strides: ClassVar[bool] = True
     dilates: ClassVar[bool] = False
+    allow_inexact: bool | None = None
 
     @abstractmethod
     def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module | None:
@@ -130,17 +133,21 @@ class APS(_Named):
     Args:
         blur: Pixels of a binomial filter before the choice, 1 (none), 3 or 5.
         norm: Norm that is compared, 1, 2 or "inf". Largest magnitudes often tie, see `AdaptivePolyphaseSampling`.
+        allow_inexact: What `convert` does at sizes that a stride does not divide, where nothing is exact: False
+            refuses them, None warns, True takes them without a word.
 
     Raises:
         TinvError: For another filter or norm.
     """
 
-    def __init__(self, blur: Literal[1, 3, 5] = 1, norm: Literal[1, 2, "inf"] = 2) -> None:
+    def __init__(
+        self, blur: Literal[1, 3, 5] = 1, norm: Literal[1, 2, "inf"] = 2, allow_inexact: bool | None = None
+    ) -> None:
         if blur not in (1, 3, 5):
             raise TinvError(f"the blur of adaptive subsampling is 1, 3 or 5 pixels, not {blur}")
         if norm not in (1, 2, "inf"):
             raise TinvError(f"the norm of adaptive subsampling is 1, 2 or inf, not {norm}")
-        self.blur, self.norm = blur, norm
+        self.blur, self.norm, self.allow_inexact = blur, norm, allow_inexact
 
     @property
     def name(self) -> str:
@@ -167,6 +174,102 @@ class APS(_Named):
         from tinv.nn.subsampling import AdaptivePolyphaseSampling
 
         return AdaptivePolyphaseSampling(stride, blur, padding.mode, padding.amount == "full", self.norm)
+
+
+class LPS(_Named):
+    """Of all ways to take every s-th pixel the one of largest learned logit (Rojas-Gomez et al., NeurIPS 2022).
+
+    All branches of one resolution follow one choice, made with the weights of the first of them.
+
+    Args:
+        blur: Pixels of a binomial filter before the choice, 1 (none) to 7.
+        hidden: Channels between the two convolutions of the logits; None takes those of the map.
+        temperature: Temperature of the choice in training, at its start and at its end.
+        allow_inexact: What `convert` does at sizes that a stride does not divide, where nothing is exact: False
+            refuses them, None warns, True takes them without a word.
+    """
+
+    def __init__(
+        self,
+        blur: int = 1,
+        hidden: int | None = None,
+        temperature: tuple[float, float] = (1.0, 0.1),
+        allow_inexact: bool | None = None,
+    ) -> None:
+        # a configuration gives a list
+        self.blur, self.hidden, self.temperature = blur, hidden, tuple(temperature)
+        self.allow_inexact = allow_inexact
+
+    @property
+    def name(self) -> str:
+        """`lps`; `lps_blur3` with a filter of 3 pixels."""
+        return "lps" if self.blur == 1 else f"lps_blur{self.blur}"
+
+    @property
+    def card(self) -> Card:  # type: ignore[override]
+        """What a user must know of it."""
+        return SUBSAMPLING_CARDS["lps"]
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns a `LearnedPolyphaseSampling`."""
+        return self._sampling(stride, _sizes(self.blur, stride), channels, padding)
+
+    def in_place_of_blur(
+        self, size: Sequence[int], stride: tuple[int, ...], channels: int, padding: PaddingPolicy
+    ) -> nn.Module:
+        """Returns a `LearnedPolyphaseSampling` with the larger of the two filters."""
+        return self._sampling(stride, [max(s, self.blur) for s in size], channels, padding)
+
+    def _sampling(self, stride: Sequence[int], blur: Sequence[int], channels: int, padding: PaddingPolicy) -> nn.Module:
+        from tinv.nn.learned_subsampling import LearnedPolyphaseSampling
+
+        full, temperature = padding.amount == "full", cast(tuple[float, float], self.temperature)
+        return LearnedPolyphaseSampling(channels, stride, self.hidden, temperature, blur, padding.mode, full)
+
+
+class TIPS(_Named):
+    """A learned mixture of the ways to take every s-th pixel, for each channel (Saha & Gokhale, WACV 2025).
+
+    Args:
+        undo_weight: Weight of the loss of undoing a shift.
+        undo_from: Share of the training, 0 to 1, after which that loss is added.
+        mix_weight: Weight of the loss of equal weights.
+        max_shift: Largest shift that is undone, in pixels.
+    """
+
+    name = "tips"
+
+    def __init__(
+        self, undo_weight: float = 0.35, undo_from: float = 0.4, mix_weight: float = 0.35, max_shift: int = 2
+    ) -> None:
+        self.undo_weight, self.undo_from, self.mix_weight = undo_weight, undo_from, mix_weight
+        self.max_shift = max_shift
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns a `TIPSPooling`."""
+        from tinv.nn.learned_subsampling import TIPSPooling
+
+        return TIPSPooling(channels, stride, padding.mode, **vars(self))
+
+
+class AdaptiveBlur(_Named):
+    """A filter of its own for each position and group of channels, then the stride (Zou et al., BMVC 2020).
+
+    Args:
+        size: Pixels of the filter, 2 or more.
+        groups: Groups of channels with a filter each; None takes the largest divisor of the channels up to 8.
+    """
+
+    name = "adaptive_blur"
+
+    def __init__(self, size: int = 3, groups: int | None = None) -> None:
+        self.size, self.groups = size, groups
+
+    def layer(self, stride: tuple[int, ...], channels: int, padding: PaddingPolicy) -> nn.Module:
+        """Returns an `AdaptiveBlurPool`; an axis that keeps its resolution is not blurred."""
+        from tinv.nn.learned_subsampling import AdaptiveBlurPool
+
+        return AdaptiveBlurPool(channels, stride, self.size, self.groups, padding.mode, padding.amount == "full")
 
 
 class Ideal(_Named):
@@ -220,6 +323,9 @@ _BUILT_IN: dict[str, SubsamplingPolicy] = {
         Ideal(),
         FLC(),
         ASAP(),
+        LPS(),
+        TIPS(),
+        AdaptiveBlur(),
     )
 }
 

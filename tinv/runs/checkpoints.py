@@ -11,7 +11,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule
 
 from tinv.errors import TinvError
-from tinv.models.weights import differences, read_torch_file
+from tinv.models.weights import differences, read_torch_file, without_policies
 from tinv.runs.folder import RunFolder
 from tinv.utils.io import write_bytes_atomically
 
@@ -39,16 +39,24 @@ def disk_message(error: OSError, folder: RunFolder) -> str:
     return f"{reason}; {folder.last} is whole; free some space and resume with --run_dir {folder.path} --ckpt_path last"
 
 
-def load_weights(model: LightningModule, path: Path) -> dict[str, Any]:
+def load_weights(model: LightningModule, path: Path, resumes: bool = False) -> dict[str, Any]:
     """Loads a checkpoint's weights into a built model and returns the rest of the checkpoint.
+
+    Args:
+        model: The task, its network built.
+        path: Path of the checkpoint.
+        resumes: Whether training is resumed from it; if not, it may be of a network without policies that learn.
 
     Raises:
         TinvError: If the file is no checkpoint, or one of another network (which keys differ is said).
     """
     checkpoint = read_checkpoint(path)
-    if wrong := differences(model.state_dict(), checkpoint["state_dict"]):
+    own, found = model.state_dict(), checkpoint["state_dict"]
+    if not resumes:
+        found = {**found, **without_policies(own, found, path)}
+    if wrong := differences(own, found):
         raise TinvError(f"{path} is a checkpoint of another network: {wrong}")
-    model.load_state_dict(checkpoint["state_dict"])
+    model.load_state_dict(found)
     return checkpoint
 
 

@@ -229,7 +229,7 @@ class _BuildAndLoad(Callback):
             if isinstance(pl_module, BaseTask):
                 pl_module.leave_out_weights()
             pl_module.configure_model()
-            checkpoint = load_weights(pl_module, self.checkpoint)
+            checkpoint = load_weights(pl_module, self.checkpoint, resumes=stage == "fit")
             if stage == "fit":
                 check_resumable(checkpoint, self.checkpoint)
 

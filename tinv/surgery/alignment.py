@@ -68,7 +68,7 @@ class Aligner(GraphJob):
         if len({axis_grid.choices for axis_grid in grid.values()}) > 1:
             raise LayerError(
                 f"layer {layer_name(merge)}: the branches that meet here were subsampled by different adaptive "
-                "choices; aps cannot take this network"
+                f"choices; subsampling={self.policy.subsampling} cannot take this network"
             )
         furthest = max if self.crops else min
         target = furthest(shift.values())

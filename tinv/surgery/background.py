@@ -102,6 +102,8 @@ class _Emitter:
             return self.window(op, source)
         if op.kind in ("pad_or_crop", "blur", "polyphase", "resize", "adapt", "roll", "flip"):
             return source
+        if op.kind == "subsample" and getattr(op.module, "averages", False):
+            return source
         if isinstance(op.module, FrequencySubsampling):
             return self.call(frequency_response, (self.layer(), source, op.inputs[0]))
         if op.kind == "pad" and op.pads is not None:

@@ -25,6 +25,7 @@ from tinv.policies.conversion import Axes, BlurPadding, ConversionPolicy, PoolPo
 from tinv.policies.padding import PaddingPolicy
 from tinv.policies.subsampling import SubsamplingPolicy
 from tinv.surgery.edit import PartialError
+from tinv.surgery.inexact_sizes import check_inexact_sizes
 from tinv.surgery.rewriter import rewrite
 
 __all__ = [
@@ -93,13 +94,16 @@ def convert(
 
     Returns:
         A `ConvertedNetwork` (a plain copy if all policies are `keep`), on the same device, in the same mode, whose
-        parameter names, shapes and order are the old ones, and whose attribute `conversion` is a `Conversion`.
+        parameter names, shapes and order are the old ones, and whose attribute `conversion` is a `Conversion`. What a
+        policy learns is named `policy_layers.*` and comes behind them; it begins with random numbers (torch's seed),
+        in the precision of the network's first weight.
 
     Raises:
         TinvError: For an unknown policy, a wrapped model, an example of the wrong rank, or one too small for `valid`
             (naming the least size that works).
         LayerError: Naming a layer that cannot be traced, or those with a window larger than one pixel that cannot take
-            a policy.
+            a policy; one that a subsampling policy gave, and whose map has a wrong size; or one whose stride does not
+            divide its map, under a policy with `allow_inexact=False`.
     """
     given = ConversionPolicy(
         padding, subsampling, pool=pool, stem=stem, axes=axes, blur_padding=blur_padding, partial=partial
@@ -107,7 +111,6 @@ def convert(
     if policy is not None and given != ConversionPolicy():
         raise TinvError("give either policy or single policies, not both")
     policy = policy or given
-    _check_model(model, example_input)
     if isinstance(model, ConvertedNetwork):
         if model.conversion.policy == policy or policy.keeps_all:
             return copy.deepcopy(model)
@@ -115,6 +118,7 @@ def convert(
             f"this network is already converted ({model.conversion.policy}); convert the original with all policies "
             "at once"
         )
+    _check_model(model, example_input)
     if policy.keeps_all:
         same = copy.deepcopy(model)
         same.conversion = Conversion(policy)  # type: ignore[assignment]
@@ -127,13 +131,17 @@ def convert(
         if policy.padding.amount != "valid":
             raise
         raise TinvError(f"{error}{_minimum_input_size(model, policy, example_input)}") from error
-    layers = materialize(edit.meta_copy, model)
+    assert edit.geometry is not None
+    check_inexact_sizes(edit, edit.geometry)
+    layers = materialize(edit.meta_copy, model, edit.values)
     argument = next(iter(inspect.signature(model.forward).parameters), "images")
     network = ConvertedNetwork(layers, edit.graphs, edit.conversion, argument)
     network.original_class = type(model).__name__
     weight = next(model.parameters(), None)
+    policy_layers = cast(nn.Module, network.policy_layers)
     if weight is not None:
-        cast(nn.Module, network.policy_layers).to(weight.device)
+        policy_layers.to(weight.device)
+    edit.conversion.fresh = {f"policy_layers.{key}": value.numel() for key, value in policy_layers.state_dict().items()}
     network.train(model.training)
     for name, module in model.named_modules():
         network.get_submodule(name).training = module.training

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import cast
 
+import torch
 from torch import Tensor, fx, nn
 
 from tinv.errors import LayerError
@@ -31,12 +33,18 @@ class NetworkEdit:
         meta_copy: The copy, on the meta device; layers that are added are in its `policy_layers`.
         graphs: Its graph in training (True) and in evaluation (False).
         conversion: What was done.
+        geometry: Geometry of the changed graph in evaluation, once all is done.
         windows: Windows of each convolution and pool, by its path: one that runs several times has one window.
+        learned: Paths of added layers with weights, which all graphs share, by name and number.
+        values: Weights and buffers of those layers, each as it is in the copy, without values, and with them.
     """
 
     def __init__(self, model: nn.Module, policy: ConversionPolicy) -> None:
         self.policy, self.conversion = policy, Conversion(policy)
+        self.geometry: GeometryInterpreter | None = None
         self.windows: dict[str, Window] = {}
+        self.learned: dict[tuple[str, int], str] = {}
+        self.values: list[tuple[Tensor, Tensor]] = []
         self.meta_copy = copy_to_meta(model).eval()
         self.graphs = trace(self.meta_copy)
         if isinstance(self.meta_copy, fx.GraphModule):
@@ -91,8 +99,19 @@ class NetworkEdit:
         while key in layers:
             number += 1
             key = f"{base}_{number}"
-        layers[key] = layer
+        layers[key] = self._without_values(layer) if next(layer.parameters(), None) is not None else layer
         return f"policy_layers.{key}"
+
+    def _without_values(self, layer: nn.Module) -> nn.Module:
+        """Returns a layer with weights, in the precision of the network's, as a copy that has shapes but no values."""
+        dtypes = (p.dtype for p in self.meta_copy.parameters() if p.is_floating_point())
+        dtype = next(dtypes, torch.get_default_dtype())
+        for parameter in layer.parameters():
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+        copy = copy_to_meta(layer)
+        self.values += zip((*copy.parameters(), *copy.buffers()), (*layer.parameters(), *layer.buffers()), strict=True)
+        return copy
 
 
 class GraphEdit:
@@ -122,6 +141,7 @@ class GraphEdit:
         self.padding_mode, self.pads, self.full = padding.mode, padding.amount != "keep", padding.amount == "full"
         self.absorbed: dict[fx.Node, list[tuple[int, int]]] = {}
         self._grids_before: dict[fx.Node, dict[int, AxisGrid]] = {}
+        self._learned: Counter[str] = Counter()
 
     def grid_before(self, node: fx.Node) -> dict[int, AxisGrid]:
         """Returns where a node's map was before the policies, by axis of the image."""
@@ -137,8 +157,18 @@ class GraphEdit:
 
     def call_layer(self, node: fx.Node, layer: nn.Module, name: str) -> None:
         """Makes a node call a new layer."""
-        node.op, node.target = "call_module", self.network.add_layer(name, layer)
+        node.op, node.target = "call_module", self.add_layer(name, layer)
         node.args, node.kwargs = (node.all_input_nodes[0],), {}
+
+    def add_layer(self, name: str, layer: nn.Module) -> str:
+        """Adds a layer, or takes the one with weights that the graph before added there; returns its path."""
+        if next(layer.parameters(), None) is None:
+            return self.network.add_layer(name, layer)
+        self._learned[name] += 1
+        key = (name, self._learned[name])
+        if key not in self.network.learned:
+            self.network.learned[key] = self.network.add_layer(name, layer)
+        return self.network.learned[key]
 
 
 class GraphJob:

@@ -15,7 +15,7 @@ from tinv.graph.tracing import is_geometric
 from tinv.graph.windows import sizes_text
 from tinv.nn.padding import pad, pad_or_crop_like
 from tinv.nn.pooling import Pool
-from tinv.nn.subsampling import AdaptivePolyphaseSampling, Subsampler
+from tinv.nn.subsampling import Subsampler
 from tinv.policies.conversion import ConversionPolicy
 from tinv.surgery.alignment import Aligner
 from tinv.surgery.background import add_background
@@ -51,7 +51,8 @@ def rewrite(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> Netw
     network.raise_refused()
     for graph in graphs:
         graph.lint()
-    conversion.after = GeometryInterpreter(evaluation, meta_copy, example, count=True).run().cost
+    network.geometry = GeometryInterpreter(evaluation, meta_copy, example, count=True).run()
+    conversion.after = network.geometry.cost
     return network
 
 
@@ -104,9 +105,10 @@ class GraphRewriter(GraphJob):
         op = self.original.operations.get(node)
         if op is None or node in self.done:
             # one of ours, or changed already before what was put in front of it
-            self.geometry.step(node)
-            if type(self.geometry.operations[node].module) is AdaptivePolyphaseSampling:
+            if self.strides.chooses(node):
                 return self.strides.share_choice(node)
+            self.geometry.step(node)
+            self.strides.check_size(node)
             return None
         if op.kind in ("conv", "max", "average", "blur") and op.inputs and not self.returns_indices(node):
             self.done.add(node)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from tinv.errors import LayerError, TinvError
 from tinv.graph.grid import AxisGrid
 from tinv.graph.network_graph import layer_name
-from tinv.graph.operations import Operation
+from tinv.graph.operations import Operation, whole_value
 from tinv.graph.rearrangements import expanded_index
-from tinv.graph.windows import Window, sizes_text
+from tinv.graph.windows import Window, blur_window, sizes_text
 from tinv.nn.pad_widths import ZERO_MODES
-from tinv.nn.subsampling import AdaptivePolyphaseSampling, BlurPool, PhaseSelector, SharedPhaseSampling
+from tinv.nn.subsampling import BlurPool, PhaseSelector, PolyphaseSampling, SharedPhaseSampling, Subsampler
 from tinv.policies.padding import PaddingPolicy
 from tinv.surgery.edit import GraphEdit, GraphJob
 
@@ -31,6 +32,8 @@ class Strides(GraphJob):
         super().__init__(edit)
         self.subsampling = edit.policy.subsampling
         self.leaders: dict[tuple[Any, ...], fx.Node] = {}
+        # strides, for each axis, that nodes which were added have to carry
+        self.added: dict[fx.Node, tuple[int, ...]] = {}
 
     def replace(self, node: fx.Node, op: Operation, stride: tuple[int, ...], layer: str) -> fx.Node | None:
         """Adds the layer that carries a stride; returns it if it runs before the node."""
@@ -42,24 +45,25 @@ class Strides(GraphJob):
         if before:
             source = node.all_input_nodes[0]
             with self.graph.inserting_before(node):
-                new = self.call(added, source, node, layer)
+                new = self.call(added, source, node, layer, stride)
             node.replace_input_with(source, new)
             return new
         last = node
         while op.kind == "conv" and self._is_followed_alone(last):
             [last] = last.users
-        self.insert_after(last, added, layer)
+        self.insert_after(last, added, layer, stride)
         return None
 
-    def call(self, added: nn.Module, source: fx.Node, like: fx.Node, layer: str) -> fx.Node:
+    def call(self, added: nn.Module, source: fx.Node, like: fx.Node, layer: str, stride: tuple[int, ...]) -> fx.Node:
         """Makes a node that runs an added layer, whose map was where that of `like` was."""
-        new = self.graph.call_module(self.network.add_layer(f"{layer}_subsample", added), (source,))
+        new = self.graph.call_module(self.edit.add_layer(f"{layer}_subsample", added), (source,))
+        self.added[new] = stride
         return self.edit.register_inserted(new, like, f"{layer} + {self.subsampling}")
 
-    def insert_after(self, last: fx.Node, added: nn.Module, layer: str) -> fx.Node:
+    def insert_after(self, last: fx.Node, added: nn.Module, layer: str, stride: tuple[int, ...]) -> fx.Node:
         """Makes a node that runs an added layer on the map of another node, for all that read it."""
         with self.graph.inserting_after(last):
-            new = self.call(added, last, last, layer)
+            new = self.call(added, last, last, layer, stride)
         last.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
         return new
 
@@ -74,7 +78,7 @@ class Strides(GraphJob):
     def share_choice(self, node: fx.Node) -> fx.Node | None:
         """Makes the first adaptive layer of a resolution choose for all."""
         path = str(node.target)
-        sampler = cast(AdaptivePolyphaseSampling, self.geometry.operations[node].module)
+        sampler = cast(PolyphaseSampling, self.network.meta_copy.get_submodule(path))
         source = cast(fx.Node, node.args[0])
         # maps of one resolution that were subsampled by the same choices before
         grid = [axis_grid for axis, axis_grid in self.geometry.grid_by_axis(source).items() if axis in self.edit.axes]
@@ -83,11 +87,13 @@ class Strides(GraphJob):
         leader = self.leaders.get(key)
         if leader is not None:
             chooser = self.network.meta_copy.get_submodule(str(cast(fx.Node, leader.args[0]).target))
-            self.network.put_layer(path, SharedPhaseSampling(sampler, cast(PhaseSelector, chooser).phase_group))
+            group = cast(PhaseSelector, chooser).phase_group
+            self.take_role(path, SharedPhaseSampling, sampler, group)
             node.args = (source, leader)
             self.geometry.step(node)
+            self.check_size(node)
             return None
-        self.network.put_layer(path, PhaseSelector(sampler, path))
+        self.take_role(path, PhaseSelector, sampler, path)
         with self.graph.inserting_after(node):
             choice = self.graph.call_function(operator.getitem, (node, 1))
             chosen = self.graph.call_function(operator.getitem, (node, 0))
@@ -97,7 +103,50 @@ class Strides(GraphJob):
         node.replace_all_uses_with(chosen, delete_user_cb=lambda user: user not in (choice, chosen))
         for new in (node, chosen, choice):
             self.geometry.step(new)
+        self.check_size(node)
         return choice.next
+
+    def chooses(self, node: fx.Node) -> bool:
+        """Returns whether a node runs an adaptive layer that was added and has no part in a choice yet."""
+        if node.op != "call_module" or node in self.geometry.operations:
+            return False
+        return isinstance(self.network.meta_copy.get_submodule(str(node.target)), PolyphaseSampling)
+
+    def take_role(self, path: str, role: type[SharedPhaseSampling], sampler: PolyphaseSampling, group: str) -> None:
+        """Makes a layer choose for others, or follow; one with weights has one role in training and evaluation.
+
+        Raises:
+            LayerError: If it had the other role in the graph that was changed before.
+        """
+        if not isinstance(sampler, SharedPhaseSampling):
+            self.network.put_layer(path, role(sampler, group))
+        elif type(sampler) is not role or sampler.phase_group != group:
+            raise LayerError(
+                f"layer {path}: which branch chooses for the others differs between training and evaluation, which "
+                f"subsampling={self.subsampling} cannot take, since its weights choose"
+            )
+
+    def check_size(self, node: fx.Node) -> None:
+        """Raises LayerError if a layer that was added gives a map of another size than its stride asks for."""
+        stride = self.added.get(node)
+        if stride is None:
+            return
+        op, given = self.geometry.operations[node], whole_value(self.geometry.values[node])
+        source = cast(Tensor, self.geometry.values[node.all_input_nodes[0]])
+        sizes = tuple(source.shape[2:])
+        window = blur_window(op.module, len(sizes)) if isinstance(op.module, Subsampler) else op.window
+        expected = [tuple(-(-size // s) for size, s in zip(sizes, stride, strict=True))]
+        if window is not None:
+            window = replace(window, stride=stride)
+            expected.append(tuple(window.output_size(axis, size) for axis, size in enumerate(sizes)))
+        channels = tuple(source.shape[:2])
+        if given is None or tuple(given.shape) not in [(*channels, *size) for size in expected]:
+            found = "no map" if given is None else f"a map of shape {tuple(given.shape)}"
+            either = " or ".join(dict.fromkeys(str((*channels, *size)) for size in expected))
+            raise LayerError(
+                f"layer {layer_name(node)}: subsampling={self.subsampling} gives {found}; of {tuple(source.shape)} "
+                f"with stride {sizes_text(stride)} it has to be {either}"
+            )
 
     def blur(self, node: fx.Node, window: Window, layer: str) -> fx.Node | None:
         """Keeps a blur that the network has, with the border of the policy, or makes it adaptive.
@@ -118,11 +167,12 @@ class Strides(GraphJob):
             new = BlurPool(kernel, list(stride), mode, self.edit.full)
             said = f"{'full ' if self.edit.full else ''}{mode}"
             self.report.change(layer, f"padding {window.padding_mode} -> {said}", "kernels re-padded")
-        if self.subsampling.treats_strides and not isinstance(new, AdaptivePolyphaseSampling):
+        if self.subsampling.treats_strides and not isinstance(new, PolyphaseSampling):
             self.report.skip(layer, "it blurs already")
         if new is not None:
             self.edit.call_layer(node, new, layer)
             self.edit.register_inserted(node, node, layer)
+            self.added[node] = stride
             del self.original.operations[node]
             return node
         return None
@@ -159,7 +209,7 @@ class Strides(GraphJob):
         stride = tuple(treated.get(axis + 2, (0, 1))[1] for axis in range(self.geometry.axes))
         added = self.layer(stride, node)
         self.report.change(layer, f"stride {sizes_text(stride)} by {self.subsampling}", "strides replaced")
-        return None if added is None else self.insert_after(node, added, layer)
+        return None if added is None else self.insert_after(node, added, layer, stride)
 
     def channels(self, node: fx.Node) -> int:
         """Returns the channels of the map that a node gives, or gave before the policies."""

@@ -20,6 +20,8 @@ from tinv.errors import TinvError
 from tinv.metrics.answers import check_names, undefined_message
 from tinv.metrics.base import Unit
 from tinv.models import Source, backbone_options, create_backbone
+from tinv.models.weights import warn_of_untrained
+from tinv.nn import Subsampler
 from tinv.policies.cards import Padding, Subsampling
 from tinv.policies.conversion import Axes, BlurPadding, PoolPolicy, Stem
 from tinv.policies.padding import PaddingPolicy
@@ -33,7 +35,8 @@ class BaseTask(Checked, LightningModule):
     """Base of tasks. It builds the network for the data, and measures it on every test set.
 
     A subclass says how many outputs the network has (`num_outputs`), what every test set is scored with (`score`), and
-    how batches are trained on, validated and tested.
+    how batches are trained on, validated and tested. Its `training_step` returns `self.add_policy_penalty(loss)`, so
+    that policies that add a loss of their own are trained with it.
 
     Args:
         backbone: Name of the network.
@@ -105,6 +108,7 @@ class BaseTask(Checked, LightningModule):
         self.test_metrics = nn.ModuleDict()
         self.test_sets: tuple[str, ...] = ()
         self.metric_units: dict[str, Unit] = {}
+        self._warned: set[str] = set()
 
     @abstractmethod
     def num_outputs(self, data: InvarianceDataModule) -> int | None:
@@ -153,7 +157,62 @@ class BaseTask(Checked, LightningModule):
         conversion = getattr(network, "conversion", None)
         if conversion is not None:
             # a policy may cost many times the network's usual work: known before the first step
-            rank_zero_info(f"{self.backbone_options['name']} under {conversion.policy}: {conversion.cost_summary}")
+            said = "; ".join(filter(None, (conversion.cost_summary, conversion.fresh_summary)))
+            rank_zero_info(f"{self.backbone_options['name']} under {conversion.policy}: {said}")
+            begins = self._trainer is not None and self._trainer.state.fn == "fit"
+            # a file of weights says it by itself
+            if begins and self.backbone_options["pretrained"] and self.backbone_options["weights"] is None:
+                warn_of_untrained(self.backbone_options["name"], network)
+
+    @property
+    def subsamplers(self) -> list[Subsampler]:
+        """The layers of the network that carry a stride for a policy."""
+        modules = [] if self.network is None else self.network.modules()
+        return [module for module in modules if isinstance(module, Subsampler)]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Tells layers of policies what share of the training is done, if any of them follows it."""
+        following = [s for s in self.subsamplers if type(s).set_progress is not Subsampler.set_progress]
+        if not following:
+            return
+        steps = float(self.trainer.estimated_stepping_batches)
+        if steps == float("inf"):
+            self._warn_once(
+                f"subsampling={self.backbone_options['subsampling']} changes over the training, whose length is not "
+                "known; set trainer.max_epochs or trainer.max_steps"
+            )
+        for layer in following:
+            layer.set_progress(min(1.0, self.trainer.global_step / max(steps, 1.0)))
+
+    def add_policy_penalty(self, loss: Tensor) -> Tensor:
+        """Returns the loss of a training step with the losses that layers of policies add, if there are any.
+
+        Their sum is logged as `train/policy_penalty`, the mean over the steps of an epoch. Each is that of the layer's
+        last forward pass.
+
+        Args:
+            loss: Loss () of the task itself.
+        """
+        penalties = [found for layer in self.subsamplers if (found := layer.penalty()) is not None]
+        if not penalties:
+            return loss
+        penalty = torch.stack(penalties).sum()
+        self.log("train/policy_penalty", penalty.detach(), on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+        return loss + penalty
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Warns once of losses of policies' layers that the task did not add to its own."""
+        unread = [layer.penalty() for layer in self.subsamplers]
+        if any(penalty is not None for penalty in unread):
+            self._warn_once(
+                f"{type(self).__name__}.training_step leaves out the loss that subsampling="
+                f"{self.backbone_options['subsampling']} adds; let it return self.add_policy_penalty(loss)"
+            )
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            rank_zero_warn(message)
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer of all parameters that are trained."""

@@ -29,9 +29,10 @@ class Batch(Protocol):
 class Classification(BaseTask):
     """Trains a network under a padding and a subsampling policy with cross-entropy, and measures its invariance.
 
-    Logged: `train/loss`, `train/acc`, `val/loss`, `val/acc`; for each test set `test/acc` and what the metrics report,
-    followed by `/SET` where there is more than one. Accuracies are percentages. Where the data says which video a test
-    clip is of (`clip_to_video`), also `test/acc5`, `test/video_acc` and `test/video_acc5`, see VideoAccuracy.
+    Logged: `train/loss` (the cross-entropy), `train/acc`, `val/loss`, `val/acc`, and `train/policy_penalty` where a
+    policy adds a loss; for each test set `test/acc` and what the metrics report, followed by `/SET` where there is more
+    than one. Accuracies are percentages. Where the data says which video a test clip is of (`clip_to_video`), also
+    `test/acc5`, `test/video_acc` and `test/video_acc5`, see VideoAccuracy.
 
     Args:
         backbone: Name of the network.
@@ -144,8 +145,8 @@ class Classification(BaseTask):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the mean cross-entropy of a batch."""
-        return self._score(batch, "train", self.train_loss, self.train_accuracy)
+        """Returns the mean cross-entropy of a batch, and what policies add to it."""
+        return self.add_policy_penalty(self._score(batch, "train", self.train_loss, self.train_accuracy))
 
     def on_train_epoch_end(self) -> None:
         """Logs `train/loss` and `train/acc`."""

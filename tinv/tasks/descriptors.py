@@ -104,13 +104,13 @@ class Descriptors(BaseTask):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the loss of a batch of pairs of different points."""
+        """Returns the loss of a batch of pairs of different points, and what policies add to it for the second."""
         # one after the other: batch norm sees each side of the pairs by itself, as in the published code
         first, second = self(batch.first), self(batch.second)
         with torch.autocast(first.device.type, enabled=False):
             loss = hardest_in_batch(first, second, self.margin)
         self.train_loss.update(loss.detach(), len(first))
-        return loss
+        return self.add_policy_penalty(loss)
 
     def on_train_epoch_end(self) -> None:
         """Logs `train/loss`."""
