@@ -62,6 +62,8 @@ def break_reason(
     """
     op = geometry.operations[node]
     layer = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if op.kind == "locate":
+        return "says where a value is"
     source = _source(geometry, op, move.axis)
     found = "" if source is None else _Break(geometry, op, node, layer, source, move, values, known).reason()
     return found or known or f"tells positions apart ({op.name})"
@@ -124,13 +126,19 @@ class _Break:
         if self.move.kind != "zero_canvas" or "circular" in fills:
             said.append(circular_problem(self.op, fills, size, stride, self.positions()))
         if self.move.kind == "zero_canvas" and not any(said):
-            said.append(self.known)
+            said.append(self.known or self.of_border(fills, size, stride))
         rest = self.left_out(number, stride)
         if rest and "not a multiple" not in said[0]:
             said.append(f"uneven padding, its windows leave out {rest} of {stride} at the end")
         if not any(said) and self.op.kind == "subsample":
             said.append(self.of_subsampler())
         return "; ".join(filter(None, said))
+
+    def of_border(self, fills: set[str], size: int, stride: int) -> str:
+        """Returns what a border does to content that layers before have carried around it, as circular ones do."""
+        if fills:
+            return f"pads with {' and '.join(sorted(fills))} where content of its map reaches the border"
+        return "loses positions at the border" if self.positions() * stride < size else ""
 
     def left_out(self, number: int, stride: int) -> int:
         """Returns how many positions at the end of the padded map no window reads; 0: padding is even."""
@@ -180,7 +188,7 @@ class _Break:
 
     def of_adaptive_pool(self) -> str:
         """Returns why a pool to a fixed number of positions does not follow."""
-        positions = self.positions()
+        positions = self.geometry.values[self.node].shape[self.dim()]
         return f"pools {self.place.size} positions in {positions} blocks, which stay where they are"
 
     def positions(self) -> int:

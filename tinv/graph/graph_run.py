@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from tinv.graph.break_reason import Move, break_reason
 from tinv.graph.geometry import GeometryInterpreter
-from tinv.graph.grid import Grid
+from tinv.graph.grid import Grid, Lost
 from tinv.graph.moved_maps import moved_maps
 from tinv.graph.network_graph import attribute, layer_name
 
@@ -111,9 +111,15 @@ def _same(geometry: GeometryInterpreter, node: fx.Node, move: Move, first: Any, 
     befores = first if isinstance(first, (tuple, list)) else [first]
     afters = second if isinstance(second, (tuple, list)) else [second]
     for old, new, pair in zip(befores, afters, geometry.tensors(node), strict=False):
-        if not isinstance(old, Tensor) or pair is None or not old.is_floating_point() or old.shape != new.shape:
+        if not isinstance(old, Tensor) or pair is None or old.shape != new.shape:
             continue
-        if expected := list(moved_maps(old, pair[1], move.axis, move.pixels, chosen=True)):
+        if any(isinstance(entry, Lost) for entry in pair[1]):
+            # positions in an order that is not known follow nothing, unless a later layer takes them all together
+            yield False
+        elif not old.is_floating_point() and geometry.operations[node].kind != "locate":
+            # the choice of an adaptive layer changes, as it has to
+            continue
+        elif expected := list(moved_maps(old, pair[1], move.axis, move.pixels, chosen=True)):
             scale = float(old.abs().max()) if old.numel() else 0.0
             yield any(float((new - e).abs().max()) <= SAME * scale for e in expected) if old.numel() else True
 

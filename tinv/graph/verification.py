@@ -60,7 +60,7 @@ def verify(network: nn.Module, images: Tensor) -> Verification:
         >>> network.append(nn.AdaptiveAvgPool2d(1)) and None
         >>> found = verify(network, torch.zeros(1, 3, 16, 16))
         >>> found.holds, [str(axis) for axis in found.sizes[0].of("circular")]
-        (True, ['exact for multiples of 2 pixels', 'exact for multiples of 2 pixels'])
+        (True, ['exact for multiples of 2', 'exact for multiples of 2'])
     """
     trials = [_Trial(network, images[:1], size) for size in _sizes(tuple(images.shape[2:]))]
     axes = range(images.dim() - 2)

@@ -54,13 +54,13 @@ class Measured:
             return "not tried: no shift fits in the image"
         if self.unit is None:
             return f"not exact, error {self.error:.1e}"
-        return "exact" if self.unit == 1 else f"exact for multiples of {self.unit} pixels"
+        return "exact" if self.unit == 1 else f"exact for multiples of {self.unit}"
 
     @property
     def claimed(self) -> str:
         """What the verdict says of it."""
         unit = self.claim.unit
-        return "none" if unit is None else "every shift" if unit == 1 else f"multiples of {unit} pixels"
+        return "none" if unit is None else "every shift" if unit == 1 else f"multiples of {unit}"
 
     @property
     def outcome(self) -> str:
@@ -134,7 +134,7 @@ class Verification:
     def failures(self) -> tuple[str, ...]:
         """A line for each claim that does not hold."""
         return tuple(
-            f"{kind} shifts along {axes} on {size.name} images: claimed {one.claimed}, measured {one} "
+            f"{kind} shifts along {axes} on {size.name} images: claimed {one.claimed}, measured: {one} "
             f"({one.because or 'no single layer was found'})"
             for size in self.sizes
             for kind, axes, one in size.rows()
@@ -144,22 +144,25 @@ class Verification:
     def table(self) -> Table:
         """Returns claims and measurements, for a terminal."""
         from rich import box
+        from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title="Claims, tried in float64", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("size", "shifts", "along"):
-            table.add_column(name, overflow="fold")
-        for name in ("claimed", "measured", "claim", "first layer that breaks it"):
-            table.add_column(name, overflow="fold", ratio=2 if name.startswith("first") else 1)
+        table = Table(
+            title="Claims, tried in float64", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True
+        )
+        table.add_column("size", no_wrap=True)
+        table.add_column("shifts", overflow="fold", max_width=14)
+        table.add_column("claimed", overflow="fold", max_width=12)
+        table.add_column("measured, and the first layer that breaks it", overflow="fold", ratio=1)
+        table.add_column("claim", overflow="fold", max_width=14)
         for size in self.sizes:
             for number, (kind, axes, one) in enumerate(size.rows()):
                 own = " (with the network's own norms and biases)" if one.statistics == "own" else ""
-                measured = str(one) + own
-                table.add_row(
-                    size.name if number == 0 else "", kind, axes, one.claimed, measured, one.outcome, one.because
-                )
+                measured = f"{one}{own}" + (f"\n{one.because}" if one.because else "")
+                name = size.name if number == 0 else ""
+                table.add_row(name, f"{kind}\n[dim]{axes}[/]", one.claimed, escape(measured), one.outcome)
             if size.note:
-                table.add_row(size.name, "", "", "", size.note, "", "")
+                table.add_row(size.name, "", "", escape(size.note), "")
         return table
 
     def lines(self) -> list[str]:
