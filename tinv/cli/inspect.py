@@ -13,6 +13,7 @@ from tinv.cli.parser import CommandParser, call, recorded
 from tinv.evaluation.networks import NetworkSpec
 from tinv.graph.analysis import analyze
 from tinv.graph.summary import summary
+from tinv.graph.uneven import uneven_padding
 from tinv.graph.verification import verify
 from tinv.models import create_backbone
 from tinv.policies.conversion import ConversionPolicy
@@ -32,7 +33,7 @@ def inspect(words: Sequence[str]) -> int:
         plain = spec.plain(size)
         network = spec.under(policy, plain, size)
     found = summary(network, example, f"{spec.backbone} ({spec.source})")
-    found = replace(found, before=analyze(plain, example).cost)
+    found = replace(found, before=analyze(plain, example).cost, uneven=uneven_padding(network, example))
     verification = verify(network, example) if args["verify"] else None
     code = int(verification is not None and not verification.holds)
     if args["json"]:

@@ -14,9 +14,9 @@ from tinv.errors import TinvError
 from tinv.graph.break_reason import Move
 from tinv.graph.converted import geometry_of
 from tinv.graph.exact_invariance import ExactInvariance, InvariantShifts
-from tinv.graph.geometry import GeometryInterpreter
+from tinv.graph.geometry import total_stride
 from tinv.graph.graph_run import GraphRun, Reasons, first_break, output_grids
-from tinv.graph.grid import Grid, grids_of
+from tinv.graph.grid import Grid
 from tinv.graph.invariance_analyzer import InvarianceAnalyzer
 from tinv.graph.moved_maps import fourier_shift, moved_image, moved_maps
 from tinv.graph.random_statistics import exact_copy, with_random_statistics
@@ -176,7 +176,7 @@ class _Trial:
         # a claim that random norms and biases take away rests on those that the network has
         side = self.random if self.random.claim(kind, axis).unit == claim.unit else self.own
         size = self.images[0].shape[2 + axis]
-        total = total_stride(side.geometry, axis, claim.unit or 1)
+        total = math.lcm(total_stride(side.geometry, axis), claim.unit or 1)
         room = min(total, size // 2)
         shifts = _shifts(kind, size, total, room, claim.unit, self.everything)
         errors = dict.fromkeys(shifts, 0.0)
@@ -239,19 +239,6 @@ def _band_limited(image: Tensor, axis: int) -> Tensor:
     """Returns an image without the Nyquist frequency along an axis, which no shift by parts of a pixel moves."""
     moved = fourier_shift(image, 2 + axis, 0.5)
     return fourier_shift(moved, 2 + axis, -0.5)
-
-
-def total_stride(geometry: GeometryInterpreter, axis: int, claimed: int = 1) -> int:
-    """Returns the largest stride of any map along an axis, in pixels, and a multiple of what is claimed."""
-    strides = [
-        abs(part.stride)
-        for node in geometry.graph.nodes
-        for pair in geometry.tensors(node)
-        if pair is not None
-        for part in grids_of(pair[1])
-        if part.axis == axis and part.size > 1
-    ]
-    return math.lcm(math.ceil(max(strides, default=1)), claimed)
 
 
 def _shifts(kind: str, size: int, total: int, room: int, claimed: int | None, everything: bool) -> list[float]:
