@@ -184,9 +184,7 @@ class _Trial:
         befores = [side.outputs(moved_image(image, kind, axis, 0, room)) for image in images]
         scales = [max(_variation(a, b), DULL * float(a.abs().max())) for a, b in zip(*befores, strict=True)]
         for number, (image, before) in enumerate(zip(images, befores, strict=True)):
-            # the second image tells luck from a rule where something is claimed
-            few = {1, claim.unit, total} if self.everything else set()
-            for pixels in shifts if number == 0 else [p for p in shifts if p in few]:
+            for pixels in shifts if number == 0 else self.again(errors, claim.unit, total):
                 after = side.outputs(moved_image(image, kind, axis, pixels, room))
                 found = _error(before, after, side.grids, axis, pixels, scales)
                 errors[pixels] = max(errors[pixels], found)
@@ -201,6 +199,15 @@ class _Trial:
         self.measured.append(
             Measured(kind, axis, claim, unit, error, exact, tuple(shifts), held, layer, reason, statistics)
         )
+
+    def again(self, errors: dict[float, float], claimed: int | None, total: int) -> list[float]:
+        """Returns the shifts that a second image is tried at, which tells luck from a rule.
+
+        They are a few of those that are claimed, and all that were exact though nothing was claimed of them.
+        """
+        few = {1, claimed, total} if self.everything else set()
+        more = {p for p, error in errors.items() if error <= EXACT and (claimed is None or p % claimed)}
+        return [p for p in errors if p in few or p in more]
 
     def blame(
         self,
