@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tinv.evaluation.invariance import InvarianceReport, measure
     from tinv.evaluation.location_probe import LocationReport, probe_location
     from tinv.graph.summary import Summary, summary
+    from tinv.graph.verification import verify
+    from tinv.graph.verification_result import Verification
     from tinv.models import create_backbone, list_backbones
     from tinv.policies.activation import ActivationPolicy
     from tinv.policies.conversion import ConversionPolicy
@@ -35,6 +37,7 @@ __all__ = [
     "SubsamplingPolicy",
     "Summary",
     "TinvError",
+    "Verification",
     "__version__",
     "convert",
     "create_backbone",
@@ -43,6 +46,7 @@ __all__ = [
     "measure",
     "probe_location",
     "summary",
+    "verify",
 ]
 
 try:
@@ -57,6 +61,8 @@ __getattr__, _ = exports(
         "tinv.evaluation.invariance": ("InvarianceReport", "measure"),
         "tinv.evaluation.location_probe": ("LocationReport", "probe_location"),
         "tinv.graph.summary": ("Summary", "summary"),
+        "tinv.graph.verification": ("verify",),
+        "tinv.graph.verification_result": ("Verification",),
         "tinv.report.frame": ("load_runs",),
         "tinv.surgery.convert": ("convert",),
         "tinv.policies.padding": ("PaddingPolicy",),

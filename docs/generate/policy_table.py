@@ -23,7 +23,8 @@ too (`pool=full`). Subsamplings stand under `same_circular` with `stem=convert`,
 - *trains*: whether one training step gives every parameter a finite gradient.
 - *circular*, *zero canvas*: shifts of a 224x224 image that leave the output exactly unchanged, as the verdict of
   `tinv inspect` says: `every`, multiples of so many pixels, or `none`.
-- *FLOPs*, *memory*: floating-point operations and activations on a 224x224 image, over those of the unconverted network.
+- *FLOPs*, *memory*: floating-point operations and activations on a 224x224 image, over those of the unconverted
+  network.
 - *step*, *latency*: time of a training step and of a forward pass on two 128x128 images, over those of the unconverted
   network timed in turn, on two cores of a shared machine. They are good to about a tenth.
 

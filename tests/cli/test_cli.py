@@ -6,6 +6,7 @@ import pytest
 
 from tinv import __version__
 from tinv.cli import main
+from tinv.policies.cards import PADDING_CARDS, SUBSAMPLING_CARDS
 
 QUICK = [
     ["--help"],
@@ -51,6 +52,23 @@ def test_lists_name_what_there_is(capsys):
         assert name in text
     assert main(["list", "paddings"]) == 2
     assert "did you mean padding" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("subject", "cards"), [("padding", PADDING_CARDS), ("subsampling", SUBSAMPLING_CARDS)])
+def test_whole_cards_fit_a_terminal_of_80_columns(capsys, monkeypatch, subject, cards):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list", subject, "--cards"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    said = " ".join(" ".join(lines).split())
+    for name, card in cards.items():
+        parts = (f"{name} what {card.what}", f"exact {card.exact}", f"cost {card.cost}", f"source {card.source}")
+        assert " ".join(parts) in said
+
+
+def test_lists_without_cards_say_so(capsys):
+    assert main(["list", "backbones", "--cards"]) == 2
+    assert "--cards is for padding and subsampling; backbones have no cards" in capsys.readouterr().err
 
 
 def test_timm_networks_can_be_listed(capsys):

@@ -15,6 +15,8 @@ from tinv.errors import TinvWarning
 from tinv.evaluation.networks import NetworkSpec
 from tinv.graph.analysis import analyze
 from tinv.graph.summary import summary
+from tinv.graph.uneven import uneven_padding
+from tinv.graph.verification import verify
 from tinv.models import create_backbone
 from tinv.policies.conversion import ConversionPolicy
 
@@ -33,7 +35,9 @@ def inspect(words: Sequence[str]) -> int:
         plain = spec.plain(size)
         network = spec.under(policy, plain, size)
     found = summary(network, example, f"{spec.backbone} ({spec.source})")
-    found = replace(found, before=analyze(plain, example).cost)
+    found = replace(found, before=analyze(plain, example).cost, uneven=uneven_padding(network, example))
+    verification = verify(network, example) if args["verify"] else None
+    code = int(verification is not None and not verification.holds)
     notes = [
         str(w.message) for w in caught if issubclass(w.category, TinvWarning) or "changed nothing" in str(w.message)
     ]
@@ -42,10 +46,14 @@ def inspect(words: Sequence[str]) -> int:
             print(f"note: {note}", file=sys.stderr)
         policies = {name: args[name] for name in policy.to_dict() if name in args}
         data = {"name": spec.backbone, "source": spec.source, "policies": recorded(policies)}
-        print(json.dumps(data | found.to_dict(args["all"]), indent=1))
-        return 0
+        tried = {} if verification is None else {"verification": verification.to_dict()}
+        print(json.dumps(data | found.to_dict(args["all"]) | tried, indent=1))
+        return code
     found.print(args["all"], notes)
-    return 0
+    if verification is not None:
+        print()
+        verification.print()
+    return code
 
 
 def make_parser() -> CommandParser:
@@ -56,6 +64,8 @@ def make_parser() -> CommandParser:
     size = "pixels that the network sees: 224, 224x320, or 16x112x112 for clips; left out, as is usual for it"
     parser.option("input_size", int | tuple[int, ...] | None, size, None)
     parser.option("all", bool, "a line for every layer, not only where geometry changes", False)
+    tries = "try every claim numerically in float64, at three sizes; the exit code is 1 where one does not hold"
+    parser.option("verify", bool, tries, False)
     parser.option("json", bool, "print everything as JSON", False)
     return parser
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tinv.cli.parser import PlainParser
 from tinv.config import catalog
 from tinv.config.files import Kind, shipped_files, shipped_folder
-from tinv.errors import unknown
+from tinv.errors import TinvError, unknown
 from tinv.policies.cards import PADDING_CARDS, SUBSAMPLING_CARDS, Card
 from tinv.utils.io import read_text
 
-SUBJECTS = ("backbones", "data", "experiments", "sweeps", "padding", "subsampling")
+CARDS: dict[str, Mapping[Any, Card]] = {"padding": PADDING_CARDS, "subsampling": SUBSAMPLING_CARDS}
+"""Cards of policies, by the option that takes them."""
+SUBJECTS = ("backbones", "data", "experiments", "sweeps", *CARDS)
 
 
 def list_choices(words: Sequence[str]) -> int:
@@ -21,13 +24,14 @@ def list_choices(words: Sequence[str]) -> int:
     args = make_parser().parse_args(words)
     if args.subject is not None and args.subject not in SUBJECTS:
         raise unknown("list", args.subject, SUBJECTS)
+    if args.cards and args.subject not in (None, *CARDS):
+        raise TinvError(f"--cards is for {' and '.join(CARDS)}; {args.subject} have no cards")
     lists: dict[str, Callable[[], None]] = {
         "backbones": lambda: _backbones(args.source, args.filter),
         "data": lambda: _two_columns("data sets (data.class_path: tinv.data.NAME)", catalog.data_sets()),
         "experiments": _experiments,
         "sweeps": lambda: _files("sweeps (tinv sweep FILE --out DIR)", "sweeps"),
-        "padding": lambda: _cards("padding policies (model.init_args.padding)", PADDING_CARDS),
-        "subsampling": lambda: _cards("subsampling policies (model.init_args.subsampling)", SUBSAMPLING_CARDS),
+        **{subject: functools.partial(_policies, subject, args.cards) for subject in CARDS},
     }
     for subject in [args.subject] if args.subject else SUBJECTS:
         lists[subject]()
@@ -39,6 +43,7 @@ def make_parser() -> PlainParser:
     parser = PlainParser("tinv list", description="Lists what there is to choose from.")
     parser.add_argument("subject", nargs="?", help=f"{', '.join(SUBJECTS)}; all of them if left out")
     parser.add_argument("--source", choices=["tinv", "timm", "torchvision"], default="tinv", help="of backbones")
+    parser.add_argument("--cards", action="store_true", help="a whole card for each policy: what, exact, cost, source")
     parser.add_argument("--filter", default="*", help="pattern of backbone names, such as 'resnet*'")
     return parser
 
@@ -75,13 +80,35 @@ def _files(title: str, kind: Kind) -> None:
     _two_columns(title, rows)
 
 
-def _cards(title: str, cards: Mapping[Any, Card]) -> None:
+def _policies(subject: str, whole_cards: bool) -> None:
+    title, cards = f"{subject} policies (model.init_args.{subject})", CARDS[subject]
+    if whole_cards:
+        _cards(title, cards)
+        return
     rows = {
         name: f"{card.what}\n[dim]exactly invariant to:[/] {card.exact}\n[dim]cost:[/] {card.cost}"
         + (f"   [dim]from:[/] {card.source}" if card.source != "-" else "")
         for name, card in cards.items()
     }
     _table(title, ["name", "what it does"], rows)
+
+
+def _cards(title: str, cards: Mapping[Any, Card]) -> None:
+    """Prints a block for each policy, a line of which never is wider than the terminal."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(f"[italic]{title}[/]")
+    for name, card in cards.items():
+        block = Table.grid(padding=(0, 2))
+        block.add_column(no_wrap=True, style="dim")
+        block.add_column(overflow="fold")
+        for label, text in (("what", card.what), ("exact", card.exact), ("cost", card.cost), ("source", card.source)):
+            block.add_row(f"  {label}", escape(text))
+        console.print(f"\n[bold]{name}[/]")
+        console.print(block)
 
 
 def _two_columns(title: str, rows: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ known of an axis, `rules.py` what each kind of step does to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tinv.errors import LayerError, TinvError
 from tinv.graph.functions import WINDOWS
-from tinv.graph.grid import AxisGrid, Grid, Uniform, holds_positions
+from tinv.graph.grid import AxisGrid, Grid, Uniform, grids_of, holds_positions
 from tinv.graph.network_graph import NetworkGraph, attribute, is_in_place, layer_name
 from tinv.graph.operations import Operation, item_number, operation, whole_value
 from tinv.graph.rules import grid_after
@@ -216,3 +217,16 @@ class GeometryInterpreter(fx.Interpreter):
 _MAY_REPEAT = ("expand", "resize", "pointwise", "over_axes", "merge")
 """Kinds whose result may be the same at every position, though nothing they read has positions."""
 _VIEWS = ("reshape", "permute", "split", "item", "size", "expand")
+
+
+def total_stride(geometry: GeometryInterpreter, axis: int | None = None) -> int:
+    """Returns the largest stride of any map in pixels, along one axis of the image or along all, rounded up."""
+    strides = [
+        abs(part.stride)
+        for node in geometry.graph.nodes
+        for pair in geometry.tensors(node)
+        if pair is not None
+        for part in grids_of(pair[1])
+        if part.size > 1 and axis in (None, part.axis)
+    ]
+    return math.ceil(max(strides, default=1))

@@ -122,7 +122,7 @@ def _zero_product(case: Case, axis: int) -> bool:
 def _keeps_zero(case: Case, values: Values) -> bool:
     op = case.op
     if op.kind == "pad":
-        return op.pads is not None and op.pads.padding_mode in get_args(PaddingMode)
+        return op.pads is not None and set(op.pads.padding_mode.split("+")) <= set(get_args(PaddingMode))
     if op.kind in ("conv", "transposed") or (op.kind == "shuffle" and "Conv" in op.name):
         return _no_bias(case, values)
     if _moves(op):

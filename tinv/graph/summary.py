@@ -12,6 +12,7 @@ from tinv.graph.account import Conversion
 from tinv.graph.analysis import Analysis, Layer, analyze
 from tinv.graph.exact_invariance import SHIFTS, ExactInvariance
 from tinv.graph.geometry import Cost
+from tinv.graph.uneven import UnevenPadding
 from tinv.policies.conversion import ConversionPolicy
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class Summary:
         analysis: Geometry and cost of every layer, and the verdict.
         conversion: What was changed; None for a network that is not converted.
         before: Cost of the unconverted network on the same images; None if it is not known.
+        uneven: Strided layers whose padding is uneven, see `tinv.graph.uneven`; None if it was not looked for.
     """
 
     title: str
     analysis: Analysis
     conversion: Conversion | None = None
     before: Cost | None = None
+    uneven: UnevenPadding | None = None
 
     @property
     def verdict(self) -> ExactInvariance:
@@ -86,6 +89,7 @@ class Summary:
             said += [self.conversion.fresh_summary] if self.conversion.fresh else []
             said += [f"skipped: {note.layer}: {note.text}" for note in self.conversion.skipped]
             said += [f"not converted: {note.layer}: {note.text}" for note in self.conversion.partial]
+        said += self.uneven.lines() if self.uneven is not None else []
         said.append(f"exactly {self.verdict.name} (in evaluation, with these weights) to")
         return said + [f"  {line}" for line in self.verdict.lines()]
 
@@ -124,6 +128,7 @@ class Summary:
             "left": skipped,  # its old name
             "layers": [_layer(layer) for layer in self.shown(every_layer)],
             "unknown": list(self.verdict.unknown),
+            **({} if self.uneven is None else {"uneven": asdict(self.uneven)}),
         }
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from tinv.errors import unknown
+from tinv.errors import TinvError, unknown
 
 Amount = Literal["valid", "same", "full"]
 _Mirror = Literal["reflect", "replicate", "symmetric"]
@@ -17,6 +17,9 @@ PaddingMode = Literal["zeros", "circular", "circular_width", _Mirror, _ByLayer, 
 """What the border holds, in torch's words. `circular_width` is circular along the last axis and zeros along the others,
 `symmetric` mirrors the map with the edge pixel repeated, and `background` is the response of the layers before to an
 image of zeros. `partial` and `random` are zeros that a `PaddedConv` treats in its own way."""
+MixedMode = Literal["zeros", "circular", _Mirror]
+"""Padding modes that one axis can have while another axis has another."""
+_MIXED = ", ".join(get_args(MixedMode))
 ZERO_MODES = ("zeros", *get_args(_ByLayer))
 """Padding modes whose border holds zeros."""
 PadWidths = Sequence[tuple[int, int]]
@@ -28,11 +31,54 @@ def to_ntuple(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     return (value,) * axes if isinstance(value, int) else tuple(value)
 
 
-def axis_modes(padding_mode: str, axes: int) -> tuple[str, ...]:
-    """Returns the padding mode of each of `axes` spatial axes, first axis first."""
+def joined_modes(padding_mode: str | Sequence[str]) -> str:
+    """Returns a padding mode, or one for each axis, as the one word by which layers keep it: `zeros+circular`.
+
+    Raises:
+        TinvError: For a mode that cannot stand beside others, naming it, and for an unknown one.
+
+    Examples:
+        >>> joined_modes(("zeros", "circular"))
+        'zeros+circular'
+        >>> joined_modes("reflect")
+        'reflect'
+    """
+    modes = padding_mode.split("+") if isinstance(padding_mode, str) else list(padding_mode)
+    if len(modes) > 1 or not isinstance(padding_mode, str):
+        for mode in modes:
+            if mode in get_args(PaddingMode) and mode not in get_args(MixedMode):
+                raise TinvError(f"padding mode {mode!r} treats all axes alike; one axis can have {_MIXED}")
+            if mode not in get_args(MixedMode):
+                raise unknown("padding mode of one axis", str(mode), get_args(MixedMode))
+        if not modes:
+            raise TinvError(f"no padding mode was given; name one for each axis, of {_MIXED}")
+    return "+".join(modes)
+
+
+def axis_modes(padding_mode: str | Sequence[str], axes: int) -> tuple[str, ...]:
+    """Returns the padding mode of each of `axes` spatial axes, first axis first.
+
+    Args:
+        padding_mode: A `PaddingMode`, which is that of every axis, or one for each axis: several, or joined by `+`.
+        axes: How many.
+
+    Raises:
+        TinvError: If there are several modes, and not as many as axes.
+    """
     if padding_mode == "circular_width":
         return (*("zeros",) * (axes - 1), "circular")
-    return (padding_mode,) * axes
+    modes = tuple(padding_mode.split("+")) if isinstance(padding_mode, str) else tuple(padding_mode)
+    if len(modes) == 1:
+        return modes * axes
+    if len(modes) != axes:
+        have = "1 spatial axis" if axes == 1 else f"{axes} spatial axes"
+        raise TinvError(f"padding mode {'+'.join(modes)} is of {len(modes)} spatial axes, but the map has {have}")
+    return modes
+
+
+def fills_pools(padding_mode: str) -> bool:
+    """Returns whether a padding mode fills the border of pools too, whose own border would break what it keeps."""
+    return bool({"circular", "circular_width", "background"} & set(padding_mode.split("+")))
 
 
 def effective_kernel_size(kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:

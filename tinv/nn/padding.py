@@ -15,20 +15,30 @@ from torch.nn.modules.conv import _ConvNd
 from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError, unknown
 from tinv.nn.circular_pad import circular_pad
-from tinv.nn.pad_widths import ZERO_MODES, Amount, PaddingMode, PadWidths, effective_kernel_size, window_widths
+from tinv.nn.pad_widths import (
+    ZERO_MODES,
+    Amount,
+    PaddingMode,
+    PadWidths,
+    axis_modes,
+    effective_kernel_size,
+    joined_modes,
+    window_widths,
+)
 
 
-def standard_padding(given: Any, mode: str, owner: str) -> tuple[Any, str]:
+def standard_padding(given: Any, mode: str | Sequence[str], owner: str) -> tuple[Any, str]:
     """Returns padding and padding mode of a layer that may be given them by their old names.
 
     Args:
         given: `padding` of the layer, or the name of a policy, such as `same_circular`, which was its old form.
-        mode: `padding_mode` of the layer, or `zero`, which was the old word for `zeros`.
+        mode: `padding_mode` of the layer, one for each axis or one for all, or `zero`, the old word for `zeros`.
         owner: Name of the layer.
 
     Raises:
         TinvError: For a word that is none of these.
     """
+    mode = joined_modes(mode)
     padding, standard = given, mode
     if isinstance(given, str):
         padding, underscore, rest = given.partition("_")
@@ -47,7 +57,9 @@ CONVOLUTIONS: tuple[Callable[..., Tensor], ...] = (F.conv1d, F.conv2d, F.conv3d)
 
 
 @renamed(amounts="widths", content="padding_mode")
-def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", background: Tensor | None = None) -> Tensor:
+def pad(
+    images: Tensor, widths: PadWidths, padding_mode: str | Sequence[str] = "zeros", background: Tensor | None = None
+) -> Tensor:
     """Pads the spatial axes of a batch.
 
     Unlike `torch.nn.functional.pad`, circular, reflect and symmetric padding may be larger than the map: the map is
@@ -56,12 +68,22 @@ def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", backgrou
     Args:
         images: (N, C, *spatial), one to three spatial axes.
         widths: Pixels (left, right) of each spatial axis; a negative number takes pixels away.
-        padding_mode: What the new pixels hold: a `PaddingMode`, or the dotted path of a function of your own.
+        padding_mode: What the new pixels hold: a `PaddingMode`, one for each axis (a tuple, or joined as in
+            `zeros+circular`), or the dotted path of a function of your own.
         background: (1 or N, C, 1, ...) the constant of each channel, for the mode `background`.
 
     Returns:
         (N, C, *padded).
+
+    Raises:
+        TinvError: For an unknown mode, and if there are several and not as many as axes.
+
+    Examples:
+        >>> pad(torch.tensor([[[[1.0, 2.0]]]]), [(0, 1), (1, 1)], ("zeros", "circular"))
+        tensor([[[[2., 1., 2., 1.],
+                  [0., 0., 0., 0.]]]])
     """
+    padding_mode = joined_modes(padding_mode)
     if any(left < 0 or right < 0 for left, right in widths):
         sizes = zip(images.shape[2:], widths, strict=True)
         inside = [slice(max(0, -left), size - max(0, -right)) for size, (left, right) in sizes]
@@ -74,10 +96,14 @@ def pad(images: Tensor, widths: PadWidths, padding_mode: str = "zeros", backgrou
         return F.pad(images, order)
     if "." in padding_mode:
         return _own_function(padding_mode)(images, widths)
-    if padding_mode == "circular_width":
-        none = [(0, 0)] * (len(widths) - 1)
-        wrapped = pad(images, [*none, widths[-1]], "circular")
-        return pad(wrapped, [*widths[:-1], (0, 0)], "zeros")
+    if padding_mode == "circular_width" or "+" in padding_mode:
+        modes = axis_modes(padding_mode, len(widths))
+        # the order is of no matter: corners of any two of these modes come out alike
+        for mode in dict.fromkeys(modes):
+            images = pad(
+                images, [pair if own == mode else (0, 0) for own, pair in zip(modes, widths, strict=True)], mode
+            )
+        return images
     if padding_mode == "background":
         return _pad_with(images, widths, background)
     reaches_across = any(max(pair) >= size for pair, size in zip(widths, images.shape[2:], strict=True))
@@ -173,7 +199,8 @@ class PaddedConv(_ConvNd):
         kernel_size: One number, or one for each axis.
         padding: `valid`, `same` or `full`, or pixels as torch takes them, or a pair (left, right) for each axis.
         padding_mode: What the border holds: `zeros`, `circular`, `circular_width`, `reflect`, `replicate`,
-            `symmetric`, or the dotted path of a function of your own. Circular, reflect and symmetric padding may be
+            `symmetric`, a tuple of one of them for each axis, such as `("zeros", "circular")`, or the dotted path of a
+            function of your own. Circular, reflect and symmetric padding may be
             larger than the map. `partial` pads zeros and multiplies each sum by k / (real pixels in its window) before
             the bias is added (Liu et al., arXiv 1811.11718). `random` splits the zeros of each axis at random between
             its two sides, anew in each training step, and as `zeros` in evaluation (arXiv 2302.08682).
@@ -184,8 +211,8 @@ class PaddedConv(_ConvNd):
         (N, C, *spatial) -> (N, out_channels, *spatial').
 
     Raises:
-        TinvError: When built, for an unknown word; when run, for a map smaller than the (dilated) kernel, or without
-            the batch axis.
+        TinvError: When built, for an unknown word, and for modes that are not as many as axes; when run, for a map
+            smaller than the (dilated) kernel, or without the batch axis.
     """
 
     def __init__(
@@ -194,12 +221,13 @@ class PaddedConv(_ConvNd):
         out_channels: int,
         kernel_size: Any,
         padding: Amount | int | Sequence[int] | PadWidths | str = "same",
-        padding_mode: str = "zeros",
+        padding_mode: str | Sequence[str] = "zeros",
         padding_policy: str | None = None,
         **kwargs: Any,
     ) -> None:
         padding, mode = standard_padding(padding_policy or padding, padding_mode, type(self).__name__)
         super().__init__(in_channels, out_channels, kernel_size, padding=0, **kwargs)  # type: ignore[arg-type]
+        axis_modes(mode, len(self.kernel_size))
         # torch's type allows torch's modes alone
         self.padding_mode = mode  # type: ignore[assignment]
         self.pad_widths = window_widths(padding, self.kernel_size, self.dilation)

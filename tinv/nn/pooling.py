@@ -12,7 +12,15 @@ from torch.nn import functional as F
 
 from tinv.deprecation import renamed
 from tinv.errors import TinvError
-from tinv.nn.pad_widths import Amount, PadWidths, effective_kernel_size, to_ntuple, window_count, window_widths
+from tinv.nn.pad_widths import (
+    Amount,
+    PadWidths,
+    axis_modes,
+    effective_kernel_size,
+    to_ntuple,
+    window_count,
+    window_widths,
+)
 from tinv.nn.padding import CONVOLUTIONS, check_axes, check_kernel_fits, pad, standard_padding, to_f_pad_order
 
 Kind = Literal["max", "average"]
@@ -35,7 +43,7 @@ class Pool(nn.Module):
         padding: `valid`, `same` or `full`, or pixels: one number, one for each axis, or a pair (left, right) for each.
         dilation: Pixels between the pixels of the window.
         padding_mode: What the border holds: `zeros`, `circular`, `circular_width`, `reflect`, `replicate`,
-            `symmetric`, or the dotted path of a function of your own.
+            `symmetric`, a tuple of one of them for each axis, or the dotted path of a function of your own.
         ceil_mode: Adds a last window that begins inside the map and ends outside of it, as in torch.
         count_include_pad: Whether an average counts zeros; None: under `full` padding alone.
 
@@ -55,7 +63,7 @@ class Pool(nn.Module):
         padding: Amount | int | Sequence[int] | PadWidths | str = "valid",
         dilation: int | Sequence[int] = 1,
         *,
-        padding_mode: str = "zeros",
+        padding_mode: str | Sequence[str] = "zeros",
         ceil_mode: bool = False,
         count_include_pad: bool | None = None,
     ) -> None:
@@ -80,12 +88,15 @@ class Pool(nn.Module):
         sizes = [size + left + right for size, (left, right) in zip(images.shape[2:], widths, strict=True)]
         check_kernel_fits(f"{self.kind} pool", effective, sizes)
         ceil_mode, mode = self.ceil_mode, self.padding_mode
-        if mode == "circular_width":
+        if mode == "circular_width" or "+" in mode:
             if ceil_mode:
                 axes_of_map = zip(images.shape[2:], widths, effective, stride, strict=True)
                 widths = [(pair[0], pair[1] + _missing(size, pair, e, s)) for size, pair, e, s in axes_of_map]
-            images = pad(images, [*((0, 0),) * (axes - 1), widths[-1]], "circular")
-            widths, ceil_mode, mode = [*widths[:-1], (0, 0)], False, "zeros"
+            # real pixels first; zeros are left to what follows, since not all of them count
+            zeros = [own == "zeros" for own in axis_modes(mode, axes)]
+            images = pad(images, [(0, 0) if z else pair for z, pair in zip(zeros, widths, strict=True)], mode)
+            widths = [pair if z else (0, 0) for z, pair in zip(zeros, widths, strict=True)]
+            ceil_mode, mode = False, "zeros"
         if mode == "zeros" and (self.kind == "max" or not self.count_include_pad):
             self._check_windows(images.shape[2:], widths, kernel, stride, dilation)
         native = all(left == right <= k // 2 for (left, right), k in zip(widths, kernel, strict=True)) and (

@@ -97,7 +97,8 @@ class BlurPool(Subsampler):
     Args:
         size: Size of the filter, 1 to 7, one number for all axes or one for each; 1 is plain sampling.
         stride: Pixels, one number for all axes or one for each.
-        padding_mode: What the padding holds, a `PaddingMode`; `background` in converted networks.
+        padding_mode: What the padding holds, a `PaddingMode` or a tuple of one for each axis; `background` in
+            converted networks.
         full: Whether size - 1 pixels are added a side, not (size - 1) / 2.
 
     Shape:
@@ -112,7 +113,7 @@ class BlurPool(Subsampler):
         self,
         size: int | Sequence[int],
         stride: int | Sequence[int] = 2,
-        padding_mode: str = "zeros",
+        padding_mode: str | Sequence[str] = "zeros",
         full: bool = False,
     ) -> None:
         super().__init__()
@@ -296,7 +297,7 @@ class AdaptivePolyphaseSampling(PolyphaseSampling):
         self,
         stride: int | Sequence[int] = 2,
         blur: int | Sequence[int] = 1,
-        padding_mode: str = "zeros",
+        padding_mode: str | Sequence[str] = "zeros",
         full: bool = False,
         norm: Norm = 2,
     ) -> None:

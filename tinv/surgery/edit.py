@@ -138,7 +138,8 @@ class GraphEdit:
         self.geometry = GeometryInterpreter(self.graph, network.meta_copy, example)
         self.axes = self.policy.treated_axes(self.geometry.axes)
         padding = self.policy.padding
-        self.padding_mode, self.pads, self.full = padding.mode, padding.amount != "keep", padding.amount == "full"
+        self.padding_mode = padding.layer_mode(self.axes, self.geometry.axes)
+        self.pads, self.full = padding.amount != "keep", padding.amount == "full"
         self.absorbed: dict[fx.Node, list[tuple[int, int]]] = {}
         self._grids_before: dict[fx.Node, dict[int, AxisGrid]] = {}
         self._learned: Counter[str] = Counter()

@@ -6,6 +6,7 @@ from torch import fx
 
 from tinv.graph.grid import holds_positions
 from tinv.graph.network_graph import layer_name
+from tinv.nn.pad_widths import fills_pools
 from tinv.nn.padding import pad
 from tinv.surgery.edit import GraphEdit
 
@@ -60,11 +61,6 @@ def _problem(edit: GraphEdit, node: fx.Node, source: fx.Node, widths: list[tuple
     pools = kinds - {"conv"}
     if pools and not op.pads.fixed:
         return "how much it pads depends on the size of the map"
-    if (
-        pools
-        and op.pads.padding_mode != "zeros"
-        and edit.policy.pool == "keep"
-        and edit.padding_mode not in ("circular", "circular_width", "background")
-    ):
+    if pools and op.pads.padding_mode != "zeros" and edit.policy.pool == "keep" and not fills_pools(edit.padding_mode):
         return f"it pads a pool with {op.pads.padding_mode} padding"
     return ""

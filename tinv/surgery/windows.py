@@ -14,15 +14,12 @@ from tinv.graph.grid import AxisGrid, Grid, Lost, holds_positions
 from tinv.graph.network_graph import layer_name
 from tinv.graph.operations import Operation
 from tinv.graph.windows import Window, padding_text, plain_conv, set_conv, sizes_text
-from tinv.nn.pad_widths import window_widths
+from tinv.nn.pad_widths import fills_pools, window_widths
 from tinv.nn.padding import PADDED, pad, padded_conv, padding_inside
 from tinv.nn.pooling import Pool
 from tinv.policies.padding import PaddingPolicy
 from tinv.surgery.edit import GraphEdit, GraphJob
 from tinv.surgery.strides import Strides
-
-FILLS_POOLS = ("circular", "circular_width", "background")
-"""Padding modes that fill the border of pools too, whose own border would break what they keep."""
 
 
 class Windows(GraphJob):
@@ -91,7 +88,7 @@ class Windows(GraphJob):
         """Returns what the padding of a layer holds."""
         if not self.edit.pads:
             return window.padding_mode
-        if op.kind == "conv" or self.policy.pool != "keep" or self.edit.padding_mode in FILLS_POOLS:
+        if op.kind == "conv" or self.policy.pool != "keep" or fills_pools(self.edit.padding_mode):
             return self.edit.padding_mode
         return window.padding_mode
 
