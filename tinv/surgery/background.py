@@ -102,6 +102,9 @@ class _Emitter:
             return self.window(op, source)
         if op.kind in ("pad_or_crop", "blur", "polyphase", "resize", "adapt", "roll", "flip"):
             return source
+        if op.kind == "resampled":
+            # a constant has no frequencies: what is left is the function of its value
+            return self.call(pointwise_response, (self.layer(), source, *node.args[1:]))
         if isinstance(op.module, FrequencySubsampling):
             return self.call(frequency_response, (self.layer(), source, op.inputs[0]))
         if op.kind == "pad" and op.pads is not None:

@@ -32,11 +32,16 @@ class NetworkEdit:
         graphs: Its graph in training (True) and in evaluation (False).
         conversion: What was done.
         windows: Windows of each convolution and pool, by its path: one that runs several times has one window.
+        activations: Paths of the layers with parameters that stand for activations, by the name of the layer and the
+            number of the call.
+        carried: Activations that were taken out of norms, by the path of the norm.
     """
 
     def __init__(self, model: nn.Module, policy: ConversionPolicy) -> None:
         self.policy, self.conversion = policy, Conversion(policy)
         self.windows: dict[str, Window] = {}
+        self.activations: dict[tuple[str, int], str] = {}
+        self.carried: dict[str, nn.Module] = {}
         self.meta_copy = copy_to_meta(model).eval()
         self.graphs = trace(self.meta_copy)
         if isinstance(self.meta_copy, fx.GraphModule):
