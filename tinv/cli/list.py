@@ -10,9 +10,9 @@ from tinv.cli.parser import PlainParser
 from tinv.config import catalog
 from tinv.config.files import Kind, shipped_files, shipped_folder
 from tinv.errors import unknown
-from tinv.policies.cards import PADDING_CARDS, SUBSAMPLING_CARDS, Card
+from tinv.policies.cards import ACTIVATION_CARDS, PADDING_CARDS, SUBSAMPLING_CARDS, Card
 
-SUBJECTS = ("backbones", "data", "experiments", "sweeps", "padding", "subsampling")
+SUBJECTS = ("backbones", "data", "experiments", "sweeps", "padding", "subsampling", "activation")
 
 
 def list_choices(words: Sequence[str]) -> int:
@@ -27,6 +27,7 @@ def list_choices(words: Sequence[str]) -> int:
         "sweeps": lambda: _files("sweeps (tinv sweep FILE --out DIR)", "sweeps"),
         "padding": lambda: _cards("padding policies (model.init_args.padding)", PADDING_CARDS),
         "subsampling": lambda: _cards("subsampling policies (model.init_args.subsampling)", SUBSAMPLING_CARDS),
+        "activation": lambda: _cards("activation policies (model.init_args.activation)", ACTIVATION_CARDS),
     }
     for subject in [args.subject] if args.subject else SUBJECTS:
         lists[subject]()

@@ -14,7 +14,7 @@ from tinv.data.batching import check_normalization
 from tinv.data.formats.images import IMAGENET_MEAN, IMAGENET_STD
 from tinv.errors import TinvError
 from tinv.models import Source, backbone_options, create_backbone, under_policies
-from tinv.models.weights import load_file
+from tinv.models.weights import load_file, with_policy_layers
 from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.arguments import PositiveInt, Seed, checked
 from tinv.utils.memory import NO_MEMORY
@@ -98,9 +98,9 @@ class NetworkSpec:
         if self.source != "tinv":
             return under_policies(plain, f"{self.source}'s {self.backbone}", self.in_channels, size, policy)
         # a network of ours may depend on the policy, and its head on the size of its last map
-        options = {name: getattr(policy, name) for name in policy.__dataclass_fields__ if name != "activation"}
+        options = {name: getattr(policy, name) for name in policy.__dataclass_fields__}
         network = create_backbone(**self._options(size), **options)
-        network.load_state_dict(plain.state_dict())
+        network.load_state_dict(with_policy_layers(plain.state_dict(), network))
         return network
 
     def _options(self, size: tuple[int, ...]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ moves on an image of zeros and stays inside. For each, a map keeps a unit: shift
 the map by whole positions and change nothing else. A stride multiplies the unit; padding that does not continue the map
 as the shift would, or positions that are missing at the border, break it. What is said holds in evaluation mode.
 
-Beside them, *fractional* circular shifts move a band-limited image by any part of a pixel: each map holds the values of a
-trigonometric polynomial, which moves. They are followed exactly or not at all.
+Beside them, *fractional* circular shifts move a band-limited image by any part of a pixel: each map holds the values of
+a trigonometric polynomial, which moves. They are followed exactly or not at all.
 """
 
 from __future__ import annotations

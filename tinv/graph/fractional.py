@@ -41,8 +41,8 @@ def norm_statistics(op: Operation, grid: Grid, shape: Sequence[int]) -> Statisti
     """Returns what a norm's statistics are of, for a map with a grid and a shape.
 
     Statistics of the training set are constants, as of batch norm in evaluation. Those over all positions do not change
-    under a shift by parts of a pixel (Parseval's theorem). Those of each position, as of a layer norm over channels, are
-    a function of each position that is not linear (arXiv 2505.19805).
+    under a shift by parts of a pixel (Parseval's theorem). Those of each position, as of a layer norm over channels,
+    are a function of each position that is not linear (arXiv 2505.19805).
     """
     dims, _ = norm_axes(op, grid, shape)
     if not dims:

@@ -125,7 +125,7 @@ class Case:
         return {axis for reading in self.readings for axis in reading.axes_in(range(len(reading.grid)))}
 
     def breaks(self, axes: Iterable[int], reason: str, shifts: Sequence[Shift] = SHIFTS) -> None:
-        """Takes note that no shift along some axes is followed any more; without circular ones there are none by parts."""
+        """Takes note that no shift along some axes is followed any more; those by parts go with circular ones."""
         kinds: tuple[Followed, ...] = (*shifts, "fractional") if "circular" in shifts else tuple(shifts)
         for axis in axes:
             for kind in kinds:

@@ -215,7 +215,7 @@ def is_geometric(module: nn.Module) -> bool:
 
 
 def is_timm_activation(module: nn.Module) -> bool:
-    """Returns whether a module is an activation of timm that is written as several steps: one is more than its steps."""
+    """Returns whether a module is an activation of timm that is written as several steps."""
     known = type(module).__module__.startswith("timm.layers.activations")
     return known and type(module).__name__.removesuffix("Me") in ("Swish", "Mish", "HardSwish", "HardMish", "QuickGELU")
 

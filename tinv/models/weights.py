@@ -112,6 +112,17 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
+def with_policy_layers(found: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Returns weights of an unconverted network with what a policy adds to them: the values that it begins with.
+
+    Args:
+        found: Weights; those of a policy's layers that they hold are kept.
+        network: Network under a policy.
+    """
+    own = {key: value for key, value in network.state_dict().items() if "policy_layers" in key.split(".")}
+    return {**own, **found}
+
+
 def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
     """Loads the weights in a file into a network.
 
@@ -124,7 +135,8 @@ def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
     Raises:
         TinvError: If they are those of another network; the keys that differ are listed.
     """
-    found, own = read_state_dict(path), network.state_dict()
+    own = network.state_dict()
+    found = with_policy_layers(read_state_dict(path), network)
     if any_head:
         head = classifier_name(network) + "."
         last = {key: value.shape for key, value in found.items() if key.startswith(head) and key in own and value.dim()}

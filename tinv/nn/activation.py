@@ -1,8 +1,8 @@
 """Activations between a finer grid and an ideal low-pass filter, which make few or no frequencies too high for the map.
 
-A map of n pixels an axis holds wavenumbers up to n / 2. A function of each pixel makes higher ones, which fold back onto
-lower ones (aliasing), so that a shift by parts of a pixel changes the output in other ways than by a shift. Here the map
-is upsampled first, by continuing its spectrum with zeros, and low-passed to its own band after.
+A map of n pixels an axis holds wavenumbers up to n / 2. A function of each pixel makes higher ones, which fold back
+onto lower ones (aliasing), so that a shift by parts of a pixel changes the output in other ways than by a shift. Here
+the map is upsampled first, by continuing its spectrum with zeros, and low-passed to its own band after.
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ class BandLimitedActivation(nn.Module):
 
 
 class UpsampledActivation(BandLimitedActivation):
-    """Any activation on a finer grid, so that most of the frequencies it makes are filtered (Michaeli et al., CVPR 2023).
+    """Any activation on a finer grid, where most of the frequencies it makes are filtered (Michaeli et al., CVPR 2023).
 
-    The function is the network's own, so that trained weights keep their meaning. A shift of a band-limited map by parts
-    of a pixel is followed in part: a ReLU or GELU makes frequencies beyond any grid. On white noise of standard deviation
-    0.5 a shift by (0.3, 0.2) pixels gives a relative error of 0.05 for a ReLU and 0.005 for a GELU, where the activation
-    alone has 0.40 and 0.36; at deviation 1 that of a GELU is 0.02. Shifts by whole pixels on a circle are followed
-    exactly.
+    The function is the network's own, so that trained weights keep their meaning. A shift of a band-limited map by
+    parts of a pixel is followed in part: a ReLU or GELU makes frequencies beyond any grid. On white noise of standard
+    deviation 0.5 a shift by (0.3, 0.2) pixels gives a relative error of 0.05 for a ReLU and 0.005 for a GELU, where the
+    activation alone has 0.40 and 0.36; at deviation 1 that of a GELU is 0.02. Shifts by whole pixels on a circle are
+    followed exactly.
 
     Args:
         activation: Function of each value, a module or a function; further arguments of the call are handed on to it.
@@ -114,9 +114,7 @@ class UpsampledActivation(BandLimitedActivation):
 
     reason = "makes frequencies beyond its finer grid"
 
-    def __init__(
-        self, activation: Callable[..., Tensor], axes: Sequence[int] | None = None, factor: int = 2
-    ) -> None:
+    def __init__(self, activation: Callable[..., Tensor], axes: Sequence[int] | None = None, factor: int = 2) -> None:
         super().__init__(axes, factor)
         self.activation = activation
 
@@ -133,8 +131,8 @@ class PolynomialActivation(BandLimitedActivation):
     Nyquist frequency, is followed exactly under every circular shift, by parts of a pixel too.
 
     a0, a1, a2 begin at 0.01694, 0.5 and 0.3078, the quadratic that is closest to GELU on about -1.4 to 1.4. The scale
-    moves the value from which on the square makes values larger, |x| = 1.6 at s = 1, to 11.4 at s = 7: without it values
-    grow beyond all bounds in deep networks.
+    moves the value from which on outputs are larger than inputs, 1.6 at s = 1, to 11.1 at s = 7: without it values grow
+    beyond all bounds in deep networks.
 
     Args:
         channels: Channels C of the map.
@@ -198,7 +196,8 @@ class PolynomialActivation(BandLimitedActivation):
         by_channel = [1] * images.dim()
         by_channel[self.channel_axis] = -1
         constant, slope, square = self.coefficients.to(images).view(3, *by_channel)
-        return self.scale * constant + images * (slope + images * (square / self.scale))
+        found: Tensor = self.scale * constant + images * (slope + images * (square / self.scale))
+        return found
 
     def extra_repr(self) -> str:
         return ", ".join(filter(None, (f"{self.channels}, scale={self.scale:g}", super().extra_repr())))

@@ -138,7 +138,7 @@ def _below_nyquist(size: int) -> Tensor:
 
 
 def subsampling_matrix(size: int, factor: int, device: torch.device | None = None) -> Tensor:
-    """Returns the matrix (size, factor * size), float64, that subsamples one axis to `size` pixels by an ideal filter."""
+    """Returns the matrix (size, factor * size), float64, that takes one axis to `size` pixels by an ideal filter."""
     kept = _below_nyquist(size)
     return transform_matrix(factor * size, size, kept, kept, torch.ones_like(kept), device).real
 

@@ -186,9 +186,9 @@ ACTIVATION_CARDS: dict[Activation, Card] = {
         "and takes the map's own size again by an ideal low-pass filter without the Nyquist frequency; trained weights "
         "keep their meaning",
         MICHAELI,
-        "circular shifts, as keep; nothing on a zero canvas, over which content spreads. Parts of a pixel are followed in "
-        "part (checked on white noise of deviation 0.5, relative error of a shift by (0.3, 0.2) pixels: ReLU 0.40 -> "
-        "0.05, GELU 0.36 -> 0.005)",
+        "circular shifts, as keep; nothing on a zero canvas, over which content spreads. Parts of a pixel are followed "
+        "in part (checked on white noise of deviation 0.5, relative error of a shift by (0.3, 0.2) pixels: ReLU 0.40 "
+        "-> 0.05, GELU 0.36 -> 0.005)",
         "4 times the activation on images, and 12 n products a value of a map of n x n pixels",
     ),
     "poly2": Card(
@@ -196,9 +196,9 @@ ACTIVATION_CARDS: dict[Activation, Card] = {
         "channel trained, from 0.01694, 0.5, 0.3078; a network has to be trained with it",
         MICHAELI,
         "circular shifts, as keep, and by parts of a pixel in the band-limited sense (checked: 6e-16). With "
-        "same_circular, ideal, stem=convert, and norms of constants or of statistics over all positions, every circular "
-        "shift of the image, by parts of a pixel too, leaves the pooled output unchanged (checked: below 1e-12). Nothing "
-        "on a zero canvas",
+        "same_circular, ideal, stem=convert, and norms of constants or of statistics over all positions, every "
+        "circular shift of the image, by parts of a pixel too, leaves the pooled output unchanged (checked: below "
+        "1e-12)",
         "as up2, and 3 numbers a channel of each activation",
     ),
 }

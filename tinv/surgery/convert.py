@@ -108,9 +108,7 @@ def convert(
         LayerError: Naming a layer that cannot be traced, or those with a window larger than one pixel that cannot take
             a policy.
     """
-    given = ConversionPolicy(
-        padding, subsampling, pool, stem, axes, blur_padding, activation, partial
-    )
+    given = ConversionPolicy(padding, subsampling, pool, stem, axes, blur_padding, activation, partial)
     if policy is not None and given != ConversionPolicy():
         raise TinvError("give either policy or single policies, not both")
     policy = policy or given
