@@ -19,7 +19,7 @@ NORMS = {
 }
 
 
-class ByPosition(nn.LayerNorm):
+class LayerNorm2d(nn.LayerNorm):
     def forward(self, images):
         return super().forward(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
@@ -85,7 +85,7 @@ def test_polynomials_between_ideal_filters_are_exact_for_every_shift(norm):
 @pytest.mark.parametrize(
     ("options", "layer", "reason"),
     [
-        ({"norm": ByPosition}, "1", "statistic of each position"),
+        ({"norm": LayerNorm2d}, "1", "statistic of each position"),
         ({"activation": "up2"}, "2.act", "beyond its finer grid"),
         ({"activation": "keep"}, "2.act", "makes frequencies that the positions cannot hold"),
         ({"subsampling": "keep"}, "0", "stride 2"),
@@ -142,7 +142,10 @@ def test_single_steps(function, exact):
 
 
 def test_norms_are_classified_layer_by_layer():
-    for norm, statistics in (*zip(NORMS.values(), ("constant", "pooled", "pooled"), strict=True), (ByPosition, "per_position")):
+    for norm, statistics in (
+        *zip(NORMS.values(), ("constant", "pooled", "pooled"), strict=True),
+        (LayerNorm2d, "per_position"),
+    ):
         found = summary(network(norm), IMAGES)
         layers = [layer for layer in found.analysis.layers if layer.name in ("1", "2.norm")]
         assert [layer.statistics for layer in layers] == [statistics] * 2

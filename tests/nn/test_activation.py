@@ -117,9 +117,13 @@ def test_shifts_by_whole_pixels_are_followed_exactly(make, size):
 def test_a_constant_and_axes_of_one_pixel_are_left_to_the_function():
     images = torch.randn(2, 3, 1, 1)
     assert torch.equal(UpsampledActivation(nn.SiLU())(images), F.silu(images))
-    torch.testing.assert_close(UpsampledActivation(nn.SiLU())(images.expand(2, 3, 6, 5)), F.silu(images).expand(2, 3, 6, 5))
+    torch.testing.assert_close(
+        UpsampledActivation(nn.SiLU())(images.expand(2, 3, 6, 5)), F.silu(images).expand(2, 3, 6, 5)
+    )
     line = torch.randn(2, 3, 1, 7, dtype=torch.double)
-    torch.testing.assert_close(UpsampledActivation(nn.SiLU())(line)[:, :, 0], UpsampledActivation(nn.SiLU())(line[:, :, 0]))
+    torch.testing.assert_close(
+        UpsampledActivation(nn.SiLU())(line)[:, :, 0], UpsampledActivation(nn.SiLU())(line[:, :, 0])
+    )
 
 
 def test_the_first_coefficients_and_what_the_scale_does():

@@ -91,33 +91,48 @@ def test_the_same_layers_run_in_training_and_evaluation():
     ids=["resnet18", "convnext_atto", "mobilenet_v2", "efficientnet_b0", "mobilenetv3"],
 )
 def test_networks_learn_and_keep_their_names(build, activation):
-    original, images = build(), torch.randn(2, 3, 64, 64)
+    original, images = build(), torch.randn(2, 3, 40, 40)
     made = convert(original, activation=activation, example_input=images).train()
     names = list(original.state_dict())
     assert list(made.state_dict())[: len(names)] == names
     assert (len(made.state_dict()) == len(names)) == (activation == "up2")
     assert all(name.startswith("policy_layers.") for name in list(made.state_dict())[len(names) :])
-    optimizer = torch.optim.SGD(made.parameters(), 0.01)
-    made(images).square().sum().backward()
+    optimizer = torch.optim.SGD(made.parameters(), 1e-3)
+    made(images).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters())
     optimizer.step()
     # another size, and the weights back again
-    assert made.eval()(torch.randn(1, 3, 80, 72)).isfinite().all()
+    assert made(torch.randn(2, 3, 48, 36)).isfinite().all()
     original.load_state_dict({name: made.state_dict()[name] for name in names})
 
 
-def test_trained_weights_keep_their_meaning_under_up2():
-    # random weights with statistics of the data, as trained ones have
+def gratings(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noisy waves of three directions, and which direction each has."""
+    classes = torch.arange(count) % 3
+    angles, phases = classes * (torch.pi / 3), 6.3 * torch.rand(count)
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    turns = angles.cos().view(-1, 1, 1) * rows + angles.sin().view(-1, 1, 1) * columns
+    return torch.sin(turns + phases.view(-1, 1, 1))[:, None] + 0.7 * torch.randn(count, 1, 16, 16), classes
+
+
+def test_trained_weights_keep_their_meaning_under_up2_alone():
     torch.manual_seed(0)
-    model = torchvision.models.resnet18(num_classes=10)
-    images = F.interpolate(torch.randn(8, 3, 16, 16), size=(64, 64), mode="bicubic")
-    for _ in range(20):
-        model.train()(images)
-    made = convert(model.eval(), activation="up2", example_input=images)
+    layers = [nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8)]
+    model = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(60):
+        images, classes = gratings(96)
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), classes).backward()
+        optimizer.step()
+    images, classes = gratings(300)
     with torch.no_grad():
-        plain, found = model(images), made(images)
-    assert (plain.argmax(1) == found.argmax(1)).float().mean() >= 0.75
-    assert (plain - found).abs().mean() < 0.2 * plain.std()
+        plain = model.eval()(images)
+        up2, poly2 = (convert(model, activation=a, example_input=images)(images) for a in ("up2", "poly2"))
+    assert (plain.argmax(1) == classes).float().mean() > 0.9
+    assert (plain.argmax(1) == up2.argmax(1)).float().mean() > 0.95
+    assert (plain - up2).abs().mean() < 0.2 * plain.std()
+    assert (plain - poly2).abs().mean() > 2 * (plain - up2).abs().mean()
 
 
 def test_norms_that_run_an_activation_give_it_up():
@@ -131,7 +146,9 @@ def test_norms_that_run_an_activation_give_it_up():
 
 
 def test_layouts_clips_and_own_networks():
-    last = convert(torchvision.models.convnext_tiny(num_classes=2), activation="poly2", example_input=torch.zeros(1, 3, 64, 64))
+    last = convert(
+        torchvision.models.convnext_tiny(num_classes=2), activation="poly2", example_input=torch.zeros(1, 3, 64, 64)
+    )
     [layer, *_] = [m for m in last.modules() if isinstance(m, PolynomialActivation)]
     assert (layer.axes, layer.channel_axis, layer.channels) == ((1, 2), 3, 384)
     clips = torch.randn(1, 3, 4, 8, 8)
@@ -143,7 +160,9 @@ def test_layouts_clips_and_own_networks():
 
 
 def test_a_blank_canvas_stays_blank_under_background_padding():
-    layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.PReLU(4), nn.Conv2d(4, 4, 3, padding=1), nn.GELU()).double()
+    layers = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.PReLU(4), nn.Conv2d(4, 4, 3, padding=1), nn.GELU()
+    ).double()
     for activation in ("up2", "poly2"):
         made = convert(layers, "same_background", activation=activation, example_input=IMAGES)
         answer = made(torch.zeros_like(IMAGES)).detach()
@@ -163,7 +182,6 @@ class Gated(nn.Module):
 @pytest.mark.parametrize(
     ("model", "activation", "message"),
     [
-        (lambda: Gated(F.glu), "keep", ""),
         (lambda: Gated(lambda x: F.glu(x, 1)), "up2", "glu is no function of one value"),
         (lambda: Gated(lambda x: x * x.sigmoid()), "poly2", "sigmoid gives numbers from 0 to 1"),
         (lambda: Gated(lambda x: x.flatten(2).relu()), "up2", "not along axes of their own"),
@@ -171,9 +189,6 @@ class Gated(nn.Module):
 )
 def test_what_cannot_be_replaced_is_refused_by_name(model, activation, message):
     images = torch.zeros(1, 3, 8, 8)
-    if not message:
-        convert(model(), activation=activation, example_input=images)
-        return
     with pytest.raises(LayerError, match=message):
         convert(model(), activation=activation, example_input=images)
     with warnings.catch_warnings():
@@ -188,10 +203,11 @@ def test_names_cards_and_bad_input():
         assert activation_policy(name).name == name
         assert activation_policy(name).card == ACTIVATION_CARDS[name]
     assert activation_policy("up2") == Upsampled(2) != Upsampled(4)
+    plain = nn.Sequential(nn.Conv2d(3, 3, 3))
     with pytest.raises(TinvError, match="unknown activation 'poly'; did you mean poly2"):
-        convert(nn.Conv2d(3, 3, 3), activation="poly", example_input=IMAGES.float())
-    with pytest.warns(UserWarning, match="activation=poly2 changed nothing in Conv2d"):
-        convert(nn.Conv2d(3, 3, 3), activation="poly2", example_input=IMAGES.float())
+        convert(plain, activation="poly", example_input=IMAGES.float())
+    with pytest.warns(UserWarning, match="activation=poly2 changed nothing in Sequential"):
+        convert(plain, activation="poly2", example_input=IMAGES.float())
 
 
 class Halved(ActivationPolicy):
@@ -204,6 +220,6 @@ class Halved(ActivationPolicy):
 def test_a_policy_of_ones_own():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
     made = convert(model, activation=f"{__name__}.Halved", example_input=IMAGES.float())
-    assert str(made.conversion.policy) == "padding=keep, subsampling=keep, activation=Halved".partition("subsampling=keep, ")[2]
+    assert str(made.conversion.policy) == "activation=Halved"
     expected = F.avg_pool2d(model(IMAGES.float()), 3, 1, 1)
     torch.testing.assert_close(made(IMAGES.float()), expected)
