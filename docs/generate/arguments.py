@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from jsonargparse import ArgumentParser
 
 from generate.text import code, table
-from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
+from tinv.policies.cards import ACTIVATIONS, PADDINGS, SUBSAMPLINGS
 from tinv.utils.arguments import RANGES
 
 
@@ -31,6 +31,7 @@ NAMES: dict[Any, str] = {
 POLICIES: dict[tuple[str, ...], str] = {
     PADDINGS: "name of a [padding policy](policies.md#padding)",
     SUBSAMPLINGS: "name of a [subsampling policy](policies.md#subsampling)",
+    ACTIVATIONS: "name of an [activation policy](policies.md#activations)",
 }
 
 

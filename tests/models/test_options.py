@@ -40,8 +40,7 @@ def test_inspect_refuses_them_too():
         inspect(["resnet18", "--backbone-args", "num_classes=5"])
 
 
-# there is only one activation policy yet
-@pytest.mark.parametrize("option", [o for o in ConversionPolicy.__dataclass_fields__ if o != "activation"])
+@pytest.mark.parametrize("option", ConversionPolicy.__dataclass_fields__)
 def test_every_policy_option_is_reachable_everywhere(option):
     """From Python, from configurations and from the three commands that take a network."""
     for function in (tinv.convert, create_backbone, BaseTask.__init__):

@@ -44,8 +44,9 @@ def measure(words: Sequence[str]) -> int:
     own = {"input_size": size, "num_classes": spec.num_classes, "mean": mean, "std": std}
     report = call(measure_network, args, network=network, plain=plain, partial=policy.partial, **own)
     partial = "partial: " if report.partial else ""
+    activation = f", {policy.activation}" if policy.activation.treats_activations else ""
     report.print(
-        f"{spec.backbone} ({spec.source}), {partial}{policy.padding}, {policy.subsampling}"
+        f"{spec.backbone} ({spec.source}), {partial}{policy.padding}, {policy.subsampling}{activation}"
     )  # before anything is written: a full disk must not cost what was measured
     options = args | own | {"backbone": spec.backbone, "source": spec.source} | policy.to_dict()
     with writing(args["out"]):

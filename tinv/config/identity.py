@@ -24,6 +24,18 @@ PRECISION = "trainer.precision"
 """A key of the machine that changes numbers a little; a table names it where runs differ in it."""
 
 
+LATER_KEYS = {"model.init_args.activation": "keep"}
+"""Keys that configurations of earlier versions lack, with what those did."""
+
+
+def with_later_keys(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the dotted keys of a configuration, with those of policies that earlier versions did not have."""
+    if not any(key.startswith("model.init_args.padding") for key in settings):
+        return settings  # a task of the user's own
+    named = {own for own in settings for key in LATER_KEYS if f"{own}.".startswith(f"{key}.")}
+    return settings if named else {**settings, **LATER_KEYS}
+
+
 def is_machine_key(key: str) -> bool:
     """Returns whether a dotted key says on what machine a run ran, not what it is."""
     parts = key.split(".")

@@ -104,7 +104,7 @@ class NetworkSpec:
         if self.source != "tinv":
             return under_policies(plain, f"{self.source}'s {self.backbone}", self.in_channels, size, policy)
         # a network of ours may depend on the policy, and its head on the size of its last map
-        options = {name: getattr(policy, name) for name in policy.__dataclass_fields__ if name != "activation"}
+        options = {name: getattr(policy, name) for name in policy.__dataclass_fields__}
         network = create_backbone(**self._options(size), **options)
         # what the policy learns is not in the plain network
         weights = {**network.state_dict(), **plain.state_dict()}

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from tinv.deprecation import moved
 from tinv.graph.converted import geometry_of
 from tinv.graph.exact_invariance import ExactInvariance
+from tinv.graph.fractional import Statistics, norm_statistics
 from tinv.graph.geometry import Cost, GeometryInterpreter
 from tinv.graph.grid import AxisGrid
 from tinv.graph.invariance_analyzer import exact_invariance
@@ -28,6 +29,9 @@ class Layer:
         at_border: Positions of each axis that see beyond the image's border, in the same order.
         changes_geometry: Whether size, stride, offset or receptive field differ from those of its input.
         cost: Cost of the whole batch.
+        statistics: Of a norm, what it divides by: `constant` numbers of the training set, statistics `pooled` over all
+            positions, or one `per_position`. All follow shifts by whole positions; the first two follow those by parts
+            of a pixel too (arXiv 2505.19805). None for other layers, and where there are no positions.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Layer:
     at_border: tuple[int, ...]
     changes_geometry: bool
     cost: Cost
+    statistics: Statistics | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,16 @@ def _layer(geometry: GeometryInterpreter, node: fx.Node) -> Layer | None:
         # a convolution's own padding is shown with the convolution
         after != before and bool(before) and not _is_own_padding(node),
         geometry.costs[node],
+        _statistics(geometry, node),
     )
+
+
+def _statistics(geometry: GeometryInterpreter, node: fx.Node) -> Statistics | None:
+    op = geometry.operations[node]
+    source = next((s for s in op.reads if geometry.has_positions(s)), None)
+    if op.kind != "norm" or source is None:
+        return None
+    return norm_statistics(op, geometry.grid(source), geometry.values[source].shape)
 
 
 def _is_own_padding(node: fx.Node) -> bool:

@@ -4,12 +4,15 @@ Two kinds of shift are followed through the graph, axis by axis. *Circular*: the
 moves on an image of zeros and stays inside. For each, a map keeps a unit: shifts by multiples of that many pixels move
 the map by whole positions and change nothing else. A stride multiplies the unit; padding that does not continue the map
 as the shift would, or positions that are missing at the border, break it. What is said holds in evaluation mode.
+
+Beside them, *fractional* circular shifts move a band-limited image by any part of a pixel: each map holds the values of
+a trigonometric polynomial, which moves. They are followed exactly or not at all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, get_args
@@ -18,6 +21,8 @@ from tinv.deprecation import moved
 
 Shift = Literal["circular", "zero_canvas"]
 SHIFTS: tuple[Shift, ...] = get_args(Shift)
+Followed = Literal[Shift, "fractional"]
+FOLLOWED: tuple[Followed, ...] = get_args(Followed)
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,26 @@ class InvariantShifts:
 
 
 @dataclass(frozen=True)
+class FractionalShifts:
+    """Whether circular shifts of band-limited images by parts of a pixel are followed exactly, on one axis.
+
+    Attributes:
+        exact: Whether they are.
+        layer: The first layer that breaks them.
+        reason: How.
+        order: Order of that layer in the graph.
+    """
+
+    exact: bool = True
+    layer: str = ""
+    reason: str = ""
+    order: int = 0
+
+    def __str__(self) -> str:
+        return "every shift of band-limited images" if self.exact else f"none ({self.layer}: {self.reason})"
+
+
+@dataclass(frozen=True)
 class ExactInvariance:
     """What a network's output follows exactly, by kind of shift and axis of the image (first spatial one first).
 
@@ -75,12 +100,15 @@ class ExactInvariance:
         zero_canvas: The same of content that moves on an image of zeros and stays inside.
         unknown: Layers that the analysis does not know; they count as breaking.
         output_stride: Pixels for each position of the output; None for an axis of which it has no positions.
+        fractional: Circular shifts of band-limited images, those without the Nyquist frequency and above, by parts of a
+            pixel.
     """
 
     circular: tuple[InvariantShifts, ...]
     zero_canvas: tuple[InvariantShifts, ...]
     unknown: tuple[str, ...] = ()
     output_stride: tuple[Fraction | None, ...] = ()
+    fractional: tuple[FractionalShifts, ...] = ()
 
     @property
     def name(self) -> Literal["invariant", "equivariant"]:
@@ -91,9 +119,14 @@ class ExactInvariance:
         """Returns the verdict in words, a line for each kind of shift, and for each axis where they differ."""
         names = {1: ["length"], 2: ["height", "width"], 3: ["time", "height", "width"]}[len(self.circular)]
         said = []
-        for kind, by_axis in (("circular shifts", self.circular), ("shifts on a zero canvas", self.zero_canvas)):
-            groups: dict[InvariantShifts, list[str]] = {}
-            for name, shifts in zip(names, by_axis, strict=True):
+        kinds: dict[str, Sequence[InvariantShifts | FractionalShifts]] = {
+            "circular shifts": self.circular,
+            "shifts on a zero canvas": self.zero_canvas,
+            "circular shifts by parts of a pixel": self.fractional,
+        }
+        for kind, by_axis in kinds.items():
+            groups: dict[InvariantShifts | FractionalShifts, list[str]] = {}
+            for name, shifts in zip(names, by_axis, strict=False):
                 groups.setdefault(shifts, []).append(name)
             for shifts, axes in groups.items():
                 where = f" along {' and '.join(axes)}" if len(groups) > 1 else ""

@@ -19,6 +19,7 @@ Kind = Literal[
     "pad",  # adds pixels at the border
     "pad_or_crop",  # adds or takes away pixels at the end, until a size is met
     "pointwise",  # the same function at every pixel
+    "resampled",  # a function of each value on a finer grid, low-passed after
     "over_axes",  # a function of the values along some axes, which keep their order
     "norm",  # statistics over some axes or of the training set, then a factor and a number to add
     "merge",  # pixel by pixel, of several maps

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from tinv.graph.border import check_padding, check_window
-from tinv.graph.exact_invariance import SHIFTS, ExactInvariance, InvariantShifts
+from tinv.graph.exact_invariance import SHIFTS, ExactInvariance, FractionalShifts, InvariantShifts
+from tinv.graph.fractional import check_fractional
 from tinv.graph.functions import WINDOWS
 from tinv.graph.geometry import GeometryInterpreter
 from tinv.graph.grid import AxisGrid, Grid, Lost, axes_of, grids_of, holds_positions
@@ -67,13 +68,26 @@ class InvarianceAnalyzer:
                 self.step(node)
         assert result is not None
         readings = self.readings(result)
+        fractional = tuple(self.fractional_of_output(readings, axis) for axis in self.axes)
+        positions = axes_of(entry for reading in readings for entry in reading.grid)
         circular, zero_canvas = (tuple(self.of_output(readings, kind, axis) for axis in self.axes) for kind in SHIFTS)
+        # where parts of a position are followed to the end, so are whole pixels between the multiples of a stride
+        circular = tuple(
+            InvariantShifts() if parts.exact and axis not in positions else shifts
+            for axis, (shifts, parts) in enumerate(zip(circular, fractional, strict=True))
+        )
         # content that moves on a canvas and stays inside moves as the rolled image does
         better = tuple(
             rolled if rolled.unit and (moved.unit is None or rolled.unit < moved.unit) else moved
             for rolled, moved in zip(circular, zero_canvas, strict=True)
         )
-        return ExactInvariance(circular, better, tuple(dict.fromkeys(self.unknown)), self.output_strides(readings))
+        unknown, strides = tuple(dict.fromkeys(self.unknown)), self.output_strides(readings)
+        return ExactInvariance(circular, better, unknown, strides, fractional)
+
+    def fractional_of_output(self, readings: list[Reading], axis: int) -> FractionalShifts:
+        """Returns whether all outputs follow circular shifts by parts of a pixel."""
+        left = InvariantShifts.both([reading.state.shifts["fractional", axis] for reading in readings])
+        return FractionalShifts(left.unit is not None, left.layer, left.reason, left.order)
 
     def of_output(self, readings: list[Reading], kind: Any, axis: int) -> InvariantShifts:
         """Returns what is left of a kind of shift in all outputs; where one has positions, adaptive choices count."""
@@ -194,6 +208,7 @@ class InvarianceAnalyzer:
             case.breaks(self.axes, "tinv does not know this layer")
         else:
             RULES[op.kind](case, self.values)
+        check_fractional(case)
         self.check_positions(case)
         state.uniform = uniform_axes(case)
         state.zero, state.not_negative = zero_axes(case, self.values), not_negative(case)

@@ -30,15 +30,24 @@ from tinv.graph.windows import (
     padding_module,
     written_pads,
 )
+from tinv.nn.activation import BandLimitedActivation
 from tinv.nn.padding import pad, pad_or_crop_like
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import BlurPool, PolyphaseSampling, Subsampler
 
-ACTIVATIONS = (
+FUNCTIONS_OF_A_VALUE = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardsigmoid, nn.Hardswish, nn.Tanh, nn.Softplus),
     *(nn.Mish, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.LogSigmoid, nn.Softsign, nn.Threshold),
-    *(nn.Identity, nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, _DropoutNd, nn.Linear),
+    *(nn.Hardshrink, nn.Softshrink, nn.Tanhshrink),
 )
+"""Activations of torch: functions of each value, none of them linear."""
+FUNCTION_NAMES = {
+    *("relu", "relu6", "hardtanh", "silu", "gelu", "sigmoid", "hardsigmoid", "hardswish", "tanh", "softplus", "mish"),
+    *("elu", "selu", "celu", "leaky_relu", "logsigmoid", "softsign", "threshold", "prelu", "rrelu", "swish", "expit"),
+    *("hardshrink", "softshrink", "tanhshrink"),
+}
+"""The same as functions and methods."""
+ACTIVATIONS = (*FUNCTIONS_OF_A_VALUE, nn.Identity, _DropoutNd, nn.Linear)
 OVER_AXES = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d, nn.LocalResponseNorm, nn.ChannelShuffle, nn.GLU)
 TRANSFORMERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder)
 """Treat tokens, which stay in their order, alike; features are the last axis."""
@@ -71,6 +80,20 @@ class Operation:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def is_activation(self) -> bool:
+        """Whether it is an activation: a function of each value that is not linear."""
+        if self.module is None:
+            return self.kind == "pointwise" and self.name in FUNCTION_NAMES
+        return is_activation(self.module)
+
+    @property
+    def carried_activation(self) -> nn.Module | None:
+        """The activation that a norm of timm runs after itself."""
+        carried = getattr(self.module, "act", None)
+        is_norm = self.kind == "norm" or self.name.startswith("FrozenBatchNorm")
+        return carried if is_norm and isinstance(carried, nn.Module) and not isinstance(carried, nn.Identity) else None
+
+    @property
     def reads(self) -> list[fx.Node]:
         """The nodes whose values matter; of some functions the second argument gives a shape or a type alone."""
         return self.inputs[:1] if self.name in functions.LIKE_SECOND else self.inputs
@@ -85,6 +108,12 @@ class Operation:
         if isinstance(value, Sequence) and not isinstance(value, str):
             return tuple(value)
         return tuple(self.args[position:]) if position < len(self.args) else None if value is None else (value,)
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Returns whether a module is an activation of torch or timm: a function of each value that is not linear."""
+    known = isinstance(module, FUNCTIONS_OF_A_VALUE) or type(module).__name__ in ("GELUTanh", "QuickGELU")
+    return known or type(module).__module__.startswith("timm.layers.activations")
 
 
 def operation(node: fx.Node, network: nn.Module, axes: int, values: Mapping[fx.Node, Any] | None = None) -> Operation:
@@ -158,6 +187,7 @@ def _kind_of_module(module: nn.Module, name: str) -> Kind:
     """Returns what a module without a window does."""
     kinds: tuple[tuple[Kind, Any], ...] = (
         ("adapt", (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)),
+        ("resampled", BandLimitedActivation),
         ("norm", (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)),
         ("reshape", (nn.Flatten, nn.Unflatten)),
         ("shuffle", (nn.PixelShuffle, nn.PixelUnshuffle)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -14,6 +14,7 @@ from tinv.graph.operations import TRANSFORMERS, reduced_axes
 from tinv.graph.rearrangements import expanded_index, flipped_axes, is_whole_resize, resize_mode, rolls
 from tinv.graph.state import Case, Reading
 from tinv.graph.values import Values, differs_along, norm_axes
+from tinv.nn.activation import BandLimitedActivation
 
 
 def _pointwise(case: Case, values: Values) -> None:
@@ -25,6 +26,22 @@ def _pointwise(case: Case, values: Values) -> None:
             case.breaks(source.axes_in([1]), "treats each position differently")
     elif source.shape != case.shape:
         case.breaks(case.every_axis(), "makes a map of a fixed size")
+
+
+def _resampled(case: Case, values: Values) -> None:
+    layer, source = cast(BandLimitedActivation, case.op.module), case.source
+    for dim in layer.treated(source.shape):
+        entry = source.grid[dim]
+        if isinstance(entry, AxisGrid):
+            case.breaks([entry.axis], "spreads content over the whole map", ["zero_canvas"])
+            case.state.content[entry.axis] = (0, entry.size - 1)
+        elif holds_positions(entry):
+            case.breaks(source.axes_in([dim]), "resamples positions that are not in their order")
+    if "circular" not in layer.exact:
+        case.breaks(case.every_axis(), f"{case.op.name} does not say that it follows circular shifts", ["circular"])
+    channels = getattr(layer, "channel_axis", None)
+    if channels is not None:
+        case.breaks(source.axes_in([channels]), "treats each position differently")
 
 
 def _over_axes(case: Case, values: Values) -> None:
@@ -276,6 +293,7 @@ def _item(case: Case, values: Values) -> None:
 
 RULES: dict[str, Callable[[Case, Values], None]] = {
     "pointwise": _pointwise,
+    "resampled": _resampled,
     "over_axes": _over_axes,
     "norm": _norm,
     **dict.fromkeys(("merge", "stack"), _merge),

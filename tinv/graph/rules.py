@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from tinv.graph.grid import AxisGrid, Entry, Folded, Grid, Lost, Uniform, holds_
 from tinv.graph.operations import reduced_axes
 from tinv.graph.rearrangements import REARRANGEMENTS
 from tinv.graph.step import Step, unknown
+from tinv.nn.activation import BandLimitedActivation
 
 
 def grid_after(step: Step) -> Grid:
@@ -119,6 +120,12 @@ def _pointwise(step: Step) -> Grid:
     return tuple(Lost() if holds_positions(p) and s != t else p for p, s, t in changed)
 
 
+def _resampled(step: Step) -> Grid:
+    treated = cast(BandLimitedActivation, step.op.module).treated(step.first.shape)
+    grid = step.first.grid
+    return tuple(p.seeing_all() if dim in treated and isinstance(p, AxisGrid) else p for dim, p in enumerate(grid))
+
+
 def together(first: Entry, second: Entry) -> Entry:
     """Returns where positions sit that are computed from two maps, index by index."""
     if not holds_positions(first) or not holds_positions(second):
@@ -198,6 +205,7 @@ _RULES: dict[str, Callable[[Step], Grid]] = {
     **dict.fromkeys(("pointwise", "over_axes", "norm", "scan"), _pointwise),
     **dict.fromkeys(("reduce", "locate"), _reduce),
     "patches": _patches,
+    "resampled": _resampled,
     "merge": _merge,
     "concatenate": _concatenate,
     "stack": _stack,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import fx
 
-from tinv.graph.exact_invariance import SHIFTS, InvariantShifts, Shift
+from tinv.graph.exact_invariance import FOLLOWED, SHIFTS, Followed, InvariantShifts, Shift
 from tinv.graph.grid import AxisGrid, Grid, grids_of
 from tinv.graph.operations import Operation
 from tinv.graph.step import Source
@@ -30,7 +30,7 @@ class State:
         before: The map without it.
     """
 
-    shifts: dict[tuple[Shift, int], InvariantShifts]
+    shifts: dict[tuple[Followed, int], InvariantShifts]
     zero: tuple[bool, ...]
     uniform: tuple[bool, ...]
     content: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class State:
     def fresh(axes: Iterable[int], zero: bool, not_negative: bool = False) -> State:
         """Returns the state of what no shift has touched yet."""
         axes = list(axes)
-        shifts = {(kind, axis): InvariantShifts() for kind in SHIFTS for axis in axes}
+        shifts = {(kind, axis): InvariantShifts() for kind in FOLLOWED for axis in axes}
         return State(shifts, (zero,) * len(axes), (True,) * len(axes), {}, not_negative)
 
     @staticmethod
@@ -125,14 +125,26 @@ class Case:
         return {axis for reading in self.readings for axis in reading.axes_in(range(len(reading.grid)))}
 
     def breaks(self, axes: Iterable[int], reason: str, shifts: Sequence[Shift] = SHIFTS) -> None:
-        """Takes note that no shift along some axes is followed any more."""
+        """Takes note that no shift along some axes is followed any more; those by parts go with circular ones."""
+        kinds: tuple[Followed, ...] = (*shifts, "fractional") if "circular" in shifts else tuple(shifts)
         for axis in axes:
-            for kind in shifts:
+            for kind in kinds:
                 old = self.state.shifts[kind, axis]
                 self.state.shifts[kind, axis] = old.broken(self.layer, reason, self.order)
 
+    def breaks_fractional(self, axes: Iterable[int], reason: str) -> None:
+        """Takes note that shifts along some axes by parts of a pixel are not followed any more."""
+        for axis in axes:
+            old = self.state.shifts["fractional", axis]
+            self.state.shifts["fractional", axis] = old.broken(self.layer, reason, self.order)
+
     def times(self, axis: int, unit: int, reason: str, shifts: Sequence[Shift] = SHIFTS) -> None:
-        """Takes note that only multiples of `unit` pixels are followed along an axis."""
+        """Takes note that only multiples of `unit` pixels are followed along an axis, and no parts of a pixel.
+
+        A layer that follows those says so: it moves its output by parts of a position.
+        """
+        if "circular" in shifts and "fractional" not in getattr(self.op.module, "exact", ()):
+            self.breaks_fractional([axis], reason)
         for kind in shifts:
             old = self.state.shifts[kind, axis]
             self.state.shifts[kind, axis] = old.times(unit, self.layer, reason, self.order)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tinv.graph.account import Conversion
 from tinv.graph.analysis import Analysis, Layer, analyze
-from tinv.graph.exact_invariance import SHIFTS, ExactInvariance
+from tinv.graph.exact_invariance import FOLLOWED, ExactInvariance
 from tinv.graph.geometry import Cost
 from tinv.graph.uneven import UnevenPadding
 from tinv.policies.conversion import ConversionPolicy
@@ -68,7 +68,8 @@ class Summary:
         for name in ("size", "stride", "offset", "RF", "border", "GFLOPs", "MB"):
             table.add_column(name, justify="right", no_wrap=True)
         for layer in self.shown(every_layer):
-            table.add_row(layer.name, *([layer.kind] if every_layer else []), *_columns(layer))
+            statistics = f" ({layer.statistics.replace('_', ' ')})" if layer.statistics else ""
+            table.add_row(layer.name, *([f"{layer.kind}{statistics}"] if every_layer else []), *_columns(layer))
         return table
 
     def shown(self, every_layer: bool) -> list[Layer]:
@@ -122,7 +123,7 @@ class Summary:
             "partial": partial,
             "cost": asdict(self.cost),
             "cost_unconverted": None if self.before is None else asdict(self.before),
-            "verdict": {kind: [asdict(shifts) for shifts in getattr(self.verdict, kind)] for kind in SHIFTS},
+            "verdict": {kind: [asdict(shifts) for shifts in getattr(self.verdict, kind)] for kind in FOLLOWED},
             "changed": changed,
             "skipped": skipped,
             "left": skipped,  # its old name
@@ -203,4 +204,5 @@ def _layer(one: Layer) -> dict[str, Any]:
         }
         for axis_grid, at_border in zip(one.grid, one.at_border, strict=True)
     ]
-    return {"name": one.name, "kind": one.kind, "shape": one.shape, "axes": axes, **asdict(one.cost)}
+    kinds = {"name": one.name, "kind": one.kind, "statistics": one.statistics}
+    return {**kinds, "shape": one.shape, "axes": axes, **asdict(one.cost)}

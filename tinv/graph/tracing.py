@@ -20,6 +20,7 @@ from torch.utils import checkpoint
 
 from tinv.errors import LayerError
 from tinv.graph.network_graph import NetworkGraph, is_in_place, layer_name
+from tinv.nn.activation import BandLimitedActivation
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import Subsampler
 
@@ -185,6 +186,8 @@ class _Tracer(fx.Tracer):
             or isinstance(m, (_NormBase, nn.LayerNorm, nn.GroupNorm))
             # of torchvision and timm: what they drop is drawn anew in every step
             or type(m).__name__ in ("StochasticDepth", "DropPath")
+            or isinstance(m, BandLimitedActivation)
+            or is_timm_activation(m)
             or (type(m) in _timm_leaves() and not any(map(is_geometric, m.modules())))
             or super().is_leaf_module(m, module_qualified_name)
         )
@@ -209,6 +212,12 @@ def is_geometric(module: nn.Module) -> bool:
         # timm's layers of these names, whichever module they live in
         type(module).__name__ in ("BlurPool2d", "CondConv2d")
     )
+
+
+def is_timm_activation(module: nn.Module) -> bool:
+    """Returns whether a module is an activation of timm that is written as several steps."""
+    known = type(module).__module__.startswith("timm.layers.activations")
+    return known and type(module).__name__.removesuffix("Me") in ("Swish", "Mish", "HardSwish", "HardMish", "QuickGELU")
 
 
 POOLS = (_MaxPoolNd, _AvgPoolNd, _LPPoolNd, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)

@@ -17,7 +17,8 @@ from tinv.models.border import widen_border
 from tinv.models.sources import Source, own_backbones, own_network, timm_network, torchvision_network
 from tinv.models.trunk_and_head import TrunkAndHead
 from tinv.models.weights import load_file
-from tinv.policies.cards import Padding, Subsampling
+from tinv.policies.activation import ActivationPolicy
+from tinv.policies.cards import Activation, Padding, Subsampling
 from tinv.policies.conversion import Axes, BlurPadding, ConversionPolicy, PoolPolicy, Stem
 from tinv.policies.padding import PaddingPolicy, padding_policy
 from tinv.policies.subsampling import SubsamplingPolicy
@@ -62,13 +63,14 @@ def create_backbone(
     stem: Stem = "keep",
     axes: Axes = "space",
     blur_padding: BlurPadding = "as_padding",
+    activation: Activation | ActivationPolicy = "keep",
     partial: bool = False,
     pretrained: bool = False,
     weights: str | Path | None = None,
     border: int = 0,
     **backbone_args: Any,
 ) -> nn.Module:
-    """Builds a plain network and puts it under a padding and a subsampling policy, by `tinv.convert`.
+    """Builds a plain network and puts it under padding, subsampling and activation policies, by `tinv.convert`.
 
     Args:
         name: Name of the network in its source.
@@ -82,6 +84,7 @@ def create_backbone(
         stem: Whether the stride of the first convolution is kept.
         axes: What the policies treat in clips.
         blur_padding: What the border of blurs holds.
+        activation: Policy of every activation of a map with positions, by name or as an object.
         partial: Whether layers that cannot take the policies are left, see `tinv.convert`.
         pretrained: Loads the source's default weights (downloads them once).
         weights: A file that the pretrained weights are taken from, instead of the source's; its last layer is left out
@@ -96,9 +99,7 @@ def create_backbone(
         TinvError: For an unknown name, option or policy, a kernel larger than the map it runs on, and a policy that
             the network cannot take.
     """
-    policy = ConversionPolicy(
-        padding, subsampling, pool=pool, stem=stem, axes=axes, blur_padding=blur_padding, partial=partial
-    )
+    policy = ConversionPolicy(padding, subsampling, pool, stem, axes, blur_padding, activation, partial)
     if source not in get_args(Source):
         raise unknown("source", source, get_args(Source))
     if weights is not None and not pretrained:

@@ -1,4 +1,7 @@
-"""Layers: convolutions and pools with any border, blurs, adaptive and learned subsampling. They know no policy."""
+"""Layers: convolutions and pools with any border, blurs, subsampling by any rule, activations without aliasing.
+
+They know no policy and need none.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from tinv.utils.lazy import exports
 __getattr__, __all__ = exports(
     __name__,
     {
+        "tinv.nn.activation": ("BandLimitedActivation", "PolynomialActivation", "UpsampledActivation"),
         "tinv.nn.frequency": ("ASAPPooling", "FLCPooling", "IdealSubsampling"),
         "tinv.nn.learned_subsampling": ("AdaptiveBlurPool", "LearnedPolyphaseSampling", "TIPSPooling"),
         "tinv.nn.padding": ("PaddedConv1d", "PaddedConv2d", "PaddedConv3d", "pad"),

@@ -63,7 +63,7 @@ class LearnedPolyphaseSampling(PolyphaseSampling):
         hidden: int | None = None,
         temperature: tuple[float, float] = (1.0, 0.1),
         blur: int | Sequence[int] = 1,
-        padding_mode: str = "zeros",
+        padding_mode: str | Sequence[str] = "zeros",
         full: bool = False,
     ) -> None:
         super().__init__(stride, blur, padding_mode, full)
@@ -141,7 +141,7 @@ class TIPSPooling(Subsampler):
         self,
         channels: int,
         stride: int | Sequence[int] = 2,
-        padding_mode: str = "zeros",
+        padding_mode: str | Sequence[str] = "zeros",
         undo_weight: float = 0.35,
         undo_from: float = 0.4,
         mix_weight: float = 0.35,
@@ -245,7 +245,7 @@ class AdaptiveBlurPool(Subsampler):
         stride: int | Sequence[int] = 2,
         size: int = 3,
         groups: int | None = None,
-        padding_mode: str = "zeros",
+        padding_mode: str | Sequence[str] = "zeros",
         full: bool = False,
     ) -> None:
         super().__init__()

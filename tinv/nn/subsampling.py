@@ -18,6 +18,9 @@ from tinv.nn.precision import at_least_single, without_autocast
 
 Norm = Literal[1, 2, "inf"]
 """Norms that tell how strong a polyphase component is: sum of magnitudes, Euclidean, largest magnitude."""
+ShiftKind = Literal["circular", "zero_canvas", "fractional"]
+"""Kinds of shift that a layer can follow: of rolled maps by whole positions, of content on zeros, and of rolled
+band-limited maps by parts of a position."""
 
 
 class Subsampler(nn.Module):
@@ -27,7 +30,9 @@ class Subsampler(nn.Module):
         stride: Pixels, one number for all axes or one for each.
         padding_mode: Padding mode of its border.
         exact: Kinds of shift of its input, by multiples of the stride, that shift its output by whole positions and
-            change nothing else; empty where that is not known. The verdict of a network counts on it.
+            change nothing else; with `fractional`, every circular shift of a band-limited map, by parts of a pixel too,
+            shifts its output by the shift over the stride. Empty where that is not known. The verdict of a network
+            counts on it.
         sees_all: Whether every position of the output sees the whole map on axes with a stride, and its positions lie
             evenly over it.
         between: What becomes of other shifts, for the verdict.
@@ -38,7 +43,7 @@ class Subsampler(nn.Module):
 
     stride: int | Sequence[int]
     padding_mode: str = "zeros"
-    exact: frozenset[Literal["circular", "zero_canvas"]] = frozenset()
+    exact: frozenset[ShiftKind] = frozenset()
     sees_all: bool = False
     between: str = ""
     averages: bool = False
@@ -194,7 +199,7 @@ class PolyphaseSampling(Subsampler):
         self,
         stride: int | Sequence[int] = 2,
         blur: int | Sequence[int] = 1,
-        padding_mode: str = "zeros",
+        padding_mode: str | Sequence[str] = "zeros",
         full: bool = False,
     ) -> None:
         super().__init__()

@@ -191,11 +191,11 @@ def _by_channel(values: Tensor, images: Tensor) -> Tensor:
     return values.view(1, -1, *(1 for _ in images.shape[2:]))
 
 
-def pointwise_response(layer: Callable[[Tensor], Tensor], response: Tensor) -> Tensor:
+def pointwise_response(layer: Callable[..., Tensor], response: Tensor, *parameters: Tensor) -> Tensor:
     """Returns what a layer that acts on each pixel alone makes of a constant; nothing is dropped."""
     if isinstance(layer, _DropoutNd) or type(layer).__name__ in ("StochasticDepth", "DropPath"):
         return response
-    return layer(response.clone() if getattr(layer, "inplace", False) else response)
+    return layer(response.clone() if getattr(layer, "inplace", False) else response, *parameters)
 
 
 def concatenated_response(responses: Sequence[Tensor], dim: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is varied: how layers treat the border (padding) and what carries their strides (subsampling).
+"""What is varied: how layers treat the border (padding), what carries their strides (subsampling), activations.
 
 Names below load when they are first used, so that the command line can answer without torch. Those of layers and of
 the reading of networks are here for one minor version; their homes are `tinv.nn` and `tinv.graph`.
@@ -15,7 +15,9 @@ __getattr__, __all__ = exports(
         "tinv.policies.subsampling": ("SubsamplingPolicy",),
         "tinv.policies.activation": ("ActivationPolicy",),
         "tinv.policies.conversion": ("ConversionPolicy", "Settings"),
-        "tinv.policies.cards": ("PADDINGS", "PADDING_CARDS", "SUBSAMPLINGS", "SUBSAMPLING_CARDS"),
+        "tinv.policies.cards": (
+            *("ACTIVATIONS", "ACTIVATION_CARDS", "PADDINGS", "PADDING_CARDS", "SUBSAMPLINGS", "SUBSAMPLING_CARDS"),
+        ),
         "tinv.policies.deprecated": ("padding_amounts", "subsampler"),
         "tinv.graph.converted": ("ConvertedNetwork",),
         "tinv.graph.account": ("Conversion",),

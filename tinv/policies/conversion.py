@@ -71,7 +71,8 @@ class ConversionPolicy:
     @property
     def keeps_all(self) -> bool:
         """Whether nothing is to be changed."""
-        return self.padding.amount == self.pool == "keep" and not self.subsampling.treats_strides
+        treats = self.subsampling.treats_strides or self.activation.treats_activations
+        return self.padding.amount == self.pool == "keep" and not treats
 
     def treated_axes(self, axes: int) -> tuple[int, ...]:
         """Returns the spatial axes, of so many, that the policies treat: all, or for clips those of space."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tinv.config.identity import PRECISION, is_identity, is_machine_key
+from tinv.config.identity import PRECISION, is_identity, is_machine_key, with_later_keys
 from tinv.config.merge import flatten
 from tinv.errors import TinvError
-from tinv.policies.cards import PADDINGS, SUBSAMPLINGS
+from tinv.policies.cards import ACTIVATIONS, PADDINGS, SUBSAMPLINGS
 from tinv.report.published import Value, published_for, tables
 from tinv.runs.results import RunResult
 from tinv.sweeps.ledger import LEDGER, read_entries
@@ -25,7 +25,7 @@ LARGEST = 1e300
 
 GroupStatus = Literal["finished", "failed", "excluded", "missing"]
 
-POLICIES = ("model.init_args.padding", "model.init_args.subsampling")
+POLICIES = ("model.init_args.padding", "model.init_args.subsampling", "model.init_args.activation")
 """Keys whose value is a name or a class."""
 
 ABSENT = "-"
@@ -193,7 +193,7 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
 
     A policy that is a class without arguments is one value, its path, as one that has a name is.
     """
-    found = {key: value for key, value in flatten(config) if is_identity(key)}
+    found = with_later_keys({key: value for key, value in flatten(config) if is_identity(key)})
     for key in POLICIES:
         if f"{key}.class_path" in found and not any(name.startswith(f"{key}.init_args.") for name in found):
             found[key] = found.pop(f"{key}.class_path")
@@ -307,7 +307,7 @@ def order(value: Any) -> tuple[int, Any]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (0, value)
     value = "dilated" if value == "dense" else value  # as in results of an older version
-    for policies in (PADDINGS, SUBSAMPLINGS):
+    for policies in (PADDINGS, SUBSAMPLINGS, ACTIVATIONS):
         if value in policies:
             return (1, policies.index(value))
     return (2, str(value))

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from filelock import FileLock, Timeout
 
 from tinv.config import yaml_files
-from tinv.config.identity import may_change_numbers, without_location
+from tinv.config.identity import may_change_numbers, with_later_keys, without_location
 from tinv.config.merge import flatten, with_new_names
 from tinv.errors import TinvError
 from tinv.runs.ranks import agreed, rank, ranks
@@ -225,7 +225,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], within: tuple[str, ...
         within: Compares only these top-level keys; empty for all.
     """
     # through JSON, so that a tuple and the list that YAML makes of it are the same
-    sides = [dict(flatten(json.loads(json.dumps(without_location(config))))) for config in (old, new)]
+    plain = [json.loads(json.dumps(without_location(config))) for config in (old, new)]
+    sides = [with_later_keys(dict(flatten(config))) for config in plain]
     keys = sorted(sides[0].keys() | sides[1].keys())
     missing = object()
     return [

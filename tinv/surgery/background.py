@@ -104,6 +104,9 @@ class _Emitter:
             return source
         if op.kind == "subsample" and getattr(op.module, "averages", False):
             return source
+        if op.kind == "resampled":
+            # a constant has no frequencies: what is left is the function of its value
+            return self.call(pointwise_response, (self.layer(), source, *node.args[1:]))
         if isinstance(op.module, FrequencySubsampling):
             return self.call(frequency_response, (self.layer(), source, op.inputs[0]))
         if op.kind == "pad" and op.pads is not None:

@@ -1,4 +1,4 @@
-"""Puts a padding and a subsampling policy onto any network: `tinv.convert`."""
+"""Puts a padding, a subsampling and an activation policy onto any network: `tinv.convert`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tinv.graph.converted import ConvertedNetwork
 from tinv.graph.geometry import GeometryInterpreter
 from tinv.graph.tracing import materialize
 from tinv.nn.padding import PaddedConv
-from tinv.policies.cards import Padding, Subsampling
+from tinv.policies.activation import ActivationPolicy
+from tinv.policies.cards import Activation, Padding, Subsampling
 from tinv.policies.conversion import Axes, BlurPadding, ConversionPolicy, PoolPolicy, Stem
 from tinv.policies.padding import PaddingPolicy
 from tinv.policies.subsampling import SubsamplingPolicy
@@ -64,10 +65,11 @@ def convert(
     stem: Stem = "keep",
     axes: Axes = "space",
     blur_padding: BlurPadding = "as_padding",
+    activation: Activation | ActivationPolicy = "keep",
     partial: bool = False,
     example_input: Tensor,
 ) -> nn.Module:
-    """Returns a copy of a network under a padding and a subsampling policy; the given network is left as it was.
+    """Returns a copy of a network under padding, subsampling and activation policies; the given one is left as it was.
 
     Padding changes every convolution with a kernel larger than one pixel. Pools keep the amounts of their padding
     unless `pool` says otherwise, but circular and background policies also say what fills it. Branches that meet
@@ -77,6 +79,9 @@ def convert(
     activation that follow the strided layer, and before a strided 1x1 convolution (Zhang, ICML 2019). Under `full_*`
     padding they are padded fully too, as in Kayhan & van Gemert's F+BlurPool networks. Pools keep their
     kernel at stride 1. Adaptive layers of one resolution share one choice a sample.
+
+    Activations of maps are replaced, as modules, functions, and where a norm of timm runs them. Those of vectors, as in
+    heads and squeeze-excite gates, are left.
 
     Args:
         model: Takes one batch of images (N, C, *spatial), one to three spatial axes.
@@ -88,6 +93,7 @@ def convert(
         axes: Axes of clips (N, C, T, H, W): `space` leaves time as it is.
         blur_padding: What the border of blurs holds; `as_padding` follows `padding`, zeros for `keep`. That border
             is full, size - 1 pixels a side, under `full_*`.
+        activation: A name of `tinv list activation`, or an `ActivationPolicy`, also one of your own.
         partial: Whether layers that cannot take a policy asked for are left, which otherwise is an error. They are
             listed in `conversion.partial`.
         example_input: Images of any values; the converted network takes other sizes and batches too.
@@ -96,7 +102,7 @@ def convert(
         A `ConvertedNetwork` (a plain copy if all policies are `keep`), on the same device, in the same mode, whose
         parameter names, shapes and order are the old ones, and whose attribute `conversion` is a `Conversion`. What a
         policy learns is named `policy_layers.*` and comes behind them; it begins with random numbers (torch's seed),
-        in the precision of the network's first weight.
+        `poly2` with fixed ones, in the precision of the network's first weight.
 
     Raises:
         TinvError: For an unknown policy, a wrapped model, an example of the wrong rank, or one too small for `valid`
@@ -105,9 +111,7 @@ def convert(
             a policy; one that a subsampling policy gave, and whose map has a wrong size; or one whose stride does not
             divide its map, under a policy with `allow_inexact=False`.
     """
-    given = ConversionPolicy(
-        padding, subsampling, pool=pool, stem=stem, axes=axes, blur_padding=blur_padding, partial=partial
-    )
+    given = ConversionPolicy(padding, subsampling, pool, stem, axes, blur_padding, activation, partial)
     if policy is not None and given != ConversionPolicy():
         raise TinvError("give either policy or single policies, not both")
     policy = policy or given
@@ -209,6 +213,8 @@ def _warn(conversion: Conversion, name: str) -> None:
         warnings.warn(f"padding={policy.padding} changed nothing in {name}", stacklevel=3)
     if policy.subsampling.treats_strides and not counts.get("strides replaced"):
         warnings.warn(f"subsampling={policy.subsampling} changed nothing in {name}", stacklevel=3)
+    if policy.activation.treats_activations and not counts.get("activations replaced"):
+        warnings.warn(f"activation={policy.activation} changed nothing in {name}", stacklevel=3)
 
 
 def _minimum_input_size(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> str:

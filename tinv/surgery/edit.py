@@ -37,6 +37,7 @@ class NetworkEdit:
         windows: Windows of each convolution and pool, by its path: one that runs several times has one window.
         learned: Paths of added layers with weights, which all graphs share, by name and number.
         values: Weights and buffers of those layers, each as it is in the copy, without values, and with them.
+        carried: Activations that were taken out of norms, by the path of the norm.
     """
 
     def __init__(self, model: nn.Module, policy: ConversionPolicy) -> None:
@@ -45,6 +46,7 @@ class NetworkEdit:
         self.windows: dict[str, Window] = {}
         self.learned: dict[tuple[str, int], str] = {}
         self.values: list[tuple[Tensor, Tensor]] = []
+        self.carried: dict[str, nn.Module] = {}
         self.meta_copy = copy_to_meta(model).eval()
         self.graphs = trace(self.meta_copy)
         if isinstance(self.meta_copy, fx.GraphModule):

@@ -17,6 +17,7 @@ from tinv.nn.padding import pad, pad_or_crop_like
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import Subsampler
 from tinv.policies.conversion import ConversionPolicy
+from tinv.surgery.activations import Activations
 from tinv.surgery.alignment import Aligner
 from tinv.surgery.background import add_background
 from tinv.surgery.edit import GraphEdit, GraphJob, NetworkEdit
@@ -84,6 +85,7 @@ class GraphRewriter(GraphJob):
         super().__init__(edit)
         self.strides = Strides(edit)
         self.windows, self.aligner = Windows(edit, self.strides), Aligner(edit)
+        self.activations = Activations(edit)
         self.concatenations: dict[tuple[Any, ...], fx.Node] = {}
         self.done: set[fx.Node] = set()
 
@@ -130,6 +132,7 @@ class GraphRewriter(GraphJob):
             self.keep_factor(node, op)
         else:
             self.refuse_unknown(node, op)
+            self.activations.visit(node, op)
         self.geometry.step(node)
         return None
 

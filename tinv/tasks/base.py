@@ -22,7 +22,8 @@ from tinv.metrics.base import Unit
 from tinv.models import Source, backbone_options, create_backbone
 from tinv.models.weights import warn_of_untrained
 from tinv.nn import Subsampler
-from tinv.policies.cards import Padding, Subsampling
+from tinv.policies.activation import ActivationPolicy
+from tinv.policies.cards import Activation, Padding, Subsampling
 from tinv.policies.conversion import Axes, BlurPadding, PoolPolicy, Stem
 from tinv.policies.padding import PaddingPolicy
 from tinv.policies.subsampling import SubsamplingPolicy
@@ -48,6 +49,7 @@ class BaseTask(Checked, LightningModule):
         stem: Whether `subsampling` treats the first convolution too (`convert`).
         axes: What the policies treat in clips: `space`, or `space+time`.
         blur_padding: What the border of its blurs holds; `as_padding` follows `padding`.
+        activation: Policy of the activations of its maps, see `tinv list activation`.
         partial: Whether layers that cannot take the policies are left, which by default are an error; the results then
             say "partial".
         pretrained: Whether training starts from the published weights of the source.
@@ -77,6 +79,7 @@ class BaseTask(Checked, LightningModule):
         stem: Stem = "keep",
         axes: Axes = "space",
         blur_padding: BlurPadding = "as_padding",
+        activation: Activation | ActivationPolicy = "keep",
         partial: bool = False,
         pretrained: bool = False,
         weights: str | None = None,
@@ -96,6 +99,7 @@ class BaseTask(Checked, LightningModule):
             stem=stem,
             axes=axes,
             blur_padding=blur_padding,
+            activation=activation,
             partial=partial,
             pretrained=pretrained,
             weights=weights,
