@@ -20,7 +20,7 @@ SHIPPED = {
     "cifar_grid": 48,
     "cifar_learned": 48,
     "cifar_antialias": 18,
-    "cifar_policies": 17,
+    "cifar_policies": 20,
     "padding_x_subsampling": 36,
     "four_quadrant": 84,
     "imagenet_shift": 16,
