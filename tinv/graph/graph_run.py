@@ -76,8 +76,8 @@ def output_grids(geometry: GeometryInterpreter) -> list[Grid]:
 def first_break(geometry: GeometryInterpreter, network: nn.Module, move: Move, verdict: Reasons) -> tuple[str, str]:
     """Returns the name of the first layer whose map does not move with the image, and why; two empty texts for none.
 
-    A map that has not moved rightly but is put right by a later layer is not the cause: of the layers from which nothing
-    but wrong maps lead to the output, the first in the order of running is named.
+    A map that has not moved rightly but is put right by a later layer is not the cause: of the layers from which
+    nothing but wrong maps lead to the output, the first in the order of running is named.
 
     Args:
         geometry: Complete, over the network's graph.

@@ -15,7 +15,7 @@ from tinv.errors import TinvError
 from tinv.nn.pad_widths import PadWidths, to_ntuple
 from tinv.nn.padding import CONVOLUTIONS, check_axes, check_kernel_fits, pad, standard_padding
 from tinv.nn.precision import at_least_single, without_autocast
-from tinv.nn.subsampling import PolyphaseSampling, Subsampler, polyphase_components
+from tinv.nn.subsampling import PolyphaseSampling, Subsampler, padded_to_stride, polyphase_components
 
 _CONV_LAYERS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _ADAPTIVE_POOLS: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
@@ -169,7 +169,8 @@ class TIPSPooling(Subsampler):
             mixing = self.mixing(features)
             if self.training:
                 self.keep_penalty(self._loss(maps, features, mixing, background))
-            components = polyphase_components(maps, self.stride, self.padding_mode, background)
+            whole = padded_to_stride(maps, self.stride, self.padding_mode, background)
+            components = polyphase_components(whole, self.stride)
             mixed: Tensor = torch.einsum("ncp,npc...->nc...", mixing, components)
         return mixed.to(images.dtype)
 

@@ -14,6 +14,7 @@ from tinv.deprecation import moved, renamed
 from tinv.errors import TinvError, unknown
 from tinv.nn.pad_widths import to_ntuple
 from tinv.nn.padding import CONVOLUTIONS, check_kernel_fits, pad, padding_inside, standard_padding
+from tinv.nn.phase import by_phase, channels_last, take_phase
 from tinv.nn.precision import at_least_single, without_autocast
 
 Norm = Literal[1, 2, "inf"]
@@ -154,7 +155,7 @@ class BlurPool(Subsampler):
             check_kernel_fits("blur", size, images.shape[2:])
         channels = images.shape[1]
         # one channel first: an expanded plane alone would pass for channels_last
-        kernel = getattr(self, f"filter_{axes}d").to(images.dtype)[None, None].expand(channels, 1, *size)
+        kernel = getattr(self, f"filter_{axes}d").to(images.dtype).view(1, 1, *size).expand(channels, 1, *size)
         return CONVOLUTIONS[axes - 1](images, kernel, stride=stride, padding=inside or 0, groups=channels)
 
     def window(self, axes: int) -> tuple[int, ...]:
@@ -217,7 +218,11 @@ class PolyphaseSampling(Subsampler):
 
     def components(self, images: Tensor, background: Tensor | None = None) -> Tensor:
         """Returns the components of the blurred map: (N, P, C, *ceil(spatial' / stride)), P the product of strides."""
-        return polyphase_components(self.blur(images, background), self.stride, self.padding_mode, background)
+        return polyphase_components(self.whole(images, background), self.stride)
+
+    def whole(self, images: Tensor, background: Tensor | None = None) -> Tensor:
+        """Returns the blurred map, padded at its end where a stride does not divide a size."""
+        return padded_to_stride(self.blur(images, background), self.stride, self.padding_mode, background)
 
     def choose(self, components: Tensor) -> Tensor:
         """Returns the choice among components (N, P, C, ...): a number (N,) for each image, or weights (N, P)."""
@@ -242,36 +247,44 @@ class PolyphaseSampling(Subsampler):
         if choice.dim() == 2:
             with without_autocast(components):
                 return torch.einsum("np,np...->n...", choice.to(components.dtype), components)
-        index = choice.view(-1, *(1 for _ in components.shape[1:])).expand(-1, 1, *components.shape[2:])
-        return components.gather(1, index).squeeze(1)
+        return components[torch.arange(len(choice), device=choice.device), choice]
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
 
 
-def polyphase_components(
+def padded_to_stride(
     images: Tensor, strides: int | Sequence[int], padding_mode: str = "zeros", background: Tensor | None = None
 ) -> Tensor:
-    """Returns the polyphase components of a map, in the order of the pixels that they begin at.
+    """Returns a map (N, C, *spatial) padded at the end of each axis, so that the strides divide its sizes.
 
     Args:
         images: (N, C, *spatial).
         strides: Pixels, one number for all axes or one for each.
-        padding_mode: What is added at the end of axes that the stride does not divide.
+        padding_mode: What is added.
         background: (1 or N, C, 1, ...) the constant of each channel, for the mode `background`.
+    """
+    each = to_ntuple(strides, images.dim() - 2)
+    missing = [(0, -size % s) for size, s in zip(images.shape[2:], each, strict=True)]
+    return pad(images, missing, padding_mode, background)
+
+
+def polyphase_components(images: Tensor, strides: int | Sequence[int]) -> Tensor:
+    """Returns the polyphase components of a map, in the order of the pixels that they begin at.
+
+    Args:
+        images: (N, C, *spatial); the strides divide the sizes.
+        strides: Pixels, one number for all axes or one for each.
 
     Returns:
-        (N, P, C, *ceil(spatial / stride)), P the product of the strides of all axes.
+        (N, P, C, *(spatial / stride)), P the product of the strides of all axes. Those of a map in channels_last are
+        each in channels_last.
     """
     axes = images.dim() - 2
-    stride = to_ntuple(strides, axes)
-    missing = [(0, -size % s) for size, s in zip(images.shape[2:], stride, strict=True)]
-    images = pad(images, missing, padding_mode, background)
-    split = [part for size, s in zip(images.shape[2:], stride, strict=True) for part in (size // s, s)]
-    images = images.reshape(*images.shape[:2], *split)
-    # (N, C, h, s, w, s) -> (N, s, s, C, h, w)
-    phases, positions = range(3, 3 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
-    return images.permute(0, *phases, 1, *positions).flatten(1, axes)
+    split = by_phase(images, to_ntuple(strides, axes))
+    if channels_last(images):
+        return split.movedim(1 + axes, -1).flatten(1, axes).movedim(-1, 2)
+    return split.flatten(1, axes)
 
 
 class AdaptivePolyphaseSampling(PolyphaseSampling):
@@ -313,13 +326,26 @@ class AdaptivePolyphaseSampling(PolyphaseSampling):
         if norm == "inf":
             self.ties = "largest magnitudes may tie, which leaves multiples of its stride"
 
+    def sample_with_choice(self, images: Tensor, background: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the chosen component (N, C, *spatial') and its number (N,)."""
+        whole = self.whole(images, background)
+        if not (torch.is_grad_enabled() and whole.requires_grad):
+            components = polyphase_components(whole, self.stride)
+            choice = self.choose(components)
+            return self.select(components, choice), choice
+        # a choice has no gradient: what is copied to make it is not part of the backward pass
+        with torch.no_grad():
+            choice = self.choose(polyphase_components(whole, self.stride))
+        return take_phase(whole, self.stride, choice), choice
+
     def choose(self, components: Tensor) -> Tensor:
         """Returns the number (N,) of the component of largest norm, the first of equals."""
         # half precision would overflow, and doubles must not be rounded into ties
-        exact = at_least_single(components).flatten(2)
+        exact = at_least_single(components)
+        dims = tuple(range(2, components.dim()))
         if self.norm == 2:
-            return exact.square().sum(dim=2).argmax(dim=1)
-        strength = exact.abs().sum(dim=2) if self.norm == 1 else exact.abs().amax(dim=2)
+            return exact.square().sum(dim=dims).argmax(dim=1)
+        strength = exact.abs().sum(dim=dims) if self.norm == 1 else exact.abs().amax(dim=dims)
         return strength.argmax(dim=1)
 
     def extra_repr(self) -> str:
@@ -343,7 +369,9 @@ class SharedPhaseSampling(PolyphaseSampling):
     def forward(  # type: ignore[override]
         self, images: Tensor, choice: Tensor, background: Tensor | None = None
     ) -> Tensor:
-        return self.select(self.components(images, background), choice)
+        if choice.dim() == 2:  # weights
+            return self.select(self.components(images, background), choice)
+        return take_phase(self.whole(images, background), self.stride, choice)
 
 
 class PhaseSelector(SharedPhaseSampling):
