@@ -12,7 +12,7 @@ ROOMS = (
     ("errors", "deprecation"),
     ("utils",),
     ("nn",),
-    ("translation",),
+    ("translation", "testing"),
     ("policies",),
     ("config",),
     ("graph",),

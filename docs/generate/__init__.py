@@ -3,7 +3,18 @@
 One module makes one page, or one folder of pages, and returns its Markdown.
 """
 
-from generate import api, benchmarks, commands, configuration, design, metrics, networks, notebooks, policies
+from generate import (
+    api,
+    benchmarks,
+    commands,
+    configuration,
+    design,
+    metrics,
+    networks,
+    notebooks,
+    policies,
+    policy_table,
+)
 from generate.notebooks import images
 
 __all__ = ["images", "pages"]
@@ -16,6 +27,7 @@ def pages() -> dict[str, str]:
         "reference/configuration.md": configuration.page(),
         "reference/metrics.md": metrics.page(),
         "reference/policies.md": policies.page(),
+        "reference/policy-table.md": policy_table.page(),
         "reference/networks.md": networks.page(),
         "benchmarks.md": benchmarks.page(),
         "design.md": design.page(),
