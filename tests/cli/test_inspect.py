@@ -69,3 +69,12 @@ def test_it_is_quick(capsys):
     started = time.perf_counter()
     inspect(["resnet50", "--padding", "full_zero", "--subsampling", "blur3"])
     assert time.perf_counter() - started < 10
+
+
+def test_a_policy_is_written_out_as_an_object(capsys):
+    words = ["--padding.class_path=tinv.PaddingPolicy", "--padding.init_args.amount=same"]
+    assert main(["inspect", "resnet10t", "--input-size=32", *words, "--padding.init_args.mode=[zeros,circular]"]) == 0
+    said = capsys.readouterr().out
+    assert "padding=same_circular_width" in said
+    assert main(["inspect", "resnet10t", "--input-size=32", "--padding.class_path=tinv.Nothing"]) == 2
+    assert "--padding: there is no 'Nothing' in tinv" in capsys.readouterr().err

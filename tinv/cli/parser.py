@@ -135,8 +135,10 @@ class CommandParser:
                 normalized += [f"--{key}", *values]
                 continue
             text = self._value(key, values)
-            if misfit("", text, self.hints[key]) is not None:  # a text where that fits, else what it says as YAML
-                reason = misfit(f"--{_dashed(key)}", read_value(text), self.hints[key])
+            # a part of an object, such as padding.class_path, is checked when the object is made
+            hint = self.hints.get(key, Any)
+            if misfit("", text, hint) is not None:  # a text where that fits, else what it says as YAML
+                reason = misfit(f"--{_dashed(key)}", read_value(text), hint)
                 if reason is not None:
                     raise TinvError(reason)
             normalized.append(f"--{key}={text}")
