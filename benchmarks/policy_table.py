@@ -31,7 +31,7 @@ from tinv.policies.cards import ACTIVATIONS, PADDINGS, SUBSAMPLINGS
 from tinv.utils.io import write_atomically
 
 NETWORKS = ("resnet18", "resnet50", "convnext_atto", "mobilenetv2_100", "efficientnet_b0")
-BATCH, PIXELS, COST_PIXELS, ROUNDS = 2, 128, 224, 2
+BATCH, PIXELS, COST_PIXELS, ROUNDS = 2, 128, 224, 5
 FILE = Path(__file__).parents[1] / "docs" / "experiments" / "data" / "policy_table.csv"
 COLUMNS = (
     *("network", "option", "policy", "converts", "trains", "circular", "zero_canvas"),

@@ -29,7 +29,7 @@ def list_choices(words: Sequence[str]) -> int:
     if args.subject is not None and args.subject not in SUBJECTS:
         raise unknown("list", args.subject, SUBJECTS)
     if args.cards and args.subject not in (None, *CARDS):
-        raise TinvError(f"--cards is for {' and '.join(CARDS)}; {args.subject} have no cards")
+        raise TinvError(f"--cards is for {', '.join(CARDS)}; {args.subject} have no cards")
     lists: dict[str, Callable[[], None]] = {
         "backbones": lambda: _backbones(args.source, args.filter),
         "data": lambda: _two_columns("data sets (data.class_path: tinv.data.NAME)", catalog.data_sets()),

@@ -57,7 +57,7 @@ def _index(strides: Sequence[int], choice: Tensor) -> tuple[Tensor, ...]:
     for s in reversed(strides):
         phases.insert(0, choice % s)
         choice = choice // s
-    return torch.arange(len(choice), device=choice.device), *phases
+    return torch.arange(choice.shape[0], device=choice.device), *phases
 
 
 def _taken(images: Tensor, strides: Sequence[int], choice: Tensor) -> Tensor:

@@ -247,7 +247,7 @@ class PolyphaseSampling(Subsampler):
         if choice.dim() == 2:
             with without_autocast(components):
                 return torch.einsum("np,np...->n...", choice.to(components.dtype), components)
-        return components[torch.arange(len(choice), device=choice.device), choice]
+        return components[torch.arange(choice.shape[0], device=choice.device), choice]
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
