@@ -199,3 +199,30 @@ def test_a_map_that_was_broken_along_one_axis_is_exact_along_the_other():
 
     _, found = said(Row(), "same_circular")
     assert [standing.unit for standing in found.circular] == [None, 2]
+
+
+@pytest.mark.parametrize(
+    ("draw", "always"),
+    [
+        (lambda x, training: F.dropout(x, 0.5), True),
+        (lambda x, training: F.dropout2d(x, 0.5), True),
+        (lambda x, training: F.alpha_dropout(x, 0.5, True), True),
+        (lambda x, training: F.rrelu(x, training=True), True),
+        (lambda x, training: F.dropout(x, 0.5, training), False),
+        (lambda x, training: F.dropout(x, training=training), False),
+        (lambda x, training: F.dropout(x, 0.0), False),
+        (lambda x, training: F.alpha_dropout(x, 0.5), False),
+    ],
+)
+def test_a_dropout_that_is_never_off_breaks_every_claim(draw, always):
+    class Dropping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")
+
+        def forward(self, images):
+            return draw(self.conv(images), self.training).mean((2, 3))
+
+    shifts = analyze(Dropping(), torch.zeros(1, 3, 8, 8)).verdict.circular[0]
+    assert shifts.unit == (None if always else 1)
+    assert ("draws random numbers" in shifts.reason) == always

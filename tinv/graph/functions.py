@@ -119,3 +119,10 @@ KINDS: dict[Kind, set[str]] = {
     "size": SHAPES_ONLY,
 }
 """Functions by the kind of what they do."""
+
+RANDOM: dict[str, tuple[int, bool]] = {
+    **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d"), (2, True)),
+    **dict.fromkeys(("alpha_dropout", "feature_alpha_dropout", "drop_path"), (2, False)),
+    **{"rrelu": (3, False), "stochastic_depth": (3, True)},
+}
+"""Functions that draw random numbers where their argument `training` is true: its position, and its default."""

@@ -208,6 +208,8 @@ class InvarianceAnalyzer:
             case.breaks(self.axes, "tinv does not know this layer")
         else:
             RULES[op.kind](case, self.values)
+        if op.draws:
+            case.breaks(self.axes, "draws random numbers in evaluation too")
         check_fractional(case)
         self.check_positions(case)
         state.uniform = uniform_axes(case)

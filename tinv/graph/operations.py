@@ -102,6 +102,14 @@ class Operation:
         """Returns an argument of a call, wherever it was written."""
         return self.args[position] if position < len(self.args) else self.kwargs.get(key, default)
 
+    @property
+    def draws(self) -> bool:
+        """Whether it draws random numbers, in evaluation too: a dropout that is called without `training`."""
+        if self.module is not None or self.name not in functions.RANDOM:
+            return False
+        position, default = functions.RANDOM[self.name]
+        return bool(self.argument(position, "training", default)) and self.argument(1, "p", 0.5) != 0
+
     def sequence(self, position: int, key: str) -> tuple[Any, ...] | None:
         """Returns an argument that torch takes as one sequence or as several numbers; None if it was not given."""
         value = self.argument(position, key)
