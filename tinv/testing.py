@@ -86,9 +86,6 @@ def assert_equivariant(
     Examples:
         >>> conv = nn.Conv2d(3, 4, 3, stride=2, padding=1, padding_mode="circular")
         >>> assert_equivariant(conv, torch.randn(2, 3, 8, 8), stride=2)
-        >>> assert_equivariant(nn.Conv2d(3, 4, 3, padding=1), torch.ones(1, 3, 8, 8), [(1, 0)])
-        Traceback (most recent call last):
-        AssertionError: the map does not move with the images under 1 of 1 shifts tried...
     """
     axes = images.dim() - 2
     strides = (stride,) * axes if isinstance(stride, int) else tuple(stride)
