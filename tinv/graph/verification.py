@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -283,18 +283,9 @@ def _error(
     scales: Sequence[float],
 ) -> float:
     """Returns the largest relative change of all tensors of an output, each moved along where it has positions."""
-    return max(_changes(before, after, grids, axis, pixels, scales), default=0.0)
-
-
-def _changes(
-    before: Sequence[Tensor],
-    after: Sequence[Tensor],
-    grids: Sequence[Grid],
-    axis: int,
-    pixels: float,
-    scales: Sequence[float],
-) -> Iterator[float]:
+    changes = []
     everywhere: Any = grids if len(grids) == len(before) else [None] * len(before)
     for old, new, grid, scale in zip(before, after, everywhere, scales, strict=True):
         moved = old if grid is None else next(moved_maps(old, grid, axis, pixels), old)
-        yield float((new - moved).abs().max()) / scale if scale else float((new - moved).abs().max())
+        changes.append(float((new - moved).abs().max()) / (scale or 1.0))
+    return max(changes, default=0.0)

@@ -53,6 +53,7 @@ class BandLimitedActivation(nn.Module):
 
     def pointwise(self, images: Tensor, *parameters: Tensor) -> Tensor:
         """Returns a function of each value of a map; it may overwrite what it is given."""
+        # not abstract: a torch module cannot be made an abstract class without a second metaclass
         raise NotImplementedError(f"{type(self).__name__} does not say which function it applies")
 
     def treated(self, shape: Sequence[int]) -> list[int]:

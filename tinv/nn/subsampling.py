@@ -226,6 +226,7 @@ class PolyphaseSampling(Subsampler):
 
     def choose(self, components: Tensor) -> Tensor:
         """Returns the choice among components (N, P, C, ...): a number (N,) for each image, or weights (N, P)."""
+        # not abstract: a torch module cannot be made an abstract class without a second metaclass
         raise NotImplementedError(f"{type(self).__name__} does not say which component it chooses")
 
     def window(self, axes: int) -> tuple[int, ...]:
