@@ -121,4 +121,4 @@ def _largest(words: Sequence[str]) -> str:
     items = [(key, item) for key, value in flatten(given) for item in (value if isinstance(value, list) else [value])]
     numbers = [(item, key) for key, item in items if isinstance(item, int) and "seed" not in key]
     largest, key = max(numbers, default=(0, ""))
-    return "" if largest < 1000 else f"; {key}={largest} is the largest number asked for"
+    return "" if largest < 1000 else f"; --{key}={largest} is the largest number asked for"

@@ -8,7 +8,7 @@ from pathlib import Path
 from tinv.cli.parser import CommandParser, call, recorded
 from tinv.cli.results import prepare, writing
 from tinv.data.formats.images import find_images, subsample_evenly
-from tinv.errors import unknown
+from tinv.errors import TinvError, unknown
 from tinv.evaluation.images import ImageLayout, Photographs
 from tinv.evaluation.location_probe import (
     APART,
@@ -31,6 +31,8 @@ black image or near the bottom right one, at growing distances from the border: 
 def probe(words: Sequence[str]) -> int:
     """Runs `tinv probe` and returns the exit code."""
     args = make_parser().parse(words)
+    if not args["padding"]:
+        raise TinvError("--padding is empty; name at least one padding policy")
     for name in args["padding"]:
         if name not in PADDINGS and "." not in name:
             raise unknown("padding", name, PADDINGS)

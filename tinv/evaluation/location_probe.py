@@ -158,6 +158,8 @@ def check_probe(
         raise TinvError(f"input_size must be 8 pixels or more, not {input_size}")
     if max_images < 4:
         raise TinvError(f"max_images must be at least 4, not {max_images}")
+    if not distances:
+        raise TinvError("distances is empty; name at least one number of pixels")
 
 
 @checked
