@@ -55,6 +55,10 @@ def test_own_networks_and_clips(capsys):
     [
         (["resnet19"], "unknown backbone of source timm 'resnet19'; did you mean"),
         (["resnet18", "--input-size", "big"], "--input-size big is not a size in pixels"),
+        (
+            ["rook_net", "--source", "tinv", "--input-size", "1x2x3"],
+            "input_size must be two numbers, H and W, for rook_net",
+        ),
         (["resnet18", "--padding", "valid", "--input-size", "64"], "the least input that works is 431x431"),
         (["resnet18", "--backbone-args", "drop"], "--backbone-args 'drop': write KEY=VALUE"),
     ],

@@ -244,7 +244,7 @@ def test_bad_input_is_one_line(capsys):
         (["--mean=nan,nan,nan"], "--mean[0]: 'nan' is not of type float"),
         (["--std=0,1,1"], "is not three finite numbers above 0"),
         (["--backbone=resnet10"], "unknown backbone of source timm 'resnet10'"),
-        (["--backbone=r3d_18", "--source=torchvision"], "r3d_18 cannot take one image of 3x"),
+        (["--backbone=r3d_18", "--source=torchvision"], "r3d_18 cannot take input_size 48x48 with 3 channels"),
         (["--backbone=vit_tiny_patch16_224"], "it was made for 3x224x224"),
         (["--device=abacus"], "device abacus"),
         (["--max-images=0"], "--max-images must be 1 or more, not 0"),

@@ -57,6 +57,10 @@ class NetworkSpec:
         """
         if self.weights is not None and self.pretrained:
             raise TinvError("--weights and --pretrained both say which weights; give one of them")
+        if self.source == "tinv" and len(size) != 2:
+            raise TinvError(
+                f"input_size must be two numbers, H and W, for {self.backbone}, not {'x'.join(map(str, size))}"
+            )
         torch.manual_seed(self.seed)
         network = create_backbone(pretrained=self.pretrained, **self._options(size))
         if self.weights is not None:
@@ -75,10 +79,11 @@ class NetworkSpec:
         except Exception as error:  # what a network raises over its input
             own = getattr(network, "pretrained_cfg", {}).get("input_size")
             made_for = f"; it was made for {'x'.join(map(str, own))}" if own else ""
-            shape, reason = "x".join(map(str, (self.in_channels, *size))), str(error).partition("\n")[0]
+            shape, reason = "x".join(map(str, size)), str(error).partition("\n")[0]
             if NO_MEMORY.search(reason):
                 raise
-            raise TinvError(f"{self.backbone} cannot take one image of {shape}{made_for} ({reason[:150]})") from error
+            taken = f"input_size {shape} with {self.in_channels} channels"
+            raise TinvError(f"{self.backbone} cannot take {taken}{made_for} ({reason[:150]})") from error
         finally:
             network.train(training)
 
