@@ -85,6 +85,13 @@ def test_full_help_lists_every_option(capsys):
     assert "--checkpoint.monitor" in text
 
 
+def test_help_of_a_command_names_the_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "--help"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: tinv predict ")
+
+
 def test_an_unknown_command_gets_the_nearest_one(capsys):
     assert main(["fitt"]) == 2
     assert "unknown command 'fitt'; did you mean fit?" in capsys.readouterr().err

@@ -14,7 +14,8 @@ from report.test_page_in_browser import Browser, chromium, driver
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PAGES = (
     *("index.html", "getting-started.html", "benchmarks.html", "design.html", "api/metrics.html"),
-    *(f"tutorials/{name}.html" for name in ("index", "convert", "measure", "red_green", "grid", "own_policy")),
+    *(f"tutorials/{name}.html" for name in ("index", "convert", "measure", "finetune")),
+    *(f"tutorials/{name}.html" for name in ("red_green", "grid", "own_policy")),
     *(f"reference/{name}.html" for name in ("cli", "configuration", "metrics", "policies", "networks", "errors")),
 )
 

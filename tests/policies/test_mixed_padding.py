@@ -19,6 +19,18 @@ NUMPY = {"zeros": "constant", "circular": "wrap", "reflect": "reflect", "replica
 IMAGES = torch.randn(1, 3, 16, 16, dtype=torch.double, generator=torch.Generator().manual_seed(1))
 
 
+def blank_gives_numbers() -> nn.Sequential:
+    """A network whose layers give other values than zero for an image of zeros."""
+    torch.manual_seed(0)
+    first = [nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    second = [nn.Conv2d(6, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+    model = nn.Sequential(*first, *second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    for norm in (model[1], model[5]):
+        nn.init.normal_(norm.bias)
+        nn.init.normal_(norm.running_mean)
+    return model.eval()
+
+
 def padded_by_numpy(images: torch.Tensor, widths, modes) -> torch.Tensor:
     """Axis by axis, in the order of the axes."""
     found = images.numpy()
@@ -137,6 +149,48 @@ def test_names_are_stable_and_read_back():
     assert padding_policy("same_reflect+zeros").card.exact == "never"
 
 
+REPEATS = ["circular", "reflect", "replicate", "symmetric"]
+
+
+@pytest.mark.parametrize("subsampling", ["keep", "aps"])
+@pytest.mark.parametrize("other", REPEATS)
+def test_background_of_one_axis_is_exact_along_it_beside_a_mode_that_repeats_the_map(other, subsampling):
+    for axis, modes in enumerate([("background", other), (other, "background")]):
+        policy, images = PaddingPolicy("full", modes), IMAGES.float()
+        converted = tinv.convert(blank_gives_numbers(), policy, subsampling, pool="full", example_input=images)
+        claims = analyze(converted, images).verdict.zero_canvas
+        assert str(claims[axis]).startswith("every shift" if subsampling == "aps" else "multiples of 4")
+        assert "repeats content at the border" in str(claims[1 - axis])
+        assert tinv.verify(converted, images).holds
+        assert "zero canvas along the axes of background" in policy.card.exact
+
+
+@pytest.mark.parametrize("amount", ["same", "full"])
+def test_background_beside_zeros_claims_nothing_on_a_canvas(amount):
+    policy = PaddingPolicy(amount, ("background", "zeros"))
+    converted = tinv.convert(blank_gives_numbers(), policy, pool=amount, example_input=IMAGES.float())
+    assert all(str(claim).startswith("none") for claim in analyze(converted, IMAGES.float()).verdict.zero_canvas)
+    assert tinv.verify(converted, IMAGES.float()).holds
+    assert policy.card.exact == "never"
+
+
+def test_a_border_that_is_content_later_is_no_uniform_blank():
+    """Zeros around a map of another blank value, a rectifier between them and the layer whose border is background."""
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ZeroPad2d((1, 1, 0, 0)), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)]
+    torch.manual_seed(0)
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)).eval()
+    converted = tinv.convert(model, "full_background", example_input=IMAGES.float(), partial=True)
+    along_height = analyze(converted, IMAGES.float()).verdict.zero_canvas[0]
+    assert "a blank image gives different values from position to position" in str(along_height)
+    assert tinv.verify(converted, IMAGES.float()).holds
+
+
+def test_background_without_its_values_is_refused():
+    for mode in ("background", ("background", "circular")):
+        with pytest.raises(TinvError, match="padding mode background needs the response to an image of zeros"):
+            PaddedConv2d(3, 3, 3, padding_mode=mode)(IMAGES.float())
+
+
 def test_every_axis_alike_is_the_plain_mode():
     images = torch.zeros(1, 3, 8, 8)
     made = [
@@ -146,11 +200,10 @@ def test_every_axis_alike_is_the_plain_mode():
     assert torch.equal(*(model(IMAGES.float()) for model in made))
 
 
-@pytest.mark.parametrize("mode", ["background", "partial", "random", "circular_width"])
+@pytest.mark.parametrize("mode", ["partial", "random", "circular_width"])
 def test_what_cannot_be_mixed_is_refused_by_name(mode):
-    text = (
-        f"padding mode '{mode}' treats all axes alike; one axis can have zeros, circular, reflect, replicate, symmetric"
-    )
+    ones = "zeros, circular, reflect, replicate, symmetric, background"
+    text = f"padding mode '{mode}' treats all axes alike; one axis can have {ones}"
     for make in (
         lambda: PaddingPolicy("same", ("zeros", mode)),
         lambda: PaddedConv2d(3, 3, 3, padding_mode=(mode, "zeros")),

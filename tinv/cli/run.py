@@ -18,7 +18,7 @@ def run(command: Command, words: Sequence[str]) -> int:
         command: Name of the command.
         words: Words after it.
     """
-    configuration = TinvCLI(words)
+    configuration = TinvCLI(words, command)
     # an unknown entry is found now, not after training
     published = published_for(configuration.values) if command in ("fit", "test") else None
     outcome = fit(configuration) if command == "fit" else evaluate(command, configuration)

@@ -13,6 +13,9 @@ from tinv.graph.state import Case, State
 from tinv.graph.windows import Window
 from tinv.nn.subsampling import Subsampler
 
+_REPEATS = ("circular", "reflect", "replicate", "symmetric")
+"""Padding modes that repeat the map: the border of a constant map is the same constant."""
+
 
 def border_problem(
     mode: str, blank: State, axis: int, kind: str = "conv", counts: bool = True, rectified: bool = False
@@ -25,7 +28,7 @@ def border_problem(
     if mode == "partial":
         return "partial padding weighs positions by how much of the map they see"
     if mode != "zeros":
-        known = mode in ("circular", "reflect", "replicate", "symmetric")
+        known = mode in _REPEATS
         return f"{mode} padding " + ("repeats content at the border" if known else "is not known to tinv")
     if kind == "average" and not counts:
         return "the average leaves out the padding, so that content weighs more at the border"
@@ -120,7 +123,7 @@ def _check_axis(case: Case, window: Window, number: int, axis_grid: AxisGrid, re
     if not problem and overhang > 0 and op.kind == "average":
         problem = "the last window averages over fewer positions"
     if problem:
-        case.breaks([axis], problem, ["zero_canvas"])
+        case.breaks([axis], problem, ["zero_canvas"], keeps_blank=bool(fills) and fills <= set(_REPEATS))
     low, high = blank.content.get(axis, (0, 0))
     before = left + added[0]
     # any of the first `stride` positions may be the first that an adaptive layer keeps

@@ -243,6 +243,7 @@ class InvarianceAnalyzer:
                 check_padding(case, entry.axis, *state.pads.of(dim, len(at)))
             elif holds_positions(entry) and any(state.pads.of(dim, len(at))):
                 case.breaks(reading.axes_in([dim]), "pads positions that are not in their order")
+        copy.uniform = uniform_axes(case)
         copy.pads = copy.before = None
         return copy
 

@@ -9,7 +9,7 @@ from torch import nn
 from tinv.graph.contractions import contracted
 from tinv.graph.grid import Grid, axes_of, grids_of, holds_positions
 from tinv.graph.operations import TRANSFORMERS, Operation
-from tinv.graph.state import Case, State
+from tinv.graph.state import Case
 from tinv.graph.values import Values, norm_axes
 from tinv.nn.pad_widths import PaddingMode
 
@@ -79,16 +79,12 @@ def uniform_axes(case: Case) -> tuple[bool, ...]:
     op, axes = case.op, range(len(case.state.uniform))
     moving = [r for r in case.readings if not r.constant]
     held = [axes_of(r.grid) for r in moving]
-    before = State.joined([r.state for r in moving]) if moving else case.state
-    # where one axis is broken, what a blank image gives differs near its border
-    broken = {a for a in axes if case.state.shifts["zero_canvas", a] != before.shifts["zero_canvas", a]}
-    broken = {a for a in broken if case.state.shifts["zero_canvas", a].unit is None}
     pairs = [(p, q) for p in grids_of(case.source.grid) for q in grids_of(case.grid) if p.axis == q.axis]
     blocks = op.kind in ("shuffle", "reshape", "transposed") and any(q.size > p.size for p, q in pairs)
     several = op.kind == "contract" and sum(map(bool, held)) > 1
     return tuple(
         all(r.state.uniform[axis] for r in moving)
-        and not broken - {axis}
+        and not case.uneven - {axis}
         and not (blocks or several)
         and not (op.kind in ("merge", "concatenate", "stack") and any(h and axis not in h for h in held))
         for axis in axes

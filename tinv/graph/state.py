@@ -98,6 +98,7 @@ class Case:
         layer: Layer that messages name.
         order: Order of the node in the graph.
         state: State of its output.
+        uneven: Axes along which it may make a blank image differ near the border.
     """
 
     node: fx.Node
@@ -109,6 +110,7 @@ class Case:
     layer: str
     order: int
     state: State
+    uneven: set[int] = field(default_factory=set)
 
     @property
     def maps(self) -> list[Reading]:
@@ -124,8 +126,20 @@ class Case:
         """Returns the axes of the image that it reads more than one position of."""
         return {axis for reading in self.readings for axis in reading.axes_in(range(len(reading.grid)))}
 
-    def breaks(self, axes: Iterable[int], reason: str, shifts: Sequence[Shift] = SHIFTS) -> None:
-        """Takes note that no shift along some axes is followed any more; those by parts go with circular ones."""
+    def breaks(
+        self, axes: Iterable[int], reason: str, shifts: Sequence[Shift] = SHIFTS, keeps_blank: bool = False
+    ) -> None:
+        """Takes note that no shift along some axes is followed any more; those by parts go with circular ones.
+
+        Args:
+            axes: Axes of the image.
+            reason: Why, for messages.
+            shifts: Kinds of shifts.
+            keeps_blank: Whether a blank image still gives the same values everywhere along the axes.
+        """
+        axes = list(axes)
+        if "zero_canvas" in shifts and not keeps_blank:
+            self.uneven.update(axes)
         kinds: tuple[Followed, ...] = (*shifts, "fractional") if "circular" in shifts else tuple(shifts)
         for axis in axes:
             for kind in kinds:

@@ -17,7 +17,7 @@ PaddingMode = Literal["zeros", "circular", "circular_width", _Mirror, _ByLayer, 
 """What the border holds, in torch's words. `circular_width` is circular along the last axis and zeros along the others,
 `symmetric` mirrors the map with the edge pixel repeated, and `background` is the response of the layers before to an
 image of zeros. `partial` and `random` are zeros that a `PaddedConv` treats in its own way."""
-MixedMode = Literal["zeros", "circular", _Mirror]
+MixedMode = Literal["zeros", "circular", _Mirror, "background"]
 """Padding modes that one axis can have while another axis has another."""
 _MIXED = ", ".join(get_args(MixedMode))
 ZERO_MODES = ("zeros", *get_args(_ByLayer))
@@ -79,6 +79,11 @@ def axis_modes(padding_mode: str | Sequence[str], axes: int) -> tuple[str, ...]:
 def fills_pools(padding_mode: str) -> bool:
     """Returns whether a padding mode fills the border of pools too, whose own border would break what it keeps."""
     return bool({"circular", "circular_width", "background"} & set(padding_mode.split("+")))
+
+
+def needs_background(padding_mode: str) -> bool:
+    """Returns whether an axis is padded with the response of the layers before to an image of zeros."""
+    return "background" in padding_mode.split("+")
 
 
 def effective_kernel_size(kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:

@@ -76,7 +76,7 @@ def pad(
         (N, C, *padded).
 
     Raises:
-        TinvError: For an unknown mode, and if there are several and not as many as axes.
+        TinvError: For an unknown mode, if there are several and not as many as axes, and for `background` without it.
 
     Examples:
         >>> pad(torch.tensor([[[[1.0, 2.0]]]]), [(0, 1), (1, 1)], ("zeros", "circular"))
@@ -101,7 +101,10 @@ def pad(
         # the order is of no matter: corners of any two of these modes come out alike
         for mode in dict.fromkeys(modes):
             images = pad(
-                images, [pair if own == mode else (0, 0) for own, pair in zip(modes, widths, strict=True)], mode
+                images,
+                [pair if own == mode else (0, 0) for own, pair in zip(modes, widths, strict=True)],
+                mode,
+                background,
             )
         return images
     if padding_mode == "background":
@@ -123,7 +126,8 @@ def pad(
 def _pad_with(images: Tensor, widths: PadWidths, background: Tensor | None) -> Tensor:
     if background is None:
         # a run over shapes alone, before the background is known
-        assert images.is_meta, "background padding needs the response to a zero image"
+        if not images.is_meta:
+            raise TinvError("padding mode background needs the response to an image of zeros; give it as `background`")
         return F.pad(images, to_f_pad_order(widths))
     channels_last = images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last)
     constant = background.to(images.dtype)

@@ -94,7 +94,9 @@ class Pool(nn.Module):
                 widths = [(pair[0], pair[1] + _missing(size, pair, e, s)) for size, pair, e, s in axes_of_map]
             # real pixels first; zeros are left to what follows, since not all of them count
             zeros = [own == "zeros" for own in axis_modes(mode, axes)]
-            images = pad(images, [(0, 0) if z else pair for z, pair in zip(zeros, widths, strict=True)], mode)
+            images = pad(
+                images, [(0, 0) if z else pair for z, pair in zip(zeros, widths, strict=True)], mode, background
+            )
             widths = [pair if z else (0, 0) for z, pair in zip(zeros, widths, strict=True)]
             ceil_mode, mode = False, "zeros"
         if mode == "zeros" and (self.kind == "max" or not self.count_include_pad):

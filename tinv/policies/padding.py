@@ -24,7 +24,7 @@ class PaddingPolicy(Policy):
         mode: What the new pixels hold: one of torch's words, `background`, or the dotted path of a function
             `pad(images, widths)` of your own, which takes a batch (N, C, *spatial) and a pair of widths for every
             spatial axis and returns the padded batch. Or one word for each axis that is treated, first axis first: any
-            of `zeros`, `circular`, `reflect`, `replicate` and `symmetric`.
+            of `zeros`, `circular`, `reflect`, `replicate`, `symmetric` and `background`.
 
     Raises:
         TinvError: For an unknown amount or mode, and one that cannot stand beside others.
@@ -74,6 +74,10 @@ class PaddingPolicy(Policy):
             exact = (
                 "circular shifts along the axes that are wrapped around, by multiples of the total stride, on sizes "
                 "divisible by it"
+            )
+        if self.amount == "full" and "background" in self.mode and "zeros" not in self.mode:
+            exact = (
+                "shifts on a zero canvas along the axes of background, by multiples of the total stride, with pool=full"
             )
         what = (
             f"{amounts.get(self.amount, self.amount)}, a mode for each axis, first axis first: {', '.join(self.mode)}"

@@ -72,6 +72,7 @@ class TinvCLI(LightningCLI):
 
     Args:
         args: The options, configuration files among them.
+        command: Word after `tinv`, which the help names.
 
     Attributes:
         values: The configuration with every default filled in and interpolation resolved.
@@ -80,7 +81,7 @@ class TinvCLI(LightningCLI):
         TinvError: For a value that does not fit its key.
     """
 
-    def __init__(self, args: Sequence[str]) -> None:
+    def __init__(self, args: Sequence[str], command: str = "fit") -> None:
         for message in KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         # which accelerators there are, advice, advertisements
@@ -96,7 +97,7 @@ class TinvCLI(LightningCLI):
             save_config_callback=None,
             seed_everything_default=0,
             trainer_defaults=TRAINER_DEFAULTS,
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "prog": "tinv fit"},
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "prog": f"tinv {command}"},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=_merged(self.given),

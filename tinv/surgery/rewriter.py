@@ -13,6 +13,7 @@ from tinv.graph.network_graph import is_in_place, layer_name
 from tinv.graph.operations import Operation
 from tinv.graph.tracing import is_geometric
 from tinv.graph.windows import sizes_text
+from tinv.nn.pad_widths import needs_background
 from tinv.nn.padding import pad, pad_or_crop_like
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import Subsampler
@@ -98,7 +99,7 @@ class GraphRewriter(GraphJob):
         while node.op != "root":
             following = self.visit(node)
             node = following or node.next
-        if edit.padding_mode == "background":
+        if needs_background(edit.padding_mode):
             add_background(self.geometry, edit.axes, [n for n in edit.graph.nodes if self.fills_border(n)])
         edit.network.meta_copy.eval()
 
@@ -206,8 +207,8 @@ class GraphRewriter(GraphJob):
     def fills_border(self, node: fx.Node) -> bool:
         """Returns whether a node fills a border with the background."""
         if node.op == "call_function" and node.target in (pad, pad_or_crop_like):
-            return "background" in node.args
+            return any(isinstance(mode, str) and needs_background(mode) for mode in node.args)
         op = self.geometry.operations.get(node)
-        if op is None or not isinstance(op.module, (Pool, Subsampler)) or op.module.padding_mode != "background":
+        if op is None or not isinstance(op.module, (Pool, Subsampler)) or not needs_background(op.module.padding_mode):
             return False
         return isinstance(op.module, Subsampler) or op.module.ceil_mode or bool(op.window and op.window.is_padded)
