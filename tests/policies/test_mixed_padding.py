@@ -178,7 +178,7 @@ def test_a_border_that_is_content_later_is_no_uniform_blank():
     """Zeros around a map of another blank value, a rectifier between them and the layer whose border is background."""
     layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ZeroPad2d((1, 1, 0, 0)), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)]
     torch.manual_seed(0)
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)).eval()
+    model = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1)).eval()
     converted = tinv.convert(model, "full_background", example_input=IMAGES.float(), partial=True)
     along_height = analyze(converted, IMAGES.float()).verdict.zero_canvas[0]
     assert "a blank image gives different values from position to position" in str(along_height)
