@@ -1,5 +1,6 @@
 """Policies that learn, in training: their losses, their schedules, and the weights of networks without them."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tinv.cli import main
 from tinv.data import RedGreen
-from tinv.errors import TinvWarning
+from tinv.errors import TinvError, TinvWarning
 from tinv.evaluation.networks import NetworkSpec
 from tinv.models import create_backbone
 from tinv.nn import LearnedPolyphaseSampling, TIPSPooling
@@ -191,3 +192,19 @@ def test_measures_of_given_weights_say_what_is_not_trained(tmp_path):
     with pytest.warns(TinvWarning, match="tensors under policy_layers are not pretrained"):
         network = spec.under(policy, spec.plain((32, 32)), (32, 32))
     assert all(torch.equal(network.state_dict()[key], value) for key, value in plain.state_dict().items())
+
+
+def test_measures_of_weights_that_a_policy_learned_have_them_and_need_the_policy(tmp_path):
+    size, policy = (32, 32), ConversionPolicy("same_circular", "lps", stem="convert")
+    kept = {"padding": "same_circular", "subsampling": "lps", "stem": "convert"}
+    torch.manual_seed(3)
+    trained = create_backbone("red_green_net", num_classes=3, **kept)
+    torch.save(trained.state_dict(), tmp_path / "trained.pth")
+    spec = NetworkSpec("red_green_net", "tinv", num_classes=3, in_channels=3, weights=tmp_path / "trained.pth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TinvWarning)
+        network = spec.under(policy, spec.plain(size), size)
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in trained.state_dict().items())
+    for other in (ConversionPolicy(), ConversionPolicy("same_circular", "tips", stem="convert")):
+        with pytest.raises(TinvError, match=r"trained under policies that are not .*policy_layers"):
+            spec.under(other, spec.plain(size), size)

@@ -14,7 +14,7 @@ from tinv.data.batching import check_normalization
 from tinv.data.formats.images import IMAGENET_MEAN, IMAGENET_STD
 from tinv.errors import TinvError
 from tinv.models import Source, backbone_options, create_backbone, under_policies
-from tinv.models.weights import differences, load_file, warn_of_untrained
+from tinv.models.weights import differences, load_file, load_learned, warn_of_untrained
 from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.arguments import PositiveInt, Seed, checked
 from tinv.utils.memory import NO_MEMORY
@@ -64,7 +64,7 @@ class NetworkSpec:
         torch.manual_seed(self.seed)
         network = create_backbone(pretrained=self.pretrained, **self._options(size))
         if self.weights is not None:
-            load_file(network, self.weights)
+            load_file(network, self.weights, without_learned=True)
         self._check_input(network, size)
         return network
 
@@ -98,10 +98,9 @@ class NetworkSpec:
         Raises:
             TinvError: If the network cannot take the policy.
         """
-        if policy.keeps_all:
-            return plain
-        network = self._under(policy, plain, size)
-        if self.pretrained or self.weights is not None:
+        network = plain if policy.keeps_all else self._under(policy, plain, size)
+        learned = self.weights is not None and load_learned(network, self.weights, str(policy))
+        if (self.pretrained or self.weights is not None) and not learned:
             warn_of_untrained(self.backbone, network)
         return network
 

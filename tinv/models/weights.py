@@ -112,6 +112,26 @@ def without_policies(own: Mapping[str, Tensor], found: Mapping[Any, Any], path: 
     return fresh
 
 
+def load_learned(network: nn.Module, path: Path, policy: str) -> bool:
+    """Loads into a network what its policies have learned, if a file holds that; returns whether it does.
+
+    Args:
+        network: Network that has the others already.
+        path: Path of the file.
+        policy: Name of the network's policies, for messages.
+
+    Raises:
+        TinvError: If they were learned by policies that are not the network's.
+    """
+    found, own = read_state_dict(path), network.state_dict()
+    learned = {key: value for key, value in found.items() if is_added(str(key))}
+    wrong = differences({key: value for key, value in own.items() if is_added(key)}, learned)
+    if learned and wrong:
+        raise TinvError(f"{path} was trained under policies that are not {policy}: {wrong}; give the same policies")
+    network.load_state_dict(learned, strict=False)
+    return bool(learned)
+
+
 def warn_of_untrained(name: str, network: nn.Module) -> None:
     """Warns of weights that policies added to a pretrained network, if there are any: they are not trained."""
     conversion = getattr(network, "conversion", None)
@@ -139,7 +159,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
+def load_file(network: nn.Module, path: Path, any_head: bool = False, without_learned: bool = False) -> None:
     """Loads the weights in a file into a network.
 
     Those of an unconverted network load into a converted one; what its policies learn stays as it is, and a warning
@@ -150,11 +170,14 @@ def load_file(network: nn.Module, path: Path, any_head: bool = False) -> None:
         path: Path of the file.
         any_head: Leaves the last layer as it is where the file's has another number of classes, and says so in a
             warning.
+        without_learned: Leaves out what policies have learned (`policy_layers.*`), for the unconverted network.
 
     Raises:
         TinvError: If they are those of another network; the keys that differ are listed.
     """
     found, own = read_state_dict(path), network.state_dict()
+    if without_learned:
+        found = {key: value for key, value in found.items() if not is_added(str(key))}
     found |= without_policies(own, found, path)
     if any_head:
         head = classifier_name(network) + "."
