@@ -55,6 +55,8 @@ def test_own_networks_and_clips(capsys):
     [
         (["resnet19"], "unknown backbone of source timm 'resnet19'; did you mean"),
         (["resnet18", "--input-size", "big"], "--input-size big is not a size in pixels"),
+        (["resnet18", "--padding.init_args", "{mode: zeros}"], "--padding: init_args are given without the class"),
+        (["resnet18", "--padding.init_args.mode=zeros"], "a part of an object needs its class_path"),
         (
             ["rook_net", "--source", "tinv", "--input-size", "1x2x3"],
             "input_size must be two numbers, H and W, for rook_net",

@@ -152,7 +152,7 @@ def test_splits_do_not_overlap_and_follow_the_seed():
             "leaves 2 pixels a side; use a smaller shift or canvas_size=12",
         ),
         (lambda: Digits(num_train=5000), "num_train=5000 images asked for; choose 1 to 1197"),
-        (lambda: Digits(num_val=0), "num_val=0 images asked for"),
+        (lambda: Digits(num_val=0), "num_val must be 1 or more"),
     ],
 )
 def test_bad_options_are_named(build, message):

@@ -59,6 +59,10 @@ def test_what_cannot_be_converted_is_refused_by_name_and_left_as_it_was():
     with pytest.raises(TinvError, match=r"layer 1 \(Switch\) cannot be traced"):
         convert(network, "full_zero", example_input=IMAGES)
     assert str(network) == before
+    with pytest.raises(
+        TinvError, match=r"a single layer \(Conv2d\), which has no name; put it into torch.nn.Sequential"
+    ):
+        convert(network[0], "full_zero", example_input=IMAGES)
     pooled = nn.Sequential(nn.Conv2d(3, 3, 3), nn.LPPool2d(2, 2))
     with pytest.raises(TinvError, match="layer 1: LPPool2d cannot take padding=full_zero"):
         convert(pooled, "full_zero", example_input=IMAGES)

@@ -27,8 +27,11 @@ def short_message(message: str) -> str:
     problems = re.findall(r"Problem with given class_path '([^']*)':\s*(.*)", message)
     if problems := [(path, reason) for path, reason in problems if not reason.startswith("Parser key")]:
         return f"{where}{problems[-1][0]} cannot be made ({problems[-1][1]})"
+    if "NestedArg(key='init_args'" in message:
+        return f"{where}init_args are given without the class that they are of; give class_path with them"
     if found := re.search(r"NestedArg\(key='([\w.]+)', val='?([^']*?)'?\)", message):
-        return f"{where}{found.group(1)}={found.group(2)} is not what can stand there"
+        given = f"{found.group(1)}={found.group(2)}"
+        return f"{where}{given} is not what can stand there; a part of an object needs its class_path"
     if found := re.search(r"Literal\[([^]]*)\](?:.|\n)*?(?:Got|Given) value: (.*)", message):
         choices = re.findall(r"'([^']*)'", found.group(1))
         return f"{where}{unknown('value', found.group(2), choices)}"

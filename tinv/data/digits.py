@@ -9,7 +9,7 @@ import torch
 
 from tinv.data.in_memory import ImageSet, InMemoryData, Splits, split_balanced
 from tinv.deprecation import renamed
-from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
+from tinv.utils.arguments import PositiveInt, Seed
 
 
 class Digits(InMemoryData):
@@ -33,7 +33,7 @@ class Digits(InMemoryData):
     )
     def __init__(
         self,
-        num_val: NonNegativeInt = 200,
+        num_val: PositiveInt = 200,
         num_test: PositiveInt = 400,
         num_train: PositiveInt | None = None,
         data_seed: Seed = 0,

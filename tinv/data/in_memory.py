@@ -186,7 +186,7 @@ class TrainTestData(InMemoryData):
         self,
         root: str | None = None,
         download: bool = False,
-        num_val: NonNegativeInt = 5000,
+        num_val: PositiveInt = 5000,
         num_train: PositiveInt | None = None,
         num_test: PositiveInt | None = None,
         data_seed: Seed = 0,

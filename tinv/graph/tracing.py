@@ -92,9 +92,17 @@ def _trace(network: nn.Module) -> NetworkGraph:
             if node.op == "get_attr" and not node.target.startswith("network."):
                 _keep_constant(graph, node, shell)
             elif node.op in ("call_module", "get_attr"):
-                node.target = node.target.removeprefix("network.")
+                node.target = _path_in(network, node.target)
         _name_in_place_results(graph, network)
         return graph
+
+
+def _path_in(network: nn.Module, path: str) -> str:
+    """Returns the path in the network of what has this path in the shell around it."""
+    if path == "network":
+        kind = type(network).__name__
+        raise LayerError(f"the network is a single layer ({kind}), which has no name; put it into torch.nn.Sequential")
+    return path.removeprefix("network.")
 
 
 def _refusal(network: nn.Module, path: str, module: nn.Module, error: Exception) -> LayerError:
