@@ -1,10 +1,16 @@
+from pathlib import Path
+
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from PIL import Image
+from torch import nn
 
+import tinv
 from tinv.data import Digits, RedGreen
 from tinv.errors import TinvError
 from tinv.metrics import MeanCosineSimilarity, TranslationSensitivityMap
+from tinv.models.features import as_logits
 from tinv.tasks import Classification
 
 
@@ -109,3 +115,26 @@ def test_unknown_memory_formats_are_refused():
 def test_an_input_shape_that_no_image_has_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(TinvError, match=r"model\.init_args\.input_shape=\[3.*must be the channels"):
         Classification("pooling_cnn", num_classes=4, input_shape=shape).configure_model()
+
+
+@pytest.mark.parametrize(
+    ("output", "what"), [({"out": torch.zeros(2, 3)}, "a dict"), (torch.zeros(2, 3, 4, 4), "a tensor of 4 axes")]
+)
+def test_what_is_no_vector_of_logits_is_refused_by_its_kind(output, what):
+    with pytest.raises(TinvError, match=f"the network returns {what}, not logits"):
+        as_logits(output)
+    task = Classification("rook_net")
+    task.network = nn.Identity()
+    task.network.forward = lambda images: output
+    with pytest.raises(TinvError, match=f"the network returns {what}, not logits"):
+        task(torch.zeros(2, 1, 8, 8))
+    with pytest.raises(TinvError, match=f"the network returns {what}, not logits"):
+        tinv.measure(task.network, photographs(), num_classes=3, input_size=8, offset_range=4, metrics=["consistency"])
+
+
+def photographs() -> str:
+    """A folder of two images, in the test's own working folder."""
+    for number in range(2):
+        Path("photographs").mkdir(exist_ok=True)
+        Image.new("RGB", (12, 12), (90 * number, 9, 9)).save(f"photographs/{number}.png")
+    return "photographs"

@@ -31,6 +31,7 @@ from tinv.metrics import (
 )
 from tinv.metrics.answers import undefined_message
 from tinv.metrics.views import UNLABELLED, center_view
+from tinv.models.features import as_logits
 from tinv.translation import ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 from tinv.utils.io import write_atomically
@@ -266,7 +267,7 @@ class _Pass:
         with torch.no_grad(), autocast(self.precision, self.device):
             for images, targets, index in progress(photographs.batches(self.device), "measuring batches", batches):
                 targets = self.labels(targets)
-                logits = self.network(center_view(images, self.shift, self.mode))
+                logits = as_logits(self.network(center_view(images, self.shift, self.mode)))
                 for metric in metrics.values():
                     metric.update(self.network, images, logits, targets, index)
                 some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from tinv.errors import TinvError
@@ -28,6 +30,25 @@ def classifier_name(network: nn.Module) -> str:
 def is_added(name: str) -> bool:
     """Returns whether a module or a tensor of a network, by its path, is one that a policy has added."""
     return "policy_layers" in name.split(".")
+
+
+def as_logits(output: Any) -> Tensor:
+    """Returns what a network gives for a batch, if that is one vector (N, classes) for each image.
+
+    Raises:
+        TinvError: If it is anything else, as that of a network for detection or segmentation.
+    """
+    if isinstance(output, Tensor) and output.dim() == 2:
+        return output
+    kind = type(output).__name__
+    what = (
+        f"a tensor of {output.dim()} axes"
+        if isinstance(output, Tensor)
+        else f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
+    )
+    raise TinvError(
+        f"the network returns {what}, not logits (N, classes) for each image; choose one that classifies images"
+    )
 
 
 def logits_and_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from tinv.errors import TinvError
 from tinv.metrics import Accuracy, InvarianceMetric, VideoAccuracy
 from tinv.metrics.accuracy import MeanLoss
 from tinv.metrics.views import center_view
+from tinv.models.features import as_logits
 from tinv.tasks.base import BaseTask
 from tinv.tasks.frozen_trunk import FrozenTrunk
 from tinv.utils.arguments import NonNegativeInt, PositiveInt
@@ -117,11 +118,14 @@ class Classification(BaseTask):
             )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns the logits (N, classes) of images (N, C, H, W) or clips (N, C, T, H, W)."""
+        """Returns the logits (N, classes) of images (N, C, H, W) or clips (N, C, T, H, W).
+
+        Raises:
+            TinvError: If the network returns anything else.
+        """
         assert self.network is not None, "configure_model builds the network"
         images = images.to(self.dtype)  # data modules make float32, whatever the trainer's precision
-        logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format_of(images.dim())))
-        return logits
+        return as_logits(self.network(images.contiguous(memory_format=self.memory_format_of(images.dim()))))
 
     def train(self, mode: bool = True) -> Self:
         """Sets training or evaluation mode; what is frozen stays in evaluation mode."""
