@@ -218,6 +218,19 @@ def test_the_network_of_a_run_is_measured_as_it_was_trained(capsys):
     assert "photos is no run with a best checkpoint" in capsys.readouterr().err
 
 
+def test_a_run_with_more_classes_than_its_data_is_measured_and_one_of_clips_is_refused(capsys):
+    write_images(Path("photos"), 2)
+    words = ["--images=photos", "--out=out", "--metrics=consistency", "--max-shift=8", "--mode=zero"]
+    folder = fit("--model.init_args.num_classes=5", "--trainer.max_epochs=1")
+    assert main(["measure", f"--run={folder}", *words]) == 0
+    assert report()["options"]["num_classes"] == 5
+    clips = ["--data.init_args.num_train=4", "--data.init_args.num_val=4", "--data.init_args.num_test=4"]
+    small = ["--trainer.max_epochs=1", "--data.init_args.batch_size=4", "--run_dir=clips"]
+    assert main(["fit", "--config=configs/moving_shapes.yaml", *clips, *small]) == 0
+    assert main(["measure", "--run=clips", *words, "--out=other"]) == 2
+    assert "only networks of images can be measured" in capsys.readouterr().err
+
+
 def test_damaged_files_are_named_and_skipped_only_when_asked(capsys):
     write_images(Path("photos"))
     whole = Path("photos/00.jpg").read_bytes()

@@ -56,12 +56,19 @@ def load_trained(run: Path) -> TrainedNetwork:
             f"{run} trained {type(configuration.model).__name__}, which have no classes to measure; how they take "
             "shifts is in its results.json"
         )
-    configuration.model.leave_out_weights()
-    data, options = configuration.datamodule, dict(configuration.model.backbone_options)
-    channels, height, width = data.input_shape
-    network = create_backbone(num_classes=data.num_classes, in_channels=channels, input_size=(height, width), **options)
+    model, data = configuration.model, configuration.datamodule
+    model.leave_out_weights()
+    options, classes, shape = (
+        dict(model.backbone_options),
+        model.num_outputs(data),
+        model.input_shape or data.input_shape,
+    )
+    if classes is None or shape is None or len(shape) != 3:
+        raise TinvError(f"{run} was trained on inputs of shape {shape}; only networks of images can be measured")
+    channels, height, width = shape
+    network = create_backbone(num_classes=classes, in_channels=channels, input_size=(height, width), **options)
     load_file(network, folder.best)
     mean, std = (tuple(value) * (channels if len(value) == 1 else 1) for value in (data.mean, data.std))
     policy = ConversionPolicy(**{key: options[key] for key in ConversionPolicy.__dataclass_fields__ if key in options})
-    spec = NetworkSpec(options["name"], options["source"], num_classes=data.num_classes, in_channels=channels)
+    spec = NetworkSpec(options["name"], options["source"], num_classes=classes, in_channels=channels)
     return TrainedNetwork(network, spec, policy, (height, width), mean, std)
