@@ -54,49 +54,27 @@ def fit(configuration: TinvCLI) -> Outcome:
     Raises:
         TinvError: For what can be corrected in the configuration, the data or the run folder.
     """
-    values = configuration.values
-    if values["ckpt_path"] not in (None, "last"):
-        raise TinvError(
-            f"fit resumes a stopped run (--ckpt_path last), not with {values['ckpt_path']}; to score a "
-            "checkpoint use tinv test"
-        )
-    if values["untrained"]:
-        raise TinvError("--untrained goes with validate, test and predict; fit trains the network")
+    values, model = configuration.values, configuration.model
+    _check_fit(values)
     resume = values["ckpt_path"] == "last"
     folder = unfinished_folder(values) if resume else new_folder("fit", values)
     begun = folder.path.exists()
     last = LastCheckpoint(folder)
-    best = BestCheckpoint(folder, values["checkpoint"]["monitor"], values["checkpoint"]["mode"])
-    seeding = SeedEachEpoch(int(values["seed_everything"]))
-    callbacks: list[Callback] = [
-        CheckSets("fit"),
-        _BuildAndLoad(folder.last if resume else None, "fit"),
-        DistributedSigterm(folder),
-        CheckBf16Conv3d(),
-        StopOnNaN(folder),
-        seeding,
-        last,
-        best,
-    ]
-    trainer = configuration.make_trainer(callbacks, folder.path)
+    trainer = configuration.make_trainer(_callbacks(folder, last, resume, values), folder.path)
     folder.make()
     if not resume:
         folder.save_config(values)
-    model, data = configuration.model, configuration.datamodule
     ok = False
     try:
         with _resuming(last) if resume else contextlib.nullcontext(), errors_with_keys(values["trainer"]):
-            trainer.fit(model, datamodule=data, ckpt_path=str(folder.last) if resume else None, weights_only=True)
+            start = str(folder.last) if resume else None
+            trainer.fit(model, datamodule=configuration.datamodule, ckpt_path=start, weights_only=True)
         if values["trainer"]["fast_dev_run"]:
             if not begun and trainer.is_global_zero:
                 folder.remove()
             print("a fast_dev_run keeps nothing and reports no numbers")
             return Outcome(0)
-        if not folder.best.exists() and trainer.is_global_zero:
-            print("note: no best checkpoint, since nothing was validated; the last weights are tested", file=sys.stderr)
-        load_weights(model, folder.best if folder.best.exists() else folder.last)
-        with errors_with_keys(values["trainer"]):
-            trainer.test(model, datamodule=data, verbose=False)
+        _test_best(configuration, trainer, folder)
         if trainer.is_global_zero:
             _finish("fit", trainer, model, folder, values, last.duration_s)
         ok = True
@@ -124,6 +102,40 @@ def fit(configuration: TinvCLI) -> Outcome:
         end_wandb(ok)
         folder.release()
     return Outcome(0, _metrics(trainer) if trainer.is_global_zero else None, folder.path, _units(model))
+
+
+def _check_fit(values: dict[str, Any]) -> None:
+    """Refuses options that fit does not take."""
+    if values["ckpt_path"] not in (None, "last"):
+        raise TinvError(
+            f"fit resumes a stopped run (--ckpt_path last), not with {values['ckpt_path']}; to score a "
+            "checkpoint use tinv test"
+        )
+    if values["untrained"]:
+        raise TinvError("--untrained goes with validate, test and predict; fit trains the network")
+
+
+def _callbacks(folder: RunFolder, last: LastCheckpoint, resume: bool, values: dict[str, Any]) -> list[Callback]:
+    """Returns what goes along with a training."""
+    return [
+        CheckSets("fit"),
+        _BuildAndLoad(folder.last if resume else None, "fit"),
+        DistributedSigterm(folder),
+        CheckBf16Conv3d(),
+        StopOnNaN(folder),
+        SeedEachEpoch(int(values["seed_everything"])),
+        last,
+        BestCheckpoint(folder, values["checkpoint"]["monitor"], values["checkpoint"]["mode"]),
+    ]
+
+
+def _test_best(configuration: TinvCLI, trainer: Trainer, folder: RunFolder) -> None:
+    """Tests the best checkpoint, or the last one where nothing was validated."""
+    if not folder.best.exists() and trainer.is_global_zero:
+        print("note: no best checkpoint, since nothing was validated; the last weights are tested", file=sys.stderr)
+    load_weights(configuration.model, folder.best if folder.best.exists() else folder.last)
+    with errors_with_keys(configuration.values["trainer"]):
+        trainer.test(configuration.model, datamodule=configuration.datamodule, verbose=False)
 
 
 STATE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)
@@ -162,19 +174,8 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
     Raises:
         TinvError: For what can be corrected in the configuration, the data, the checkpoint or the run folder.
     """
-    values = configuration.values
-    if values["ckpt_path"] is None and not values["untrained"]:
-        raise TinvError(
-            f"{command} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt (or --untrained, to score "
-            "random weights)"
-        )
-    if values["ckpt_path"] is not None and values["untrained"]:
-        raise TinvError(f"--ckpt_path and --untrained both say which weights {command} takes; give one of them")
-    started = time.monotonic()
-    model, data = configuration.model, configuration.datamodule
-    checkpoint = Path(values["ckpt_path"]) if values["ckpt_path"] else None
-    if checkpoint is not None and not checkpoint.is_file():
-        raise TinvError(f"no checkpoint {checkpoint}; name a .ckpt file with --ckpt_path")
+    values, model, data = configuration.values, configuration.model, configuration.datamodule
+    checkpoint, started = _checkpoint(command, values), time.monotonic()
     differing = [] if checkpoint is None else _differing_keys(checkpoint, values)
     folder = new_folder(command, values)
     begun = folder.path.exists()
@@ -216,6 +217,21 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
         folder.release()
     reports = trainer.is_global_zero and command != "predict"
     return Outcome(0, _metrics(trainer) if reports else None, folder.path, _units(model))
+
+
+def _checkpoint(command: Command, values: dict[str, Any]) -> Path | None:
+    """Returns the checkpoint that is to be scored; None for random weights, where those are asked for."""
+    if values["ckpt_path"] is None and not values["untrained"]:
+        raise TinvError(
+            f"{command} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt (or --untrained, to score "
+            "random weights)"
+        )
+    if values["ckpt_path"] is not None and values["untrained"]:
+        raise TinvError(f"--ckpt_path and --untrained both say which weights {command} takes; give one of them")
+    checkpoint = Path(values["ckpt_path"]) if values["ckpt_path"] else None
+    if checkpoint is not None and not checkpoint.is_file():
+        raise TinvError(f"no checkpoint {checkpoint}; name a .ckpt file with --ckpt_path")
+    return checkpoint
 
 
 class _BuildAndLoad(Callback):
