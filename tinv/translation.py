@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,42 @@ TranslateMode = Literal["zero", "circular"]
 
 ShiftMode = Literal["crop", TranslateMode]
 """How views of an image differ. crop: windows of a larger image, which see real content come in; else TranslateMode."""
+
+
+Generator = Literal["fourier", "central", "forward"]
+"""How the beginning of a circular move is computed. fourier: the derivative of the trigonometric polynomial through the
+pixels; central and forward: differences of whole pixels."""
+
+
+def velocity(images: Tensor, axis: int, generator: Generator = "fourier") -> Tensor:
+    """Returns the rate at which images change, per pixel, when they begin to move along an axis, wrapped around.
+
+    Args:
+        images: Images (N, C, H, W).
+        axis: Axis of the tensor: 2 moves them down, 3 to the right.
+        generator: How it is computed. The Nyquist frequency of an even size, which only moves as a cosine, has rate 0.
+
+    Returns:
+        (N, C, H, W), of the type of `images`.
+
+    Examples:
+        >>> velocity(torch.tensor([[[[0.0, 1.0, 0.0, -1.0]]]]), 3, "central")
+        tensor([[[[-1.,  0.,  1.,  0.]]]])
+    """
+    if generator == "forward":
+        return images.roll(1, axis) - images
+    if generator == "central":
+        return (images.roll(1, axis) - images.roll(-1, axis)) / 2
+    size = images.shape[axis]
+    wavenumbers = torch.arange(size // 2 + 1, dtype=torch.double, device=images.device)
+    if size % 2 == 0:
+        wavenumbers[-1] = 0
+    factors = torch.complex(torch.zeros_like(wavenumbers), -2 * math.pi * wavenumbers / size)
+    shape = [1] * images.dim()
+    shape[axis] = -1
+    spectrum = torch.fft.rfft(images.double(), dim=axis)
+    rate: Tensor = torch.fft.irfft(spectrum * factors.view(shape), n=size, dim=axis)
+    return rate.to(images.dtype)
 
 
 def draw_shifts(index: Tensor, max_shift: int, seed: int, epoch: int = 0) -> Tensor:

@@ -25,6 +25,7 @@ from tinv.metrics import (
     DiagonalAccuracy,
     InvarianceMetric,
     LayerEquivariance,
+    LieDerivative,
     ShiftConsistency,
     TranslationSensitivityMap,
     WorstCaseAccuracy,
@@ -37,8 +38,9 @@ from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 from tinv.utils.io import write_atomically
 from tinv.utils.progress import progress
 
-Measure = Literal["consistency", "diagonal", "worst_case", "map", "layers", "attribution"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
+Measure = Literal["consistency", "diagonal", "worst_case", "map", "layers", "attribution", "lie"]
+MEASURES: tuple[Measure, ...] = tuple(measure for measure in get_args(Measure) if measure != "lie")
+"""What is measured if nothing is said; the Lie derivative needs a network that forward mode can differentiate."""
 
 MAP_IMAGES = 128
 LAYER_IMAGES = 32
@@ -153,7 +155,7 @@ def measure(
         images: Folder; class folders are labels if they are as many as the classes, or some of ImageNet's.
         num_classes: Output classes.
         input_size: Pixels (H, W) that the network sees.
-        metrics: What is measured, some of `MEASURES`.
+        metrics: What is measured; `lie`, the Lie derivative, has to be asked for.
         mode: `crop` cuts windows of a larger photograph, `zero` moves it on a blank canvas, `circular` wraps it.
         offset_range: Views lie at offsets from 0 to so many pixels, a multiple of 4; the map holds shifts up to half of
             it to each side.
@@ -215,6 +217,7 @@ def _metrics(
         "worst_case": WorstCaseAccuracy(shift, mode, step=shift // 4, seed=seed),
         "map": TranslationSensitivityMap(shift // 2, shift // 4, mode, max_images=MAP_IMAGES),
         "layers": LayerEquivariance(shift, mode, max_images=LAYER_IMAGES, seed=seed),
+        "lie": LieDerivative(seed=seed),
     }
     return {"acc": CenterAccuracy(seed), **{name: metric for name, metric in every.items() if name in wanted}}
 
@@ -269,7 +272,8 @@ class _Pass:
                 targets = self.labels(targets)
                 logits = as_logits(self.network(center_view(images, self.shift, self.mode)))
                 for metric in metrics.values():
-                    metric.update(self.network, images, logits, targets, index)
+                    given = center_view(images, self.shift - metric.crop_margin, self.mode)
+                    metric.update(self.network, given, logits, targets, index)
                 some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
                 for part in parts:
                     if part.network is not None and len(images[some]):

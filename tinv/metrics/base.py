@@ -19,8 +19,9 @@ from tinv.utils.arguments import Checked
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Unit = Literal["percent", "cosine", "ratio", "pixels"]
-"""percent: 0 to 100; cosine: -1 to 1; ratio: a part of one, a relative error or a distance; pixels: of the image."""
+Unit = Literal["percent", "cosine", "ratio", "pixels", "per square pixel"]
+"""percent: 0 to 100; cosine: -1 to 1; ratio: a part of one, a relative error or a distance; pixels: of the image;
+per square pixel: a squared rate of change."""
 
 
 class RowMetric(Metric):

@@ -27,7 +27,7 @@ class RunResult:
         metrics: Test metrics by name.
         duration_s: Seconds; None for a run that did not finish.
         data: What the data module tells of itself, such as the checksum of a list of images.
-        units: Unit of those metrics that declare one: percent, cosine, ratio or pixels.
+        units: Unit of those metrics that declare one: percent, cosine, ratio, pixels or per square pixel.
         partial: Layers that the policies were not put on, where that was allowed, each with the reason.
         versions: Versions of what the numbers depend on.
         error: Why it failed or is excluded.
