@@ -40,8 +40,8 @@ class LieDerivative(InvarianceMetric):
         to the right and down.
 
     Source:
-        Gruver, Finzi, Goldblum & Wilson, ICLR 2023. Their public code takes half of the image's width as unit, one-sided
-        differences of bilinear samples, and the mean over classes of the absolute rates of the probabilities.
+        Gruver, Finzi, Goldblum & Wilson, ICLR 2023. Their public code takes half of the image's width as
+        unit, one-sided differences of bilinear samples, and the mean over classes of the probabilities' absolute rates.
 
     Args:
         generator: What a beginning move is: `fourier`, its exact derivative; `central`, half the difference of the
