@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -69,7 +69,7 @@ def _trace(network: nn.Module) -> NetworkGraph:
         tracer = _Tracer(opaque, reads_buffers)
         shell = _Shell(network)
         try:
-            with torch.enable_grad(), traced_factories(tracer), without_checkpoints() as skipped:
+            with torch.enable_grad(), traced_functions(tracer), without_checkpoints() as skipped:
                 graph = NetworkGraph(tracer.trace(shell))
         except Exception as error:
             if reads_buffers:
@@ -251,10 +251,14 @@ def switch_gradients(wanted: bool) -> bool:
 
 
 FACTORIES = ("arange", "linspace", "zeros", "ones", "full", "eye", "empty", "rand", "randn", "tensor", "as_tensor")
+_OF_LISTS = ("cat", "concat", "concatenate", "stack")
+_POOLS = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
+"""Functions that take no node in place of a list of tensors or of a size, at least up to torch 2.8."""
 
 
-def traced_factories(tracer: fx.Tracer) -> AbstractContextManager[Any]:
-    """Makes torch's factory functions give nodes where a size of the image is among their arguments."""
+@contextmanager
+def traced_functions(tracer: fx.Tracer) -> Iterator[None]:
+    """Makes functions of torch give nodes whose arguments may be nodes: sizes of the image, parts of a map."""
 
     def traced(original: Callable[..., Any]) -> Callable[..., Any]:
         def make(*args: Any, **kwargs: Any) -> Any:
@@ -264,9 +268,13 @@ def traced_factories(tracer: fx.Tracer) -> AbstractContextManager[Any]:
 
         return make
 
-    factories: dict[str, Any] = {name: traced(getattr(torch, name)) for name in FACTORIES}
-    patches: AbstractContextManager[Any] = patch.multiple(torch, **factories)
-    return patches
+    def all_of(module: Any, names: Sequence[str]) -> AbstractContextManager[Any]:
+        made: dict[str, Any] = {name: traced(getattr(module, name)) for name in names}
+        patches: AbstractContextManager[Any] = patch.multiple(module, **made)
+        return patches
+
+    with all_of(torch, (*FACTORIES, *_OF_LISTS)), all_of(F, _POOLS):
+        yield
 
 
 @contextmanager
