@@ -43,7 +43,7 @@ def random_translation(image: torch.Tensor) -> torch.Tensor:
 def main() -> int:
     data = CIFAR10(batch_size=BATCH, num_train=IMAGES, train_max_shift=SHIFT, seed=0)
     data.setup()
-    data.trainer = SimpleNamespace(current_epoch=0, training=True)
+    data.trainer = SimpleNamespace(current_epoch=0, training=True, overfit_batches=0)
     transform = v2.Compose(
         [
             v2.ToImage(),
