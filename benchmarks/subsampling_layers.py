@@ -2,8 +2,8 @@
 
 BlurPool against timm's and kornia's layer and torch's depthwise convolution, adaptive polyphase sampling against the
 formulation of Chaman & Dokmanic (stack, norm, index or gather, masks), ideal subsampling against Fourier transforms.
-Claims: at most 1.15 times the seconds of the fastest peer on every map. BlurPool calls the depthwise convolution that is
-its fastest peer, so that the ratio is 1.0 on large maps; on maps of 0.4 ms, 40 microseconds of Python make it 1.1.
+Claims: at most 1.15 times the seconds of the fastest peer on every map. BlurPool calls the depthwise convolution that
+is its fastest peer, so that the ratio is 1.0 on large maps; on maps of 0.4 ms, 40 microseconds of Python make it 1.1.
 Run: pip install kornia; python benchmarks/subsampling_layers.py
 """
 
