@@ -126,6 +126,7 @@ def output_velocity(network: nn.Module, images: Tensor, tangents: Tensor) -> tup
             moving = forward_ad.make_dual(images.clone(), tangents.clone())  # type: ignore[no-untyped-call]
             answer = network(moving)
         except (NotImplementedError, RuntimeError) as error:
+            # torch says by either class what it lacks; whatever else the network raises is its own
             reason = str(error).partition("\n")[0]
             if "forward" not in reason.lower():
                 raise
