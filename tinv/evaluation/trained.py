@@ -58,11 +58,8 @@ def load_trained(run: Path) -> TrainedNetwork:
         )
     model, data = configuration.model, configuration.datamodule
     model.leave_out_weights()
-    options, classes, shape = (
-        dict(model.backbone_options),
-        model.num_outputs(data),
-        model.input_shape or data.input_shape,
-    )
+    options, classes = dict(model.backbone_options), model.num_outputs(data)
+    shape = model.input_shape or data.input_shape
     if classes is None or shape is None or len(shape) != 3:
         raise TinvError(f"{run} was trained on inputs of shape {shape}; only networks of images can be measured")
     channels, height, width = shape

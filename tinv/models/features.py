@@ -40,12 +40,9 @@ def as_logits(output: Any) -> Tensor:
     """
     if isinstance(output, Tensor) and output.dim() == 2:
         return output
-    kind = type(output).__name__
-    what = (
-        f"a tensor of {output.dim()} axes"
-        if isinstance(output, Tensor)
-        else f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
-    )
+    article = "an" if type(output).__name__[0] in "AEIOU" else "a"
+    is_map = isinstance(output, Tensor)
+    what = f"a tensor of {output.dim()} axes" if is_map else f"{article} {type(output).__name__}"
     raise TinvError(
         f"the network returns {what}, not logits (N, classes) for each image; choose one that classifies images"
     )
