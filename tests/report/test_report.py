@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from tinv.cli import main
+from tinv.config.merge import lookup
 from tinv.report.collect import collect
 from tinv.report.figures import curves, figures
-from tinv.report.published import Value, published_for, tables
+from tinv.report.published import Value, published_for, tables, unmet_conditions
 from tinv.report.tables import print_results, rows
 from tinv.report.trend_checks import trend_checks
+from tinv.runs.configuration import TinvCLI
 
 PAPER = {"valid": (100.0, 0.2), "same_zero": (99.8, 8.4), "same_circular": (73.7, 73.7), "full_zero": (89.7, 89.7)}
 
@@ -70,6 +72,66 @@ def test_published_tables_are_complete_and_rectangular():
     assert published_for(config) == {"test/mcs": Value(0.791), "test/acc": Value(75.95)}
     group["kernel_size"] = 6
     assert published_for(config) == {}
+    assert unmet_conditions(config) is None  # no row of the paper in the first place
+
+
+def cifar_cell(**options):
+    group = {"kernel_size": 2, "subsampling_factor": 8, "head": options.pop("head", "flatten")}
+    similarity = {"name": "mcs", "max_shift": options.pop("max_shift", 8), "mode": "zero"}
+    data = {"class_path": "tinv.data.CIFAR10", "init_args": {"canvas_size": options.pop("canvas_size", 50)}}
+    metrics = [{"class_path": "tinv.metrics.MeanCosineSimilarity", "init_args": similarity}]
+    args = {"padding": "same_zero", "backbone_args": group, "metrics": metrics, **options}
+    return {"published": "cifar_grid", "model": {"init_args": args}, "data": data}
+
+
+def test_a_run_under_another_setting_than_the_paper_has_no_published_numbers():
+    """The paper's 0.610 belongs to zero padding, a dense head and shifts of up to 8 pixels on a canvas of 50."""
+    known = {"test/mcs": Value(0.610), "test/acc": Value(72.53)}
+    assert published_for(cifar_cell()) == known
+    assert unmet_conditions(cifar_cell()) is None
+    key = "model.init_args"
+    custom = {"class_path": "my.Policy", "init_args": {}}
+    for changed, reason in (
+        ({"padding": "same_circular"}, f"{key}.padding=same_zero, not same_circular"),
+        ({"padding": custom}, f"{key}.padding=same_zero, not my.Policy"),
+        ({"subsampling": "aps"}, f"{key}.subsampling=keep, not aps"),
+        ({"head": "gap"}, f"{key}.backbone_args.head=flatten, not gap"),
+        ({"canvas_size": None}, "data.init_args.canvas_size=50, not null"),
+    ):
+        assert published_for(cifar_cell(**changed)) == {}
+        assert unmet_conditions(cifar_cell(**changed)) == f"the published numbers are for {reason}"
+    assert published_for(cifar_cell(max_shift=4)) == {"test/acc": known["test/acc"]}
+    assert unmet_conditions(cifar_cell(max_shift=4)).endswith("max_shift of test/mcs=8, not 4")
+
+
+def test_the_report_says_why_there_are_no_published_numbers(capsys):
+    write_run("valid", 0, 99.0)
+    path = write_run("full_zero", 0, 90.0) / "results.json"
+    results = json.loads(path.read_text())
+    results["config"]["model"]["init_args"]["subsampling"] = "aps"
+    path.write_text(json.dumps(results))
+    assert main(["report", "runs"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "100.0±0.0" in said
+    assert "89.7" not in said
+    notes = {group.note for group in collect([Path("runs")])["red_green"]}
+    assert "the published numbers are for model.init_args.subsampling=keep, not aps" in notes
+
+
+@pytest.mark.parametrize("name", sorted(tables()))
+def test_the_shipped_configuration_of_each_entry_meets_its_conditions(name):
+    """Every condition names a key of the configuration, so that a misspelt one cannot pass."""
+    overlays = {"cifar_antialias": ["configs/cifar_grid.yaml", "configs/overlays/antialias.yaml"]}
+    words = [word for path in overlays.get(name, [f"configs/{name}.yaml"]) for word in ("--config", path)]
+    if name == "imagenet_shift":
+        words.append("--data.init_args.root=.")
+    config = TinvCLI([*words, "--run_dir=null"]).values
+    assert config["published"] == name
+    assert published_for(config)
+    assert unmet_conditions(config) is None
+    for key in tables()[name].get("only", {}):
+        parent, _, last = key.rpartition(".")
+        assert last in lookup(config, parent), key
 
 
 def test_runs_that_differ_in_the_seed_make_one_cell():

@@ -97,7 +97,7 @@ def _file_name(name: str) -> str:
 
 
 def _title(name: str, groups: Sequence[RunGroup]) -> str:
-    entry = next((group.config.get("published") for group in groups if group.runs), None)
+    entry = next((group.config["published"] for group in groups if group.published), None)
     return name + (f"  (published: {source(entry)})" if entry else "")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinv.report.published import published_for
+from tinv.report.published import published_for, unmet_conditions
 from tinv.report.tables import print_results
 from tinv.runs.callbacks.checks import Command
 from tinv.runs.configuration import TinvCLI
@@ -24,4 +24,6 @@ def run(command: Command, words: Sequence[str]) -> int:
     outcome = fit(configuration) if command == "fit" else evaluate(command, configuration)
     if outcome.metrics is not None:
         print_results(outcome.metrics, published, str(outcome.folder), outcome.units)
+        if published is not None and (reason := unmet_conditions(configuration.values)):
+            print(f"note: {reason}")
     return outcome.code

@@ -16,7 +16,7 @@ from tinv.config.identity import PRECISION, is_identity, is_machine_key, with_la
 from tinv.config.merge import flatten
 from tinv.errors import TinvError
 from tinv.policies.cards import ACTIVATIONS, PADDINGS, SUBSAMPLINGS
-from tinv.report.published import Value, published_for, tables
+from tinv.report.published import Value, published_for, tables, unmet_conditions
 from tinv.runs.results import RunResult
 from tinv.sweeps.ledger import LEDGER, read_entries
 
@@ -120,6 +120,8 @@ class RunGroup:
         if partial := next((run.partial for run in self.finished if run.partial), None):
             layers = ", ".join(note["layer"] for note in partial[:3])
             parts.append(f"partial: {len(partial)} layers not converted ({layers})")
+        if self.finished and (reason := unmet_conditions(self.config)):
+            parts.append(reason)
         return "; ".join(parts)
 
     def unit(self, metric: str) -> str | None:
