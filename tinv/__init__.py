@@ -14,7 +14,8 @@ from tinv.errors import LayerError, TinvError
 from tinv.utils.lazy import exports
 
 if TYPE_CHECKING:
-    from tinv.evaluation.invariance import InvarianceReport, measure
+    from tinv.evaluation.invariance import measure
+    from tinv.evaluation.invariance_report import InvarianceReport
     from tinv.evaluation.location_probe import LocationReport, probe_location
     from tinv.graph.summary import Summary, summary
     from tinv.graph.verification import verify
@@ -58,7 +59,8 @@ __getattr__, _ = exports(
     __name__,
     {
         "tinv.models": ("create_backbone", "list_backbones"),
-        "tinv.evaluation.invariance": ("InvarianceReport", "measure"),
+        "tinv.evaluation.invariance": ("measure",),
+        "tinv.evaluation.invariance_report": ("InvarianceReport",),
         "tinv.evaluation.location_probe": ("LocationReport", "probe_location"),
         "tinv.graph.summary": ("Summary", "summary"),
         "tinv.graph.verification": ("verify",),

@@ -273,7 +273,7 @@ def test_a_full_disk_costs_no_numbers(monkeypatch, capsys):
         raise OSError(28, "No space left on device")
 
     write_images(Path("photos"), 2)
-    monkeypatch.setattr("tinv.evaluation.invariance.write_atomically", full)
+    monkeypatch.setattr("tinv.evaluation.invariance_report.write_atomically", full)
     assert measure("--metrics=consistency") == 2
     said = capsys.readouterr()
     assert "consistency_cosine" in said.out
