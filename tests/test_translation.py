@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tinv.translation import crop_each, draw_shifts, translate
+from tinv.translation import crop_each, draw_shifts, fourier_shift, reduce_camera, translate
 
 
 def test_shifts_depend_on_seed_epoch_and_number_alone():
@@ -53,3 +53,49 @@ def test_windows_are_cut_where_they_are_asked_for():
     windows = crop_each(x, top, left, 5, 5)
     for image, window, t, le in zip(x, windows, top.tolist(), left.tolist(), strict=True):
         assert torch.equal(window, image[t : t + 5, le : le + 5].permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 9, 7), (3, 2, 8, 6)])
+def test_whole_fourier_shifts_are_rolls(shape):
+    x = torch.randn(shape, dtype=torch.float64)
+    shifts = torch.tensor([[0.0, 0.0], [3.0, -2.0], [-5.0, 9.0]])
+    moved = fourier_shift(x, shifts)
+    for image, result, (dx, dy) in zip(x, moved, shifts.long().tolist(), strict=True):
+        assert (result - image.roll((dy, dx), (1, 2))).abs().max() < 1e-12
+
+
+def test_fourier_shifts_of_odd_sizes_add_up_and_are_undone():
+    x = torch.randn(2, 3, 9, 7, dtype=torch.float64)
+    first, second = torch.tensor([[[0.3, -1.7], [2.25, 0.5]], [[-0.9, 0.4], [0.5, 0.25]]], dtype=torch.float64)
+    assert (fourier_shift(fourier_shift(x, first), second) - fourier_shift(x, first + second)).abs().max() < 1e-12
+    assert (fourier_shift(fourier_shift(x, first), -first) - x).abs().max() < 1e-12
+
+
+def test_fourier_shift_equals_the_sum_over_waves():
+    """The trigonometric polynomial through the pixels, evaluated point by point."""
+    for size in (5, 6):
+        row, by = torch.randn(size, dtype=torch.float64), 0.3
+        spectrum = torch.fft.fft(row.to(torch.complex128))
+        expected = []
+        for place in range(size):
+            total = torch.zeros((), dtype=torch.complex128)
+            for k in range(size):
+                wave = k if k < size / 2 else k - size
+                phase = 2j * torch.pi * wave * (place - by) / size
+                factor = torch.exp(torch.tensor(phase))
+                if 2 * k == size:  # the two halves of the Nyquist frequency
+                    factor = (factor + factor.conj()) / 2
+                total = total + spectrum[k] * factor / size
+            expected.append(total.real)
+        moved = fourier_shift(row.view(1, 1, 1, -1), torch.tensor([[by, 0.0]])).flatten()
+        assert torch.allclose(moved, torch.stack(expected), atol=1e-12)
+
+
+def test_the_nyquist_frequency_is_lost_at_half_a_pixel():
+    stripes = torch.tensor([1.0, -1.0] * 4, dtype=torch.float64).view(1, 1, 1, 8)
+    assert fourier_shift(stripes, torch.tensor([[0.5, 0.0]])).abs().max() < 1e-12
+
+
+def test_a_camera_of_fewer_pixels_sees_the_mean_of_each_area():
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    assert reduce_camera(x).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]

@@ -1,4 +1,4 @@
-"""Moving images by whole pixels: every image by its own shift, drawn from a seed and the sample index alone."""
+"""Moving images: every image by its own shift, drawn from a seed and the sample index alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from tinv.deprecation import renamed
 from tinv.nn.padding import pad
@@ -17,8 +18,24 @@ from tinv.utils.arguments import checked
 TranslateMode = Literal["zero", "circular"]
 """What comes in at the border of an image that is moved: zeros, or what left on the other side."""
 
-ShiftMode = Literal["crop", TranslateMode]
-"""How views of an image differ. crop: windows of a larger image, which see real content come in; else TranslateMode."""
+ShiftMode = Literal["crop", "zero", "mean", "circular", "camera", "fractional"]
+"""How views of an image differ. crop: windows of a larger image, which see real content come in; zero: moved on a blank
+canvas; mean: on a canvas of the image's own mean colour; circular: wrapped around; camera: windows of an image of twice
+the resolution, reduced afterwards, so that half pixels are what a camera would see; fractional: wrapped around by any
+part of a pixel, as a trigonometric polynomial. Interpolation between pixels is not offered: its blur changes answers by
+itself."""
+
+CAMERA_SCALE = 2
+"""Pixels of the larger image to a pixel of the view, along each axis, in mode camera."""
+
+WRAPS = ("circular", "fractional")
+"""Modes in which what leaves the image comes in on the other side."""
+
+CANVASES = ("zero", "mean")
+"""Modes in which the image moves on a larger canvas."""
+
+WINDOWS = ("crop", "camera")
+"""Modes whose views are windows of a larger image."""
 
 
 Generator = Literal["fourier", "central", "forward"]
@@ -122,6 +139,45 @@ def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
         words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed: NDArray[np.uint64] = words ^ (words >> np.uint64(31))
     return mixed
+
+
+def fourier_shift(images: Tensor, shifts: Tensor) -> Tensor:
+    """Moves each image by its own shift of any size, wrapped around: the trigonometric polynomial of its pixels moves.
+
+    Whole pixels equal a roll. On odd sizes two moves are one move by their sum; on even sizes the Nyquist frequency,
+    which has no direction, is scaled by cos(pi d), so that a half-pixel move loses it.
+
+    Args:
+        images: Images (N, C, H, W).
+        shifts: Pixels (dx, dy), (N, 2), positive to the right and down.
+
+    Returns:
+        (N, C, H, W), of the type of `images`; computed in float64.
+
+    Examples:
+        >>> fourier_shift(torch.tensor([[[[0.0, 1.0, 0.0]]]]), torch.tensor([[1.0, 0.0]])).round(decimals=6)
+        tensor([[[[0., 0., 1.]]]])
+    """
+    moved = images.double()
+    for axis, pixels in ((3, shifts[:, 0]), (2, shifts[:, 1])):
+        size = images.shape[axis]
+        wavenumbers = torch.arange(size // 2 + 1, dtype=torch.double, device=images.device)
+        angles = -2 * math.pi / size * wavenumbers * pixels.double()[:, None]
+        factors = torch.polar(torch.ones_like(angles), angles)
+        if size % 2 == 0:
+            factors[:, -1] = factors[:, -1].real.to(factors.dtype)
+        shape = [len(images), 1, 1, 1]
+        shape[axis] = -1
+        moved = torch.fft.irfft(torch.fft.rfft(moved, dim=axis) * factors.view(shape), n=size, dim=axis)
+    return moved.to(images.dtype)
+
+
+def reduce_camera(images: Tensor) -> Tensor:
+    """Returns images of `CAMERA_SCALE` times the resolution, (N, C, H, W), as a camera of fewer pixels would see them.
+
+    Each pixel is the mean of the light on its area: (N, C, H / CAMERA_SCALE, W / CAMERA_SCALE).
+    """
+    return avg_pool2d(images, CAMERA_SCALE)
 
 
 @renamed(canvas="mode")

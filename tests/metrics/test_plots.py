@@ -15,7 +15,9 @@ from tinv.metrics import (
     DiagonalAccuracy,
     LayerEquivariance,
     MeanCosineSimilarity,
+    ShiftComb,
     ShiftConsistency,
+    ShiftRing,
     TranslationSensitivityMap,
     WorstCaseAccuracy,
 )
@@ -27,6 +29,8 @@ METRICS = [
     (MeanCosineSimilarity(4), 1),
     (ShiftConsistency(4, "circular"), 1),
     (TranslationSensitivityMap(2, 2), 3),
+    (ShiftRing(1, mode="circular"), 1),
+    (ShiftComb(4, "circular"), 1),
     (WorstCaseAccuracy(4, "circular", step=4), 1),
     (ClipShiftMap(1, 2), 3),
     (DescriptorShift(2, pairs=4), 2),
@@ -75,6 +79,7 @@ def test_units():
     }
     assert {key for key, unit in found.items() if unit == "ratio"} == {
         "layer_error_last",
+        "ring_divergence_radius",
         "shift_distance_1",
         "shift_distance_2",
     }

@@ -22,6 +22,8 @@ def of_images(name: str) -> dict[str, torch.Tensor]:
     shape = (6, 1, 4, 12, 12) if name == "ClipShiftMap" else (6, 1, 12, 12)
     images, targets = torch.rand(shape), torch.arange(6) % 3
     net = TRACED if name == "LayerEquivariance" else network
+    # one right answer, without which some numbers are not defined
+    targets[0] = net(images)[0].argmax()
     metric.update(net, images, net(images), targets, torch.arange(6))
     return metric.compute()
 
@@ -53,6 +55,7 @@ RANGES = {
     "0 to 2": (0, 2),
     "0 or more": (0, math.inf),
     "up to 100; 0 is chance": (-math.inf, 100),
+    "up to 100": (-math.inf, 100),
 }
 OTHERS = ("Accuracy", "DescriptorShift", "PatchMatching", "VideoAccuracy")
 SMALL = {"offset_range": 2, "mode": "circular"}
@@ -60,6 +63,8 @@ OPTIONS = {
     "ShiftConsistency": SMALL,
     "DiagonalAccuracy": SMALL,
     "WorstCaseAccuracy": SMALL,
+    "ShiftRing": {"radius": 1, "mode": "circular"},
+    "ShiftComb": {"offset_range": 4, "stride": 2, "mode": "circular"},
     "LayerEquivariance": {"max_stride": 2, "mode": "circular"},
     "MeanCosineSimilarity": {"max_shift": 2},
     "TranslationSensitivityMap": {"max_shift": 1},

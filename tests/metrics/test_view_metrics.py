@@ -9,9 +9,15 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from tinv.errors import TinvError
-from tinv.metrics import CenterAccuracy, DiagonalAccuracy, ShiftConsistency, WorstCaseAccuracy
-from tinv.metrics.views import UNLABELLED, shifted_views
-from tinv.translation import draw_offsets
+from tinv.metrics import (
+    CenterAccuracy,
+    DiagonalAccuracy,
+    ShiftConsistency,
+    TranslationSensitivityMap,
+    WorstCaseAccuracy,
+)
+from tinv.metrics.views import UNLABELLED, center_view, shifted_views
+from tinv.translation import draw_offsets, reduce_camera
 
 CLASSES, COUNT, RANGE = 5, 24, 4
 MODES = ["crop", "zero", "circular"]
@@ -271,3 +277,62 @@ def test_results_do_not_depend_on_the_number_of_processes(tmp_path):
     found = torch.load(tmp_path / "results.pt", weights_only=True)
     alone = run(ShiftConsistency(RANGE, passes=2), *_nine_images())
     assert {k: float(v) for k, v in found.items()} == pytest.approx(alone, abs=1e-4)
+
+
+def large_scene(side: int = 40) -> torch.Tensor:
+    return torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+
+
+def test_camera_views_at_whole_pixels_are_crops_of_what_the_camera_sees():
+    scene, offsets = large_scene(), torch.tensor([[0, 4], [3, 1], [2, 2]])
+    assert torch.equal(
+        shifted_views(scene, offsets, RANGE, "camera"), shifted_views(reduce_camera(scene), offsets, RANGE, "crop")
+    )
+    assert torch.equal(center_view(scene, RANGE, "camera"), center_view(reduce_camera(scene), RANGE, "crop"))
+
+
+def test_camera_views_between_pixels_are_windows_of_the_larger_image():
+    scene = large_scene()
+    views = shifted_views(scene, torch.tensor([[0.5, 1.0]]).expand(3, 2), RANGE, "camera")
+    assert torch.equal(views, reduce_camera(scene[:, :, 2:34, 1:33]))
+
+
+def test_fractional_views_at_whole_pixels_are_circular_ones():
+    scene, offsets = large_scene(9), torch.tensor([[0, 4], [3, 1], [2, 2]])
+    whole = shifted_views(scene, offsets, RANGE, "circular")
+    assert torch.equal(shifted_views(scene, offsets, RANGE, "fractional"), whole)
+    assert torch.equal(shifted_views(scene, offsets.double(), RANGE, "fractional"), whole)
+    near = shifted_views(scene, offsets + 1e-9, RANGE, "fractional")
+    assert (near - whole).abs().max() < 1e-6
+
+
+def test_what_comes_in_on_the_mean_canvas_has_the_mean_colour_of_the_image():
+    scene = large_scene(8)
+    moved = shifted_views(scene, torch.tensor([[4, 2]]).expand(3, 2), RANGE, "mean")
+    colour = scene.mean(dim=(2, 3), keepdim=True)
+    assert torch.allclose(moved[:, :, :, :2], colour.expand(-1, -1, 8, 2))
+    assert torch.allclose(moved[:, :, :, 2:], scene[:, :, :, :-2])
+
+
+@pytest.mark.parametrize("mode", ["crop", "zero", "mean", "circular", "camera"])
+def test_parts_of_a_pixel_that_a_mode_does_not_know_are_refused(mode):
+    with pytest.raises(TinvError, match=f"mode {mode} moves images by .* pixels alone; use mode fractional"):
+        shifted_views(large_scene(), torch.tensor([[0.25, 0.0]]).expand(3, 2), RANGE, mode)
+
+
+@pytest.mark.parametrize("mode", ["crop", "zero", "mean", "circular", "camera", "fractional"])
+def test_the_map_sees_the_views_that_the_other_measures_see(mode):
+    """Shift (dx, dy) of the map is the view at offset max_shift -+ (dx, dy): either the window or the image moves."""
+    seen: list[torch.Tensor] = []
+
+    def network(views):
+        seen.append(views.clone())
+        return views.mean(dim=(2, 3))
+
+    scene = large_scene(24)
+    measure = TranslationSensitivityMap(2, 2, mode, images_per_pass=3)
+    measure.update(network, scene, torch.zeros(3, 3), torch.zeros(3, dtype=torch.long), torch.arange(3))
+    for view, (dy, dx) in zip(seen, itertools.product((-2, 0, 2), (-2, 0, 2)), strict=True):
+        sign = -1 if mode in ("crop", "camera") else 1
+        offsets = torch.tensor([[2 + sign * dx, 2 + sign * dy]]).expand(3, 2)
+        assert torch.allclose(view, shifted_views(scene, offsets, RANGE, mode), atol=1e-12)

@@ -20,14 +20,18 @@ from tinv.metrics.answers import undefined_unless_finite
 from tinv.policies.cards import Padding
 from tinv.policies.conversion import ConversionPolicy, PoolPolicy
 from tinv.surgery.convert import convert
-from tinv.translation import ShiftMode
+from tinv.translation import WINDOWS, ShiftMode
 
 EXACT_PADDING: dict[ShiftMode, tuple[Padding, PoolPolicy]] = {
     "circular": ("same_circular", "keep"),
+    "fractional": ("same_circular", "keep"),
     "zero": ("full_background", "full"),
+    "mean": ("full_zero", "full"),
     "crop": ("full_zero", "full"),
+    "camera": ("full_zero", "full"),
 }
-"""What makes borders harmless under each mode; for crops, where content comes in, nothing does it wholly."""
+"""What makes borders harmless under each mode. Nothing does it wholly where content comes in (crop, camera), or where
+the border has the colour of each image (mean)."""
 MARKED_FROM = 5.0
 """Percentage points of accuracy that a conversion may cost before its share is marked."""
 
@@ -137,7 +141,7 @@ def explanation(measured: list[Variant], mode: ShiftMode) -> list[str]:
     lines += [_sentence(variant, unconverted) for variant in measured[1:]]
     if both.percent is not None:
         left = 100 - both.percent
-        cause = "the content that comes in and the head" if mode == "crop" else "the head"
+        cause = "the content that comes in and the head" if mode in WINDOWS else "the head"
         if is_marked(both, unconverted):
             lines.append(f"Left with both, {left:.1f}%, cannot be attributed, as the conversion itself cost accuracy.")
         else:

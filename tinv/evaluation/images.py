@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as T
 from tinv.data.batching import DistributedBatchSampler
 from tinv.data.file_batches import FileLoader, ImageDataset
 from tinv.data.formats.images import ImageFiles, OnError, read_pixels, resize_and_center
-from tinv.translation import ShiftMode
+from tinv.translation import CAMERA_SCALE, CANVASES, WINDOWS, ShiftMode
 
 
 def class_numbers(folders: Sequence[str], classes: int) -> Tensor | None:
@@ -41,7 +41,8 @@ class ImageLayout:
     Attributes:
         size: (H, W) in pixels.
         offset_range: The largest offset of a view.
-        mode: `crop` keeps offset_range more pixels of the photograph, `zero` lays a smaller one on a blank canvas.
+        mode: `crop` keeps offset_range more pixels of the photograph, `camera` so many at twice the resolution, `zero`
+            and `mean` lay a smaller one on a blank canvas, or on one of its mean colour.
         mean: Mean of each channel, subtracted from values in 0..1; blank is 0 afterwards.
         std: Standard deviation of each channel, divided by.
     """
@@ -55,8 +56,9 @@ class ImageLayout:
     @property
     def kept(self) -> tuple[int, int]:
         """Pixels (H, W) of the photograph that are kept."""
-        more = {"crop": self.offset_range, "zero": -self.offset_range, "circular": 0}[self.mode]
-        return self.size[0] + more, self.size[1] + more
+        more = self.offset_range if self.mode in WINDOWS else -self.offset_range if self.mode in CANVASES else 0
+        scale = CAMERA_SCALE if self.mode == "camera" else 1
+        return scale * (self.size[0] + more), scale * (self.size[1] + more)
 
     def lay_out(self, path: Path) -> Tensor:
         """Returns the middle of a photograph, its shorter side as long as what is kept: (C, h, w) uint8."""
@@ -68,10 +70,11 @@ class ImageLayout:
         """Returns images (N, C, H, W) as the network takes them, on their canvas; channels last in memory."""
         mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
         made = ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-        if self.mode != "zero":
+        if self.mode not in CANVASES:
             return made
         left, right = self.offset_range // 2, self.offset_range - self.offset_range // 2
-        return F.pad(made, (right, left, right, left))
+        colour = made.mean(dim=(2, 3), keepdim=True) if self.mode == "mean" else 0
+        return F.pad(made - colour, (right, left, right, left)) + colour
 
 
 @dataclass

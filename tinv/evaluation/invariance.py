@@ -25,7 +25,7 @@ from tinv.metrics import (
     TranslationSensitivityMap,
     WorstCaseAccuracy,
 )
-from tinv.translation import ShiftMode
+from tinv.translation import CANVASES, ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 
 Measure = Literal["consistency", "diagonal", "worst_case", "map", "layers", "attribution", "lie"]
@@ -68,7 +68,9 @@ def measure(
         num_classes: Output classes.
         input_size: Pixels (H, W) that the network sees.
         metrics: What is measured; `lie`, the Lie derivative, has to be asked for.
-        mode: `crop` cuts windows of a larger photograph, `zero` moves it on a blank canvas, `circular` wraps it.
+        mode: `crop` cuts windows of a larger photograph, `camera` at twice the resolution, reduced afterwards; `zero`
+            moves it on a blank canvas, `mean` on one of its mean colour; `circular` wraps it, as does `fractional`, by
+            parts of a pixel.
         offset_range: Views lie at offsets from 0 to so many pixels, a multiple of 4; the map holds shifts up to half of
             it to each side.
         passes: Pairs of views of each image.
@@ -114,7 +116,7 @@ def checked_images(
         raise TinvError(f"offset_range must be a multiple of 4 pixels, not {offset_range}")
     if min(size) < 1:
         raise TinvError(f"input_size must be 1 pixel or more, not {min(size)}")
-    if mode == "zero" and min(size) <= offset_range:
+    if mode in CANVASES and min(size) <= offset_range:
         raise TinvError(f"offset_range {offset_range} leaves no room for the image on a canvas of {min(size)} pixels")
     files = find_images(Path(images))
     return files if max_images is None else subsample_evenly(files, max_images)

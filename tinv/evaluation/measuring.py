@@ -16,7 +16,7 @@ from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.running import Precision, autocast
 from tinv.metrics import InvarianceMetric, LayerEquivariance, ShiftConsistency
 from tinv.metrics.answers import undefined_message
-from tinv.metrics.views import UNLABELLED, center_view
+from tinv.metrics.views import UNLABELLED, center_view, trim
 from tinv.models.features import as_logits
 from tinv.utils.progress import progress
 
@@ -75,7 +75,7 @@ class MeasuringPass:
                 targets = self.labels(targets)
                 logits = as_logits(self.network(center_view(images, self.shift, self.mode)))
                 for metric in metrics.values():
-                    given = center_view(images, self.shift - metric.crop_margin, self.mode)
+                    given = trim(images, self.shift - metric.crop_margin, self.mode)
                     metric.update(self.network, given, logits, targets, index)
                 some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
                 for part in parts:

@@ -10,7 +10,9 @@ from tinv.metrics.lie_derivative import LieDerivative
 from tinv.metrics.mean_cosine_similarity import MeanCosineSimilarity
 from tinv.metrics.patch_matching import PatchMatching
 from tinv.metrics.shift_accuracy import CenterAccuracy, DiagonalAccuracy, WorstCaseAccuracy
+from tinv.metrics.shift_comb import ShiftComb
 from tinv.metrics.shift_consistency import ShiftConsistency
+from tinv.metrics.shift_ring import ShiftRing
 from tinv.metrics.translation_map import TranslationSensitivityMap
 from tinv.metrics.video_accuracy import VideoAccuracy
 from tinv.metrics.views import ViewMetric
@@ -26,7 +28,9 @@ __all__ = [
     "LieDerivative",
     "MeanCosineSimilarity",
     "PatchMatching",
+    "ShiftComb",
     "ShiftConsistency",
+    "ShiftRing",
     "TranslationSensitivityMap",
     "VideoAccuracy",
     "ViewMetric",

@@ -19,8 +19,8 @@ from tinv.graph.geometry import GeometryInterpreter
 from tinv.graph.grid import AxisGrid
 from tinv.graph.network_graph import layer_name
 from tinv.metrics.base import first_of, panels
-from tinv.metrics.views import ViewMetric, bootstrap_means, center_view, shifted_views
-from tinv.translation import ShiftMode
+from tinv.metrics.views import ViewMetric, bootstrap_means, shifted_views, trim
+from tinv.translation import CAMERA_SCALE, WINDOWS, WRAPS, ShiftMode
 from tinv.utils.arguments import PositiveInt, Seed
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class LayerEquivariance(ViewMetric):
 
     Args:
         max_stride: Largest stride in pixels of the maps that are compared, and largest shift.
-        mode: How views differ: `crop`, `zero` or `circular`.
+        mode: How views differ, see `tinv.translation.ShiftMode`.
         max_images: Number of images that are used, the first of the set, since all maps are kept; None for all.
         seed: Seed of the bootstrap.
         name: Name under which the result is reported.
@@ -114,7 +114,8 @@ class LayerEquivariance(ViewMetric):
             TinvError: If no map of the network has a stride of at most max_stride.
         """
         if self.layers is None:
-            seen = [size - self.crop_margin for size in images.shape[2:]]
+            scale = CAMERA_SCALE if self.mode == "camera" else 1
+            seen = [size // scale - self.crop_margin for size in images.shape[2:]]
             self.layers = Layers.of(network, images.new_zeros(1, images.shape[1], *seen), self.max_stride)
             self.fields = tuple(map(layer_name, self.layers.strides))
         images, index = first_of(self.max_images, index, images, index)
@@ -123,7 +124,7 @@ class LayerEquivariance(ViewMetric):
             self.store(index, *index.new_zeros(len(self.fields), 0))
             return
         # of crops the middle of what would do for the largest shift
-        images = center_view(images, self.max_stride - self.layers.shift, self.mode)
+        images = trim(images, self.max_stride - self.layers.shift, self.mode)
         for some, numbers in zip(torch.split(images, CHUNK), torch.split(index, CHUNK), strict=True):
             self.store(numbers, *self._errors(network, self.layers, some))
 
@@ -132,7 +133,7 @@ class LayerEquivariance(ViewMetric):
         start = torch.zeros(len(images), 2, dtype=torch.long, device=images.device)
         end = start + layers.shift
         # a crop that begins later shows its content further left
-        before, after = (end, start) if self.mode == "crop" else (start, end)
+        before, after = (end, start) if self.mode in WINDOWS else (start, end)
         still, moved = (shifted_views(images, offsets, layers.shift, self.mode) for offsets in (before, after))
         maps = dict(_activations(network, layers, still))
         return [
@@ -253,7 +254,7 @@ def _activations(network: nn.Module, layers: Layers, images: Tensor) -> list[tup
 
 def _error(still: Tensor, moved: Tensor, by: int, mode: ShiftMode) -> Tensor:
     """Returns each image's relative error (N,), of maps that should differ by `by` positions right and down."""
-    if mode == "circular":
+    if mode in WRAPS:
         expected = still.roll((by, by), (2, 3))
     else:
         height, width = still.shape[2:]

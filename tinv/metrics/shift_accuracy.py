@@ -59,7 +59,7 @@ class DiagonalAccuracy(ViewMetric):
 
     Args:
         offset_range: Last offset in pixels; the paper cuts 224 out of 288: 64.
-        mode: How views differ: `crop`, `zero` or `circular`.
+        mode: How views differ, see `tinv.translation.ShiftMode`.
         step: Pixels from one offset to the next.
         seed: Seed of the bootstrap.
         name: Name under which results are reported.
@@ -116,7 +116,7 @@ class WorstCaseAccuracy(ViewMetric):
 
     Args:
         offset_range: Largest offset in pixels; the window holds all (x, y) from 0 on.
-        mode: How views differ: `crop`, `zero` or `circular`.
+        mode: How views differ, see `tinv.translation.ShiftMode`.
         step: Pixels from one offset to the next.
         seed: Seed of the bootstrap.
         name: Name under which results are reported.

@@ -50,7 +50,7 @@ class ShiftConsistency(ViewMetric):
 
     Args:
         offset_range: Number of offsets in pixels an axis: all are below it. The paper cuts 224 out of 288: 64.
-        mode: How views differ: `crop`, `zero` or `circular`.
+        mode: How views differ, see `tinv.translation.ShiftMode`.
         passes: Number of pairs of views of each image.
         draw: `image` gives each image its own offsets; `batch` one pair of offsets a batch, as the paper's code did,
             which makes the result depend on the batch size.

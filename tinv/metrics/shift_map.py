@@ -15,7 +15,7 @@ from tinv.errors import TinvError
 from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
 from tinv.metrics.base import InvarianceMetric, Unit, panels
 from tinv.nn.padding import pad
-from tinv.translation import ShiftMode
+from tinv.translation import CAMERA_SCALE, WINDOWS, WRAPS, ShiftMode, reduce_camera
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +103,7 @@ class ShiftMap(InvarianceMetric):
         margins = {axis.dim: axis.margin for axis in (self.rows, self.columns)}
         widths = [(margins.get(dim, 0),) * 2 for dim in range(2, images.dim())]
         # padded once; every shift is then a window of it, cut without arithmetic
-        padded = images if self.mode == "crop" else pad(images, widths, self.mode)
+        padded = self._padded(images, widths)
         positions = list(product(range(len(self.rows.shifts)), range(len(self.columns.shifts))))
         for start in range(0, len(positions), together):
             part = positions[start : start + together]
@@ -113,11 +113,20 @@ class ShiftMap(InvarianceMetric):
         self.count += len(targets)
         self.labelled += (targets >= 0).sum()
 
+    def _padded(self, images: Tensor, widths: list[tuple[int, int]]) -> Tensor:
+        if self.mode in WINDOWS:
+            return images
+        if self.mode == "mean":
+            colour = images.mean(dim=tuple(range(2, images.dim())), keepdim=True)
+            return pad(images - colour, widths) + colour
+        return pad(images, widths, "circular" if self.mode in WRAPS else "zero")
+
     def _window(self, padded: Tensor, position: tuple[int, int]) -> Tensor:
+        scale = CAMERA_SCALE if self.mode == "camera" else 1
         for axis, number in zip((self.rows, self.columns), position, strict=True):
-            length = padded.shape[axis.dim] - 2 * axis.margin
-            padded = padded.narrow(axis.dim, axis.margin - axis.shifts[number], length)
-        return padded
+            length = padded.shape[axis.dim] - 2 * scale * axis.margin
+            padded = padded.narrow(axis.dim, scale * (axis.margin - axis.shifts[number]), length)
+        return reduce_camera(padded) if self.mode == "camera" else padded
 
     def add(self, positions: list[tuple[int, int]], moved: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Adds the answers at some positions of the map.

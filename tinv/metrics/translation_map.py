@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tinv.deprecation import renamed
 from tinv.metrics.base import first_of
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap, window_of
-from tinv.translation import ShiftMode
+from tinv.translation import CANVASES, WINDOWS, ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt
 
 
@@ -35,8 +35,9 @@ class TranslationSensitivityMap(ShiftMap):
     Args:
         max_shift: Largest shift in pixels: the window holds -max_shift to max_shift in x and in y.
         step: Pixels between the shifts that are tried; must divide max_shift, so that shift 0 is among them.
-        mode: `zero` (the image needs a blank margin of max_shift pixels, or content is lost), `circular`, or `crop`:
-            windows of images that are larger than what the network sees by max_shift pixels a side.
+        mode: How images are moved, see `tinv.translation.ShiftMode`. For `zero` and `mean` the image needs a blank
+            margin of max_shift pixels, or content is lost; for `crop` and `camera` images are larger than what the
+            network sees by max_shift pixels a side.
         max_images: Number of images that are used, the first of the set; None for all. A 17 x 17 window costs 289
             passes.
         images_per_pass: Number of images that larger batches are cut to; shifts of smaller ones are run together. None
@@ -58,8 +59,8 @@ class TranslationSensitivityMap(ShiftMap):
         rows, columns = (ShiftAxis(s, "pixels", shifts, key="shifts", dim=dim) for s, dim in (("dy", 2), ("dx", 3)))
         super().__init__(rows, columns, mode, "images")
         self.max_shift, self.name = max_shift, name
-        self.canvas_margin = max_shift if mode == "zero" else 0
-        self.crop_margin = 2 * max_shift if mode == "crop" else 0
+        self.canvas_margin = max_shift if mode in CANVASES else 0
+        self.crop_margin = 2 * max_shift if mode in WINDOWS else 0
         self.max_images, self.images_per_pass = max_images, images_per_pass
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:

@@ -12,7 +12,7 @@ from tinv.data.base import InvarianceDataModule
 from tinv.errors import TinvError
 from tinv.metrics import Accuracy, InvarianceMetric, VideoAccuracy
 from tinv.metrics.accuracy import MeanLoss
-from tinv.metrics.views import center_view
+from tinv.metrics.views import center_view, trim
 from tinv.models.features import as_logits
 from tinv.tasks.base import BaseTask
 from tinv.tasks.frozen_trunk import FrozenTrunk
@@ -103,6 +103,11 @@ class Classification(BaseTask):
         if shape is not None:
             assert self.network is not None
             metric.check(self.network, shape)
+        if getattr(metric, "mode", None) == "camera":
+            raise TinvError(
+                f"metric {metric.name}: mode camera needs photographs of twice the resolution, which tinv measure "
+                "reads; use mode: crop here"
+            )
         key = metric.shift_argument
         setting = f"metric {metric.name}: {key}={getattr(metric, key, 'its shift')}"
         if data.canvas_margin is not None and metric.canvas_margin > data.canvas_margin:
@@ -193,7 +198,7 @@ class Classification(BaseTask):
         if data.clip_to_video is not None:
             self.video_accuracy.update(logits, batch.target, data.clip_to_video.to(batch.index.device)[batch.index])
         for measure in measures:
-            seen = center_view(images, data.crop_margin - measure.crop_margin, "crop")
+            seen = trim(images, data.crop_margin - measure.crop_margin, "crop")
             measure.update(self.network, seen, logits, batch.target, batch.index)
 
     def log_test(self) -> None:
