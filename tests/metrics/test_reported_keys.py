@@ -60,7 +60,7 @@ RANGES = {
 OTHERS = ("Accuracy", "DescriptorShift", "PatchMatching", "VideoAccuracy")
 SMALL = {"offset_range": 2, "mode": "circular"}
 OPTIONS = {
-    "ShiftConsistency": SMALL,
+    "ShiftConsistency": {**SMALL, "against": "image"},
     "DiagonalAccuracy": SMALL,
     "WorstCaseAccuracy": SMALL,
     "ShiftRing": {"radius": 1, "mode": "circular"},

@@ -11,6 +11,7 @@ from tinv.errors import TinvError
 from tinv.evaluation.invariance import checked_images
 from tinv.evaluation.invariance import measure as measure_network
 from tinv.evaluation.networks import NetworkSpec, normalization_of
+from tinv.evaluation.protocol import load_protocol
 from tinv.evaluation.trained import TrainedNetwork, load_trained
 from tinv.models import create_backbone
 from tinv.policies.conversion import ConversionPolicy
@@ -32,6 +33,8 @@ def measure(words: Sequence[str]) -> int:
     size = args["input_size"]
     if trained is not None and "input_size" not in parser.given:
         size = trained.size
+    elif args["protocol"] and "input_size" not in parser.given:
+        size = load_protocol(args["protocol"]).input_size
     size = (size, size) if isinstance(size, int) else size
     call(checked_images, args, size=size)  # before a network is built
     prepare(args["out"], "measure.json")

@@ -45,6 +45,8 @@ class ImageLayout:
             and `mean` lay a smaller one on a blank canvas, or on one of its mean colour.
         mean: Mean of each channel, subtracted from values in 0..1; blank is 0 afterwards.
         std: Standard deviation of each channel, divided by.
+        resize: Pixels that the photograph's shorter side is scaled to, before its middle is cut out; None for as many
+            as are kept.
     """
 
     size: tuple[int, int]
@@ -52,6 +54,7 @@ class ImageLayout:
     mode: ShiftMode
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: int | None = None
 
     @property
     def kept(self) -> tuple[int, int]:
@@ -61,8 +64,8 @@ class ImageLayout:
         return scale * (self.size[0] + more), scale * (self.size[1] + more)
 
     def lay_out(self, path: Path) -> Tensor:
-        """Returns the middle of a photograph, its shorter side as long as what is kept: (C, h, w) uint8."""
-        side = max(self.kept)
+        """Returns the middle of a photograph: (C, h, w) uint8."""
+        side = max(self.resize or 0, *self.kept)
         pixels = resize_and_center(read_pixels(path, side), side, *self.kept)
         return T.rgb_to_grayscale(pixels) if len(self.mean) == 1 else pixels
 

@@ -28,6 +28,9 @@ class InvarianceReport:
         attribution: Consistency, accuracy and share of each condition, and `explanation` in sentences; empty if it was
             not asked for.
         layers: `shift` in pixels, and relative equivariance errors of every layer; empty if they were not asked for.
+        ring: Curves over the size of the shift, see `ShiftRing.arrays`; empty if they were not asked for.
+        comb: Consistency over the shift along the diagonal, see `ShiftComb.arrays`; empty if it was not asked for.
+        protocol: What is said of the protocol that was followed, see `Protocol.card`; empty without one.
         shifts: How images were moved, for titles.
         measured: The metrics themselves, with what they hold beyond numbers, by name.
     """
@@ -39,13 +42,18 @@ class InvarianceReport:
     partial: list[dict[str, str]] = field(default_factory=list)
     attribution: dict[str, Any] = field(default_factory=dict)
     layers: dict[str, Any] = field(default_factory=dict)
+    ring: dict[str, Any] = field(default_factory=dict)
+    comb: dict[str, Any] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
     shifts: str = ""
     measured: dict[str, InvarianceMetric] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything but the metrics themselves, as JSON can hold it."""
         found = {key: getattr(self, key) for key in ("images", "skipped", "labelled", "partial", "metrics")}
-        return found | {key: part for key in ("attribution", "layers") if (part := getattr(self, key))}
+        return found | {
+            key: part for key in ("attribution", "layers", "ring", "comb", "protocol") if (part := getattr(self, key))
+        }
 
     def save(self, folder: Path, **more: Any) -> None:
         """Writes `measure.json`, then figures and arrays of the metrics.

@@ -14,7 +14,8 @@ from tinv.evaluation.attribution import Variant, explanation, is_marked, share, 
 from tinv.evaluation.images import Photographs, class_numbers
 from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.running import Precision, autocast
-from tinv.metrics import InvarianceMetric, LayerEquivariance, ShiftConsistency
+from tinv.evaluation.shared_views import SharedViews
+from tinv.metrics import InvarianceMetric, LayerEquivariance, LieDerivative, ShiftComb, ShiftConsistency
 from tinv.metrics.answers import undefined_message
 from tinv.metrics.views import UNLABELLED, center_view, trim
 from tinv.models.features import as_logits
@@ -68,15 +69,18 @@ class MeasuringPass:
 
     def look(self, metrics: dict[str, InvarianceMetric], parts: list[Variant]) -> int:
         """Shows every image to every metric; returns how many there were."""
-        seen, photographs = 0, self.photographs
+        seen, photographs, shared = 0, self.photographs, SharedViews(self.network)
         batches = -(-len(photographs.files) // photographs.batch_size)
         with torch.no_grad(), autocast(self.precision, self.device):
             for images, targets, index in progress(photographs.batches(self.device), "measuring batches", batches):
                 targets = self.labels(targets)
-                logits = as_logits(self.network(center_view(images, self.shift, self.mode)))
+                shared.forget()
+                logits = as_logits(shared(center_view(images, self.shift, self.mode)))
                 for metric in metrics.values():
                     given = trim(images, self.shift - metric.crop_margin, self.mode)
-                    metric.update(self.network, given, logits, targets, index)
+                    # those that look into the network see it itself
+                    looks_inside = isinstance(metric, LayerEquivariance | LieDerivative | ShiftComb)
+                    metric.update(self.network if looks_inside else shared, given, logits, targets, index)
                 some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
                 for part in parts:
                     if part.network is not None and len(images[some]):
@@ -113,6 +117,10 @@ class MeasuringPass:
                 "refused": {part.name: part.refusal for part in parts if part.network is None},
                 "explanation": explanation(parts, self.mode),
             }
+        for name in ("ring", "comb"):
+            if name in metrics:
+                curves = metrics[name].arrays()
+                setattr(found, name, {key: values.tolist() for key, values in curves.items()})
         layers = metrics.get("layers")
         if isinstance(layers, LayerEquivariance) and layers.layers is not None:
             errors = [vars(e) for e in layers.errors() if not math.isnan(e.error)]

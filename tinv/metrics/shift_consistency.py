@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from tinv.deprecation import renamed
+from tinv.errors import TinvError
 from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
 from tinv.metrics.base import Unit
 from tinv.metrics.views import ViewMetric, shifted_views
 from tinv.nn.padding import pad
-from tinv.translation import ShiftMode, draw_offsets
+from tinv.translation import WINDOWS, ShiftMode, draw_offsets
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 Draw = Literal["image", "batch"]
+Against = Literal["view", "image"]
 
 FIELDS = ("agree", "first", "second", "both", "change", "labelled", "cosine")
 
@@ -25,10 +27,11 @@ FIELDS = ("agree", "first", "second", "both", "change", "labelled", "cosine")
 class ShiftConsistency(ViewMetric):
     """Percentage of pairs of views with the same top-1 answer (Zhang, ICML 2019; Kayhan & van Gemert, CVPR 2020).
 
-    Each pass takes two views of every image, whose offsets are uniform over 0 .. offset_range - 1 in x and in y.
+    Each pass takes two views of every image, whose offsets are uniform over 0 .. offset_range - 1 in x and in y, or one
+    view and the unmoved image (`against: image`).
 
-    Each number has its bootstrap interval over images (`_low`, `_high`). Without labels (class -1) NAME_of_correct and
-    NAME_corrected are left out.
+    Each number has its bootstrap interval over images (`_low`, `_high`). Without labels (class -1) NAME_of_correct,
+    NAME_corrected, NAME_acc and NAME_degradation are left out.
 
     Reported:
         - `NAME` (percent, 0 to 100): pairs with equal answers.
@@ -39,6 +42,9 @@ class ShiftConsistency(ViewMetric):
         - `NAME_probability_change` (percent, 0 to 100): mean absolute difference, between the views, of the probability
           of the class that the first one predicts.
         - `NAME_cosine` (cosine, -1 to 1): mean cosine similarity of the two output vectors.
+        - `NAME_acc` (percent, 0 to 100): accuracy on moved images; with `against: image` alone.
+        - `NAME_degradation` (percent, up to 100): part of the accuracy on unmoved images that moved ones lose; with
+          `against: image` alone.
 
     Formula:
         `NAME_corrected = 100 (o - e) / (1 - e)`, for the agreement o of the views, in 0..1, and that of two networks of
@@ -58,6 +64,12 @@ class ShiftConsistency(ViewMetric):
         name: Name under which results are reported.
         border: Zeros in pixels that are added on each side of the image before views of it are taken, so that nothing
             leaves a zero canvas. Crops of an image with a border of offset_range / 2 have the size of the image.
+        against: What a view is compared with: another `view`, or the unmoved `image`.
+        shifts: Smallest and largest shift, drawn in steps of a pixel, in the place of the offsets: such as [-32, 31],
+            or [1.5, 31.5] in mode `fractional`. For modes in which the image moves, within offset_range / 2.
+
+    Raises:
+        TinvError: For shifts in another mode or beyond offset_range / 2, or no whole number of pixels apart.
     """
 
     units: ClassVar[Mapping[str, Unit]] = {"_cosine": "cosine"}
@@ -72,13 +84,36 @@ class ShiftConsistency(ViewMetric):
         seed: Seed = 0,
         name: str = "consistency",
         border: NonNegativeInt = 0,
+        against: Against = "view",
+        shifts: tuple[float, float] | list[float] | None = None,
     ) -> None:
         super().__init__(offset_range, mode, seed, name, FIELDS)
+        self.against, self.shifts = against, self._checked(shifts)
         self.passes, self.draw, self.border = passes, draw, border
         self.canvas_margin = max(0, self.canvas_margin - border)
         self.crop_margin = max(0, self.crop_margin - 2 * border)
         self.add_state("classes", torch.zeros((), dtype=torch.long), dist_reduce_fx="max")
         self.classes: Tensor
+
+    def _checked(self, shifts: tuple[float, float] | list[float] | None) -> tuple[float, float] | None:
+        if shifts is None:
+            return None
+        low, high = shifts if len(shifts) == 2 else (0, -1)
+        if self.mode in WINDOWS or not low <= high or (high - low) % 1:
+            raise TinvError(
+                f"shifts={list(shifts)} of {self.name} must be the smallest and the largest, whole pixels apart, in a "
+                "mode in which the image moves"
+            )
+        if max(-low, high) > self.offset_range // 2:
+            raise TinvError(f"shifts={list(shifts)} of {self.name} go beyond half of offset_range={self.offset_range}")
+        return low, high
+
+    def _draw(self, numbers: Tensor, turn: int) -> Tensor:
+        """Returns offsets (N, 2) of the views of one turn, as `shifted_views` takes them."""
+        if self.shifts is None:
+            return draw_offsets(numbers, max(1, self.offset_range), self.seed, turn)
+        low, high = self.shifts
+        return draw_offsets(numbers, int(high - low) + 1, self.seed, turn) + (low + self.offset_range // 2)
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""
@@ -89,8 +124,11 @@ class ShiftConsistency(ViewMetric):
         for turn in range(self.passes):
             predicted, probabilities, outputs = [], [], []
             for view in (0, 1):
-                offsets = draw_offsets(numbers, max(1, self.offset_range), self.seed, 2 * turn + view)
-                output = network(shifted_views(images, offsets, self.offset_range, self.mode)).float()
+                if self.against == "image" and view == 0:
+                    output = logits.float()
+                else:
+                    offsets = self._draw(numbers, 2 * turn + view)
+                    output = network(shifted_views(images, offsets, self.offset_range, self.mode)).float()
                 outputs.append(output.double())
                 predicted.append(output.argmax(dim=1))
                 probabilities.append(output.softmax(dim=1)[everyone, predicted[0]])
@@ -117,9 +155,15 @@ class ShiftConsistency(ViewMetric):
             correct = (first + second) / 2
             return float(100 * both / correct) if correct > 0 else float("nan")
 
+        def degradation(row: np.ndarray) -> float:
+            return float(100 * (row[1] - row[2]) / row[1]) if row[1] > 0 else float("nan")
+
         statistics = {self.name: lambda row: float(100 * row[0])}
         if self.per_image()[:, 5].all():
             statistics |= {f"{self.name}_of_correct": of_correct, f"{self.name}_corrected": corrected}
+            if self.against == "image":
+                statistics |= {f"{self.name}_acc": lambda row: float(100 * row[2])}
+                statistics |= {f"{self.name}_degradation": degradation}
         statistics[f"{self.name}_probability_change"] = lambda row: float(100 * row[4])
         statistics[f"{self.name}_cosine"] = lambda row: float(row[6])
         return self.with_intervals(statistics)
