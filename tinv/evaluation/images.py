@@ -73,6 +73,11 @@ class ImageLayout:
         left, right = self.offset_range // 2, self.offset_range - self.offset_range // 2
         return F.pad(made, (right, left, right, left))
 
+    def pixels(self, images: Tensor) -> Tensor:
+        """Returns images (N, C, H, W) that `normalize` made as pictures, uint8; a blank canvas is the mean color."""
+        mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+        return ((images.float() * std + mean) * 255).round().clamp(0, 255).byte()
+
 
 @dataclass
 class Photographs:

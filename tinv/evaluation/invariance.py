@@ -28,7 +28,7 @@ from tinv.metrics import (
 from tinv.translation import ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 
-Measure = Literal["consistency", "diagonal", "worst_case", "map", "layers", "attribution", "lie"]
+Measure = Literal["consistency", "diagonal", "worst_case", "map", "layers", "attribution", "gallery", "lie"]
 MEASURES: tuple[Measure, ...] = tuple(measure for measure in get_args(Measure) if measure != "lie")
 """What is measured if nothing is said; the Lie derivative needs a network that forward mode can differentiate."""
 
@@ -93,7 +93,7 @@ def measure(
     layout = ImageLayout(size, offset_range, mode, *normalization_of(plain or network, mean, std))
     photographs = Photographs(files, layout, batch_size, workers, on_error)
     return MeasuringPass(network, plain or network, photographs, num_classes, seed, device_of(device), precision).run(
-        _metrics(metrics, mode, offset_range, passes, seed), "attribution" in metrics, partial
+        _metrics(metrics, mode, offset_range, passes, seed), "attribution" in metrics, partial, "gallery" in metrics
     )
 
 
