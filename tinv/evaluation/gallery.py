@@ -140,7 +140,7 @@ def smallest_changes(
     """
 
     def answers(some: Tensor, move: tuple[int, int]) -> Tensor:
-        views = (moved_views(part, move, offset_range, mode) for part in some.split(batch_size))
+        views = (moved_views(part, move, offset_range, mode) for part in torch.split(some, batch_size))
         return torch.cat([as_logits(network(view)).float().softmax(dim=1).cpu() for view in views])
 
     found: list[Change] = []

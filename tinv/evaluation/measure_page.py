@@ -16,6 +16,7 @@ from torch import Tensor
 from tinv.evaluation.gallery import GALLERY_IMAGES, Answer, Flip
 from tinv.evaluation.measure_figures import comb_figure, ring_figure, shares_figure
 from tinv.evaluation.measured_numbers import Number, numbers_figure, numbers_of
+from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.html_pages import figure_source, page_template, picture_source
 
 if TYPE_CHECKING:
@@ -78,10 +79,9 @@ def network_title(found: Mapping[str, Any]) -> str:
 def policies(found: Mapping[str, Any]) -> str:
     """Returns the policies of the network of a measurement that change it; `as it is` if none does."""
     options = found.get("options") or {}
-    keys = ("padding", "subsampling", "activation", "pool", "stem", "axes")
-    given = {key: options.get(key) for key in keys}
-    changing = {key: value for key, value in given.items() if value not in (None, "keep", "auto", "both")}
-    return ", ".join(f"{key} {value}" for key, value in changing.items()) or "as it is"
+    default = ConversionPolicy().to_dict()
+    changing = [key for key in default if options.get(key, default[key]) != default[key]]
+    return ", ".join(f"{key} {options[key]}" for key in changing) or "as it is"
 
 
 def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ def html_report(
     titles: Mapping[str, str],
     remarks: Mapping[str, Sequence[str]],
     figures: Mapping[str, Mapping[str, Figure]],
+    more: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Returns one HTML page that refers to no other file; `html/` beside this file holds its template.
 
@@ -30,6 +31,7 @@ def html_report(
         titles: What stands over each.
         remarks: Lines below its table.
         figures: Its figures.
+        more: Sections beside those of experiments, as the template takes them.
     """
     sections = [
         {
@@ -42,11 +44,12 @@ def html_report(
             "columns": [{"name": column, "style": _style(column)} for column in [*headings(groups), *columns(groups)]],
             "rows": [_row(row, columns(groups)) for row in rows(groups)],
             "remarks": remarks[name],
+            "details": f"{sum(len(group.runs) for group in groups)} runs and their configurations",
             "runs": [_run(group, run) for group in groups for run in group.runs],
         }
         for name, groups in experiments.items()
     ]
-    return page_template("tinv.report", "page.html").render(sections=sections) + "\n"
+    return page_template("tinv.report", "page.html").render(sections=[*sections, *more]) + "\n"
 
 
 def _row(row: Row, names: Sequence[str]) -> list[dict[str, Any]]:
