@@ -105,6 +105,8 @@ def numbers_figure(numbers: Sequence[Number]) -> Figure:
         if unit == "percent":
             within = all(0 <= value <= 100 for n in some for value in (n.value, *(n.interval or ())))
             axes.set_xlim((-2, 102) if within else None)
+        else:
+            axes.locator_params(axis="x", nbins=4)
     return figure
 
 

@@ -31,7 +31,7 @@ MAIN = (
 )
 """The numbers that tables and the picture show, in this order, where a network has them; CSV has all."""
 HEADINGS = ("network", "backbone", "policies", "images")
-COMPARED = ("images", "max_images", "mode", "offset_range", "seed", "input_size")
+COMPARED = ("images", "mode", "offset_range", "seed", "input_size")
 """Options in which networks must agree for their numbers to compare."""
 PANELS = 3
 """Panels in a row of the picture."""
@@ -122,29 +122,29 @@ def differences(networks: Sequence[MeasuredNetwork]) -> list[str]:
             named.setdefault(text, []).append(network.name)
         if len(named) > 1:
             said = "; ".join(f"{text} ({', '.join(names)})" for text, names in named.items())
-            lines.append(f"Not measured alike, numbers may not compare: {key} is {said}")
+            lines.append(f"Not measured alike, so that numbers may not compare: {key} is {said}")
     return lines
 
 
-def _lines(networks: Sequence[MeasuredNetwork], between: str) -> tuple[list[str], list[list[str]]]:
-    """Returns headings and a line for each network; `between` stands between a number and its interval."""
+def _lines(networks: Sequence[MeasuredNetwork], form: str = "{} ({})") -> tuple[list[str], list[list[str]]]:
+    """Returns headings and a line for each network; `form` says how a number and its interval are put together."""
     names = measures(networks)
     return [*HEADINGS, *names], [
-        [*network.heading, *(_text(network.numbers.get(name), between) for name in names)] for network in networks
+        [*network.heading, *(_text(network.numbers.get(name), form) for name in names)] for network in networks
     ]
 
 
-def _text(number: Number | None, between: str = " ") -> str:
+def _text(number: Number | None, form: str = "{} ({})") -> str:
     if number is None:
         return ""
-    return f"{number.text}{between}({number.ends})" if number.interval else number.text
+    return form.format(number.text, number.ends) if number.interval else number.text
 
 
 def print_measured(networks: Sequence[MeasuredNetwork]) -> None:
     """Prints a row for each network, and in what they were not measured alike."""
-    head, lines = _lines(networks, "\n")
+    head, lines = _lines(networks, "{}\n{}")
     # words of a name break into lines, which keeps columns narrow
-    head = [name.replace("_", " ") for name in head]
+    head = [name.replace("_", " ").replace("/", "/ ") for name in head]
     print_grid(TITLE, head, lines, head[len(HEADINGS) - 1 :])
     print("".join(f"{line}\n" for line in differences(networks)), end="")
 
@@ -158,7 +158,7 @@ def measured_text(form: str, networks: Sequence[MeasuredNetwork]) -> str:
     """
     if form == "csv":
         return _comma_separated(networks)
-    head, lines = _lines(networks, " ")
+    head, lines = _lines(networks)
     numbers = head[len(HEADINGS) - 1 :]
     if form == "latex":
         return latex_table(TITLE, head, lines, numbers)
@@ -190,6 +190,7 @@ def measured_figure(networks: Sequence[MeasuredNetwork]) -> Figure | None:
     rows, columns = -(-len(names) // PANELS), min(PANELS, len(names))
     size = (2.2 + 2.7 * columns, rows * (1.2 + 0.3 * len(networks)))
     figure = Figure(figsize=size, layout="constrained", dpi=120)
+    figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr,call-arg]
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in panels.flat[len(names) :]:
         axes.set_visible(False)
@@ -205,11 +206,13 @@ def measured_figure(networks: Sequence[MeasuredNetwork]) -> Figure | None:
 def measured_section(networks: Sequence[MeasuredNetwork]) -> dict[str, Any]:
     """Returns the networks as a section of the page of `tinv report`, see `tinv.report.html_report.html_report`."""
     names = measures(networks)
-    figure = measured_figure(networks)
+    figures = []
+    if (figure := measured_figure(networks)) is not None:
+        figures.append({"alt": f"{TITLE}: {', '.join(names)}", "source": figure_source(figure), "wide": True})
     return {
         "name": PICTURE,
         "title": TITLE,
-        "figures": [{"alt": f"{TITLE}: {', '.join(names)}", "source": figure_source(figure)}] if figure else [],
+        "figures": figures,
         "columns": [{"name": name, "style": "" if name in HEADINGS[:-1] else "n"} for name in [*HEADINGS, *names]],
         "rows": [_row(network, names) for network in networks],
         "remarks": differences(networks),
