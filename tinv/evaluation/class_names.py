@@ -40,7 +40,8 @@ def class_names(classes: int, folders: Sequence[str] = ()) -> list[str]:
 def imagenet_names() -> dict[str, str]:
     """Returns the names of ImageNet's 1,000 classes by their synsets, in order of the class numbers.
 
-    A name is the first of the synset's words; where two classes share it, such as the two cranes, all of its words.
+    A name is the first of the synset's words; where two classes share it, all of its words, and where they share those
+    too, such as the two cranes, the class number as well.
     """
     folder = package_files("timm.data._info")
     lines = folder.joinpath("imagenet_synset_to_lemma.txt").read_text().splitlines()
@@ -48,4 +49,9 @@ def imagenet_names() -> dict[str, str]:
     synsets = folder.joinpath("imagenet_synsets.txt").read_text().split()
     first = {synset: words[synset].partition(",")[0] for synset in synsets}
     shared = Counter(first.values())
-    return {synset: name if shared[name] == 1 else words[synset] for synset, name in first.items()}
+    names = {synset: name if shared[name] == 1 else words[synset] for synset, name in first.items()}
+    again = Counter(names.values())
+    return {
+        synset: name if again[name] == 1 else f"{name} ({number})"
+        for number, (synset, name) in enumerate(names.items())
+    }

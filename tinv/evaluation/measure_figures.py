@@ -40,11 +40,11 @@ def shares_figure(shares: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figu
                 continue
             begin = right if value >= 0 else left
             color = f"C{parts.index(part)}"
-            axes.barh(line, value, left=begin, height=0.6, color=color, edgecolor="white")
-            axes.text(begin + value / 2, line, f"{value:.1f}", ha="center", va="center", color="white", fontsize=9)
+            axes.barh(line, value, left=begin, height=0.6, color=color, alpha=0.6)
+            axes.text(begin + value / 2, line, f"{value:.1f}", ha="center", va="center", fontsize=9)
             right, left = (right + value, left) if value >= 0 else (right, left + value)
     for number, part in enumerate(parts):
-        axes.bar(0, 0, color=f"C{number}", label=_plain(part))
+        axes.bar(0, 0, color=f"C{number}", alpha=0.6, label=_plain(part))
     axes.set_yticks(range(len(shares)), [_plain(order) for order in shares])
     axes.set_ylim(len(shares) - 0.5, -0.5)
     axes.axvline(0, color="black", linewidth=0.8)

@@ -131,8 +131,8 @@ def _curves(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         curves.append({"title": "Rings of shifts", "caption": caption, "source": figure_source(ring_figure(ring))})
     if (comb := found.get("comb")) and comb.get("residue"):
         caption = (
-            "Consistency over the shift modulo the total stride. Peaks at 0 that fall in between are the sign of "
-            "aliasing: the network is consistent where shifts are whole strides."
+            "Consistency over the shift modulo the total stride. A peak at 0 is the sign of aliasing: the network is "
+            "more consistent under shifts by whole strides than under others of about the same length."
         )
         title = "Consistency within a stride"
         curves.append({"title": title, "caption": caption, "source": figure_source(comb_figure(comb))})
