@@ -40,6 +40,7 @@ def test_the_wheel_holds_types_configurations_and_no_tests(built):
     with zipfile.ZipFile(built[".whl"]) as archive:
         names = set(archive.namelist())
     assert {"tinv/py.typed", "tinv/files/configs/red_green.yaml", "tinv/report/html/page.html"} <= names
+    assert {"tinv/evaluation/html/measure.html", "tinv/utils/html/style.css", "tinv/utils/html/sort.js"} <= names
     assert {name.partition("/")[0] for name in names} == {"tinv", f"tinv-{PROJECT['version']}.dist-info"}
 
 

@@ -10,9 +10,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from evaluation.test_measure_page import FOUND, flip
+from matplotlib.figure import Figure
+from report.test_measured_networks import write_measure
 from report.test_report import grid
 
 from tinv.cli import main
+from tinv.evaluation.measure_page import measure_page
 
 pytestmark = pytest.mark.browser
 chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
@@ -98,3 +102,31 @@ def test_the_page_sorts_fits_a_phone_and_loads_nothing(browser):
     assert browser.run("return document.documentElement.scrollWidth") <= 390
     assert not [line for line in browser.ask("POST", "se/log", {"type": "browser"}) if line["level"] == "SEVERE"]
     Path("page.png").write_bytes(base64.b64decode(browser.ask("GET", "screenshot")))
+
+
+def open_page(browser: Browser, path: Path) -> None:
+    browser.ask("POST", "url", {"url": path.resolve().as_uri()})
+    assert browser.run("return document.documentElement.scrollWidth") <= 390
+    loaded = browser.run("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert not [name for name in loaded if not name.startswith("data:")]
+    assert browser.run("return [...document.images].every(i => i.complete && i.naturalWidth > 100)")
+
+
+def test_the_page_of_a_measurement_fits_a_phone_and_sorts(browser):
+    path = Path("measure.html")
+    path.write_text(measure_page(FOUND, {"map": Figure(figsize=(13, 4))}, [flip(number=n) for n in range(3)]))
+    open_page(browser, path)
+    # a wide figure scrolls, and stays large enough to be read
+    assert browser.run("return document.querySelector('.panels img').clientWidth") > 600
+    browser.run("document.querySelectorAll('th button')[1].click()")
+    values = [float(text) for text in column(browser, 1)]
+    assert values == sorted(values)
+
+
+def test_the_page_of_several_networks_fits_a_phone_and_sorts(browser):
+    for name, acc in (("a", 70.0), ("b", 9.5), ("c", 60.0)):
+        write_measure(name, acc)
+    assert main(["report", "measured", "--format", "html"]) == 0
+    open_page(browser, Path("measured/report.html"))
+    browser.run("document.querySelectorAll('th button')[4].click()")
+    assert column(browser, 0) == ["b", "c", "a"]

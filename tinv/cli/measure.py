@@ -38,6 +38,7 @@ def measure(words: Sequence[str]) -> int:
     size = (size, size) if isinstance(size, int) else size
     call(checked_images, args, size=size)  # before a network is built
     prepare(args["out"], "measure.json")
+    prepare(args["out"], "measure.html")  # an earlier page would show other numbers
     spec = trained.spec if trained else call(NetworkSpec, args)
     policy = trained.policy if trained else call(ConversionPolicy, args)
     plain = trained.network if trained else spec.plain(size)
@@ -55,6 +56,7 @@ def measure(words: Sequence[str]) -> int:
     with writing(args["out"]):
         report.save(args["out"], command="measure", options=recorded(options), versions=versions())
     print(f"results: {args['out'] / 'measure.json'}")
+    print(f"page: {args['out'] / 'measure.html'}")
     return 0
 
 

@@ -1,11 +1,12 @@
-"""`tinv report`: reads results.json files, makes a table an experiment, draws what can be drawn."""
+"""`tinv report`: tables and figures of runs (results.json) and of measured networks (measure.json)."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinv.cli.parser import PlainParser
 from tinv.errors import TinvError
@@ -13,10 +14,22 @@ from tinv.report.collect import RunGroup, collect
 from tinv.report.figures import figures as draw
 from tinv.report.figures import save
 from tinv.report.html_report import html_report
+from tinv.report.measured_networks import (
+    PICTURE,
+    MeasuredNetwork,
+    collect_measured,
+    measured_figure,
+    measured_section,
+    measured_text,
+    print_measured,
+)
 from tinv.report.published import source
 from tinv.report.tables import comma_separated, latex, markdown, print_groups
 from tinv.report.trend_checks import trend_checks
 from tinv.utils.io import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ENDINGS = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
 
@@ -24,7 +37,8 @@ ENDINGS = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
 def report(words: Sequence[str]) -> int:
     """Runs `tinv report DIR... [--format F] [--out PATH]` and returns the exit code."""
     args = make_parser().parse_args(list(words))
-    experiments = collect(args.folders)
+    networks = collect_measured(args.folders)
+    experiments = collect(args.folders, needed=not networks)
     file = args.out if args.out and args.out.suffix.lstrip(".") in ENDINGS.values() else None
     form = _format(args.format, file)
     folder: Path = file.parent if file else args.out or args.folders[0]
@@ -33,15 +47,19 @@ def report(words: Sequence[str]) -> int:
     if form == "html":
         file = file or folder / "report.html"
         drawn = {name: draw(groups, name) for name, groups in experiments.items()}
-        _write(file, html_report(experiments, titles, remarks, drawn))
+        more = [measured_section(networks)] if networks else []
+        _write(file, html_report(experiments, titles, remarks, drawn, more))
         print(f"page: {file}")
         return 0
     if form == "table":
         for name, groups in experiments.items():
             print_groups(titles[name], groups)
             print("".join(f"{line}\n" for line in remarks[name]), end="")
+        if networks:
+            print_measured(networks)
     else:
-        text = _text(form, experiments, titles, remarks)
+        parts = [_text(form, experiments, titles, remarks)] if experiments else []
+        text = "\n".join([*parts, *([measured_text(form, networks)] if networks else [])])
         if file is None:
             print(text, end="")
         else:
@@ -49,15 +67,25 @@ def report(words: Sequence[str]) -> int:
             print(f"table: {file}")
     # beside a table on the standard output, which another program may read
     stream = sys.stdout if form == "table" else sys.stderr
+    for stem, figure in _figures(experiments, networks):
+        path = folder / f"{stem}.png"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            print(f"figure: {save(figure, path)}", file=stream)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+    return 0
+
+
+def _figures(
+    experiments: Mapping[str, Sequence[RunGroup]], networks: Sequence[MeasuredNetwork]
+) -> Iterator[tuple[str, Figure]]:
+    """Yields each figure after the beginning of its file's name."""
     for name, groups in experiments.items():
         for kind, figure in draw(groups, name).items():
-            path = folder / f"{_file_name(name)}{f'_{kind}' if kind else ''}.png"
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                print(f"figure: {save(figure, path)}", file=stream)
-            except OSError as error:
-                raise _unwritable(path, error) from error
-    return 0
+            yield f"{_file_name(name)}{f'_{kind}' if kind else ''}", figure
+    if networks and (compared := measured_figure(networks)) is not None:
+        yield PICTURE, compared
 
 
 def make_parser() -> PlainParser:
@@ -65,9 +93,15 @@ def make_parser() -> PlainParser:
     parser = PlainParser(
         "tinv report",
         description="Mean and standard deviation over seeds of finished runs, beside published numbers, with figures. "
-        "Failed and missing groups are named.",
+        "Failed and missing groups are named. Networks that tinv measure has measured stand side by side.",
     )
-    parser.add_argument("folders", nargs="+", metavar="DIR", type=Path, help="folder of runs; looked through downwards")
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        metavar="DIR",
+        type=Path,
+        help="folder of runs or of tinv measure; looked through downwards",
+    )
     parser.add_argument(
         "--format",
         choices=("table", *ENDINGS),

@@ -79,6 +79,11 @@ class ImageLayout:
         colour = made.mean(dim=(2, 3), keepdim=True) if self.mode == "mean" else 0
         return F.pad(made - colour, (right, left, right, left)) + colour
 
+    def pixels(self, images: Tensor) -> Tensor:
+        """Returns images (N, C, H, W) that `normalize` made as pictures, uint8; a blank canvas is the mean color."""
+        mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+        return ((images.float() * std + mean) * 255).round().clamp(0, 255).byte()
+
 
 @dataclass
 class Photographs:

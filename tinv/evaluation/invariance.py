@@ -32,7 +32,9 @@ from tinv.metrics import (
 from tinv.translation import CANVASES, ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 
-Measure = Literal["consistency", "diagonal", "worst_case", "ring", "comb", "map", "layers", "attribution", "lie"]
+Measure = Literal[
+    "consistency", "diagonal", "worst_case", "ring", "comb", "map", "layers", "attribution", "gallery", "lie"
+]
 MEASURES: tuple[Measure, ...] = tuple(measure for measure in get_args(Measure) if measure != "lie")
 """What is measured if nothing is said; the Lie derivative needs a network that forward mode can differentiate."""
 
@@ -116,7 +118,8 @@ def measure(
         report = measuring.run(recipe.make_metrics(seed, as_published), attribute=False, partial=partial)
         report.protocol = recipe.card(as_published)
         return report
-    return measuring.run(_metrics(metrics, mode, offset_range, passes, seed), "attribution" in metrics, partial)
+    chosen = _metrics(metrics, mode, offset_range, passes, seed)
+    return measuring.run(chosen, "attribution" in metrics, partial, "gallery" in metrics)
 
 
 def _check_protocol(recipe: Protocol, size: tuple[int, int], *given: Any) -> None:

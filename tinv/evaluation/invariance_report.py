@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinv.artifacts import write_artifacts
+from tinv.evaluation.gallery import Flip
+from tinv.evaluation.measure_page import measure_page
+from tinv.evaluation.measured_numbers import Number, numbers_figure, numbers_of, numbers_table
 from tinv.evaluation.running import print_table
 from tinv.metrics import InvarianceMetric
 from tinv.utils.io import write_atomically
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -33,6 +40,9 @@ class InvarianceReport:
         protocol: What is said of the protocol that was followed, see `Protocol.card`; empty without one.
         shifts: How images were moved, for titles.
         measured: The metrics themselves, with what they hold beyond numbers, by name.
+        gallery: Images that change their answer under the smallest move; None if they were not asked for.
+        files: Path in the folder of every image, in order of the sample indices; None for damaged files.
+        labels: Name of the class of each of them, None where it is not known.
     """
 
     images: int
@@ -47,16 +57,35 @@ class InvarianceReport:
     protocol: dict[str, Any] = field(default_factory=dict)
     shifts: str = ""
     measured: dict[str, InvarianceMetric] = field(default_factory=dict, repr=False)
+    gallery: list[Flip] | None = field(default=None, repr=False)
+    files: list[str | None] = field(default_factory=list, repr=False)
+    labels: list[str | None] = field(default_factory=list, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything but the metrics themselves, as JSON can hold it."""
-        found = {key: getattr(self, key) for key in ("images", "skipped", "labelled", "partial", "metrics")}
-        return found | {
-            key: part for key in ("attribution", "layers", "ring", "comb", "protocol") if (part := getattr(self, key))
+        found = {key: getattr(self, key) for key in ("images", "skipped", "labelled", "partial", "shifts", "metrics")}
+        found["units"] = {number.name: number.unit for number in self.numbers() if number.unit}
+        found |= {
+            key: part for key in ("protocol", "attribution", "layers", "ring", "comb") if (part := getattr(self, key))
         }
+        return found if self.gallery is None else found | {"gallery": [flip.to_dict() for flip in self.gallery]}
+
+    def to_json(self) -> str:
+        """Returns what `to_dict` returns, as `measure.json` holds it."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def to_html(self, **more: Any) -> str:
+        """Returns one HTML page with everything, which refers to no other file.
+
+        Args:
+            **more: What else `measure.json` holds, such as `options`, for the title.
+        """
+        # the metrics with an array have something to draw beyond their numbers
+        drawn = {name: metric.plot()[0] for name, metric in self.measured.items() if metric.arrays()}
+        return measure_page({**more, **self.to_dict()}, drawn, self.gallery)
 
     def save(self, folder: Path, **more: Any) -> None:
-        """Writes `measure.json`, then figures and arrays of the metrics.
+        """Writes `measure.json`, then figures and arrays of the metrics, and `measure.html`.
 
         Args:
             folder: To write to, which is there.
@@ -65,17 +94,45 @@ class InvarianceReport:
         write_atomically(folder / "measure.json", json.dumps({**more, **self.to_dict()}, indent=2) + "\n")
         for name, metric in self.measured.items():
             write_artifacts(metric, folder, name)
+        write_atomically(folder / "measure.html", self.to_html(**more))
+
+    def numbers(self) -> list[Number]:
+        """Returns the numbers with their intervals and units."""
+        units = {key: metric.unit_of(key) or "" for metric in self.measured.values() for key in metric.compute()}
+        return numbers_of(self.metrics, units)
+
+    def table(self) -> pandas.DataFrame:
+        """Returns the numbers as a table: a row a number, with the columns name, value, low, high and unit."""
+        return numbers_table(self.numbers())
+
+    def plot(self) -> Figure:
+        """Returns a picture of the numbers with their intervals, those of one unit on one axis."""
+        return numbers_figure(self.numbers())
+
+    @property
+    def per_image(self) -> pandas.DataFrame:
+        """The numbers of single images that the metrics hold.
+
+        A row an image, by its sample index: `file`, `label`, and `METRIC/FIELD` for each field of each metric, NaN for
+        images that the metric did not look at.
+        """
+        import pandas
+
+        frame = pandas.DataFrame({"file": self.files, "label": pandas.Series(self.labels, dtype=object)})
+        columns = {}
+        for name, metric in self.measured.items():
+            rows, fields = getattr(metric, "per_image", None), getattr(metric, "fields", ())
+            if rows is None or not len(index := metric.gathered("index")):
+                continue
+            numbers = index.sort().values.cpu().numpy()
+            for field_name, values in zip(fields, rows().T, strict=True):
+                columns[f"{name}/{field_name}"] = pandas.Series(values, index=numbers)
+        frame = pandas.concat([frame, pandas.DataFrame(columns)], axis=1)
+        return frame.dropna(subset="file")
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Returns a line for each number: its name, its value and the ends of its interval, as they are printed."""
-        units = {key: metric.unit_of(key) for metric in self.measured.values() for key in metric.compute()}
-        found = []
-        for key in (k for k in self.metrics if not k.endswith(("_low", "_high"))):
-            digits = 1 if units.get(key) == "percent" else 3
-            ends = [self.metrics[f"{key}_{end}"] for end in ("low", "high") if f"{key}_{end}" in self.metrics]
-            between = " .. ".join(f"{end:.{digits}f}" for end in ends) if len(ends) == 2 else ""
-            found.append((key, f"{self.metrics[key]:.{digits}f}", between))
-        return found
+        return [(number.name, number.text, number.ends) for number in self.numbers()]
 
     def print(self, title: str) -> None:
         """Prints the numbers as a table, and what the attribution says.

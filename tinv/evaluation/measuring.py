@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from tinv.errors import TinvError, TinvWarning
 from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
+from tinv.evaluation.class_names import class_names
+from tinv.evaluation.gallery import GALLERY_IMAGES, Flip, flips, smallest_changes
 from tinv.evaluation.images import Photographs, class_numbers
 from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.running import Precision, autocast
@@ -46,7 +48,9 @@ class MeasuringPass:
             message = f"{folder} has {len(folders)} class folders, the network {self.num_classes} classes"
             warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=6)
 
-    def run(self, metrics: dict[str, InvarianceMetric], attribute: bool, partial: bool) -> InvarianceReport:
+    def run(
+        self, metrics: dict[str, InvarianceMetric], attribute: bool, partial: bool, gallery: bool = False
+    ) -> InvarianceReport:
         for net in (self.network, self.plain):
             net.eval().to(self.device).to(memory_format=torch.channels_last)
         metrics = {name: metric.to(self.device) for name, metric in metrics.items()}
@@ -62,13 +66,25 @@ class MeasuringPass:
                 metric.check(self.network, example.shape[1:])
             except TinvError as error:
                 raise TinvError(f"metrics: {name} cannot be measured: {error}") from error
-        seen = self.look(metrics, parts)
+        first: list[tuple[Tensor, Tensor, Tensor]] | None = [] if gallery else None
+        seen = self.look(metrics, parts, first)
         if not seen:
             raise TinvError(f"no image of {self.photographs.files.folder} could be read")
-        return self.report(metrics, parts, seen)
+        report = self.report(metrics, parts, seen)
+        if first is not None:
+            report.gallery = self.gallery(*(torch.cat(part) for part in zip(*first, strict=True)))
+        return report
 
-    def look(self, metrics: dict[str, InvarianceMetric], parts: list[Variant]) -> int:
-        """Shows every image to every metric; returns how many there were."""
+    def look(
+        self,
+        metrics: dict[str, InvarianceMetric],
+        parts: list[Variant],
+        first: list[tuple[Tensor, Tensor, Tensor]] | None = None,
+    ) -> int:
+        """Shows every image to every metric; returns how many there were.
+
+        The images that a gallery looks at, with their classes and numbers, are put into `first`.
+        """
         seen, photographs, shared = 0, self.photographs, SharedViews(self.network)
         batches = -(-len(photographs.files) // photographs.batch_size)
         with torch.no_grad(), autocast(self.precision, self.device):
@@ -86,12 +102,44 @@ class MeasuringPass:
                     if part.network is not None and len(images[some]):
                         part.consistency.update(part.network, images[some], logits[some], targets[some], index[some])
                         part.count(part.network(center_view(images[some], self.shift, self.mode)), targets[some])
+                if first is not None and seen < GALLERY_IMAGES:
+                    some = slice(0, GALLERY_IMAGES - seen)
+                    first.append((images[some], targets[some], index[some]))
                 seen += len(images)
         return seen
 
     def labels(self, targets: Tensor) -> Tensor:
         """Returns the network's classes of folders (N,), or what stands for none."""
         return torch.full_like(targets, UNLABELLED) if self.classes is None else self.classes.to(self.device)[targets]
+
+    def gallery(self, images: Tensor, targets: Tensor, index: Tensor) -> list[Flip]:
+        """Returns those of some images (N, C, h, w) whose answer changes under the smallest moves."""
+        with autocast(self.precision, self.device):
+            changes = smallest_changes(
+                self.network, images, self.shift, self.mode, batch_size=self.photographs.batch_size
+            )
+        names = class_names(self.num_classes, self.photographs.files.classes)
+        labels = [names[number] if number >= 0 else None for number in targets.tolist()]
+        files = [self.file_name(number) for number in index.tolist()]
+        return flips(changes, images, self.shift, self.mode, names, files, labels, self.photographs.layout.pixels)
+
+    def file_name(self, number: int) -> str:
+        """Returns the path of an image in its folder; bytes that are no text are replaced, since JSON is text."""
+        files = self.photographs.files
+        return str(files.path(number).relative_to(files.folder)).encode(errors="replace").decode()
+
+    def file_names(self) -> list[str | None]:
+        """Returns the path of every image in its folder, None for damaged files."""
+        files, skipped = self.photographs.files, self.photographs.skipped
+        return [None if str(files.path(n)) in skipped else self.file_name(n) for n in range(len(files))]
+
+    def file_labels(self) -> list[str | None]:
+        """Returns the name of the class of every image, None where it is not known."""
+        files = self.photographs.files
+        if self.classes is None:
+            return [None] * len(files)
+        names = class_names(self.num_classes, files.classes)
+        return [names[int(self.classes[number])] if number >= 0 else None for number in files.targets]
 
     def report(self, metrics: dict[str, InvarianceMetric], parts: list[Variant], seen: int) -> InvarianceReport:
         results = {key: float(value) for metric in metrics.values() for key, value in metric.compute().items()}
@@ -106,6 +154,8 @@ class MeasuringPass:
             partial=[vars(note) for note in getattr(getattr(self.network, "conversion", None), "partial", [])],
             shifts=f"{self.mode}, views up to {self.shift} pixels apart",
             measured=metrics,
+            files=self.file_names(),
+            labels=self.file_labels(),
         )
         if parts:
             found.attribution = {

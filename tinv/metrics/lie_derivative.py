@@ -65,6 +65,7 @@ class LieDerivative(InvarianceMetric):
         if generator not in get_args(Generator):
             raise unknown("generator", generator, get_args(Generator))
         self.generator, self.max_images, self.seed, self.name = generator, max_images, seed, name
+        self.fields = FIELDS
         self.add_rows("index", "rows")
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:

@@ -168,9 +168,9 @@ class ShiftRing(ViewMetric):
             return None
         nearest = []
         for vectors in (still, moved):
-            likeness = vectors @ still.T
-            likeness.fill_diagonal_(-torch.inf)
-            nearest.append(likeness.argmax(dim=1))
+            similarity = vectors @ still.T
+            similarity.fill_diagonal_(-torch.inf)
+            nearest.append(similarity.argmax(dim=1))
         flipped: np.ndarray = undefined_unless_finite(nearest[0] != nearest[1], still, moved).cpu().numpy()
         return flipped
 

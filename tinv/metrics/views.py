@@ -62,7 +62,7 @@ def shifted_views(images: Tensor, offsets: Tensor, offset_range: int, mode: Shif
 
 
 def _in_pixels(offsets: Tensor, mode: ShiftMode) -> Tensor:
-    """Returns offsets as whole numbers wherever they are whole; for `camera` in pixels of the larger image."""
+    """Returns offsets as integers wherever they are whole; for `camera` in pixels of the larger image."""
     scale = CAMERA_SCALE if mode == "camera" else 1
     scaled = offsets * scale
     if not scaled.is_floating_point():

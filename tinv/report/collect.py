@@ -138,13 +138,17 @@ class RunGroup:
         return statistics.stdev(values) if len(values) > 1 else None
 
 
-def collect(folders: Iterable[Path]) -> dict[str, list[RunGroup]]:
+def collect(folders: Iterable[Path], needed: bool = True) -> dict[str, list[RunGroup]]:
     """Returns the groups of every experiment with `fit` runs below the folders.
 
     A damaged results.json is named on stderr and left out.
 
+    Args:
+        folders: Folders to look through.
+        needed: Whether there must be a run.
+
     Raises:
-        TinvError: If a folder is not there, or no run was found.
+        TinvError: If a folder is not there, or no run was found although one is needed.
     """
     experiments: dict[str, list[Run]] = {}
     looked_at, seen = [], set()
@@ -166,8 +170,8 @@ def collect(folders: Iterable[Path]) -> dict[str, list[RunGroup]]:
                 checked = {"metrics": _measured(path, found.metrics), "config": _published_checked(path, found.config)}
                 run = Run(**{**vars(found), **checked, "path": path.parent})
                 experiments.setdefault(found.experiment, []).append(run)
-    if not experiments:
-        raise TinvError(f"no finished run in {', '.join(looked_at)}; run tinv fit first")
+    if not experiments and needed:
+        raise TinvError(f"no finished run in {', '.join(looked_at)}; run tinv fit or tinv measure first")
     return {name: _groups(runs) for name, runs in sorted(experiments.items())}
 
 

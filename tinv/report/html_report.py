@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from jinja2 import Environment, PackageLoader, Template
 
 from tinv.config.merge import flatten
 from tinv.report.collect import Run, RunGroup
 from tinv.report.intervals import without_ends
 from tinv.report.published import format_value
 from tinv.report.tables import COLUMNS, Row, columns, headings, rows
-from tinv.utils.io import png
+from tinv.utils.html_pages import figure_source, page_template
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,6 +22,7 @@ def html_report(
     titles: Mapping[str, str],
     remarks: Mapping[str, Sequence[str]],
     figures: Mapping[str, Mapping[str, Figure]],
+    more: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Returns one HTML page that refers to no other file; `html/` beside this file holds its template.
 
@@ -34,28 +31,25 @@ def html_report(
         titles: What stands over each.
         remarks: Lines below its table.
         figures: Its figures.
+        more: Sections beside those of experiments, as the template takes them.
     """
     sections = [
         {
             "name": name,
             "title": titles[name],
             "figures": [
-                {"alt": f"{name} {kind}".strip(), "source": _data(figure)} for kind, figure in figures[name].items()
+                {"alt": f"{name} {kind}".strip(), "source": figure_source(figure)}
+                for kind, figure in figures[name].items()
             ],
             "columns": [{"name": column, "style": _style(column)} for column in [*headings(groups), *columns(groups)]],
             "rows": [_row(row, columns(groups)) for row in rows(groups)],
             "remarks": remarks[name],
+            "details": f"{sum(len(group.runs) for group in groups)} runs and their configurations",
             "runs": [_run(group, run) for group in groups for run in group.runs],
         }
         for name, groups in experiments.items()
     ]
-    return _template().render(sections=sections) + "\n"
-
-
-@cache
-def _template() -> Template:
-    folder = PackageLoader("tinv.report", "html")
-    return Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template("page.html")
+    return page_template("tinv.report", "page.html").render(sections=[*sections, *more]) + "\n"
 
 
 def _row(row: Row, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -88,7 +82,3 @@ def _run(group: RunGroup, run: Run) -> dict[str, Any]:
         "title": f"{settings} seed {run.seed}: {tail}",
         "text": f"{run.path}{took}\n{config}",
     }
-
-
-def _data(figure: Figure) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png(figure, dpi=130)).decode()}"

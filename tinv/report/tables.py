@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -154,25 +154,46 @@ def print_groups(title: str, groups: Sequence[RunGroup]) -> None:
     if head[-1] == "note":
         # in lines of their own below, where there is room
         head, lines = head[:-1], [line[:-1] for line in lines]
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in head:
-        right = name in NUMBERS
-        table.add_column(
-            escape(name), justify="right" if right else "left", no_wrap=name in COLUMNS[:6], overflow="fold"
-        )
-    for line in lines:
-        table.add_row(*map(escape, line))
-    # a file or another program has room; rich would take it for 80 columns
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print_grid(title, head, lines, NUMBERS, COLUMNS[:6])
     for group in (group for group in groups if group.note):
         settings = [f"{name}={value}" for name, value in zip(head, group.setting.values(), strict=False)]
         print(f"{' '.join(settings) or 'all runs'}: {group.note}")
 
 
+def print_grid(
+    title: str,
+    head: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    numbers: Collection[str],
+    unbroken: Collection[str] = (),
+) -> None:
+    """Prints a table.
+
+    Args:
+        title: What stands over it.
+        head: Headings.
+        lines: Texts of each line.
+        numbers: Headings of the columns that hold numbers, which end at one edge.
+        unbroken: Headings of the columns whose texts are not broken into lines.
+    """
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in head:
+        right = name in numbers
+        table.add_column(escape(name), justify="right" if right else "left", no_wrap=name in unbroken, overflow="fold")
+    for line in lines:
+        table.add_row(*map(escape, line))
+    # a file or another program has room; rich would take it for 80 columns
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
 def markdown(title: str, groups: Sequence[RunGroup]) -> str:
     """Returns one experiment as a section with a Markdown table."""
-    head, lines = _grid(groups)
-    body = [head, ["---:" if name in NUMBERS else "---" for name in head], *lines]
+    return markdown_table(title, *_grid(groups), NUMBERS)
+
+
+def markdown_table(title: str, head: Sequence[str], lines: Sequence[Sequence[str]], numbers: Collection[str]) -> str:
+    """Returns a section with a Markdown table; see `print_grid` for the arguments."""
+    body = [head, ["---:" if name in numbers else "---" for name in head], *lines]
     table = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in body)
     return f"## {title}\n\n{table}\n"
 
@@ -182,8 +203,12 @@ LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"±": "$\\pm$", "~": "
 
 def latex(title: str, groups: Sequence[RunGroup]) -> str:
     """Returns one experiment as a LaTeX table for the package booktabs."""
-    head, lines = _grid(groups)
-    columns = "".join("r" if name in NUMBERS else "l" for name in head)
+    return latex_table(title, *_grid(groups), NUMBERS)
+
+
+def latex_table(title: str, head: Sequence[str], lines: Sequence[Sequence[str]], numbers: Collection[str]) -> str:
+    """Returns a LaTeX table for the package booktabs; see `print_grid` for the arguments."""
+    columns = "".join("r" if name in numbers else "l" for name in head)
     body = [" & ".join(_latex(text) for text in line) + r" \\" for line in [head, *lines]]
     return "\n".join(
         [
