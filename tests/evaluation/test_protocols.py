@@ -16,8 +16,8 @@ from tinv.cli import main
 from tinv.data.formats.images import find_images
 from tinv.errors import TinvError
 from tinv.evaluation.protocol import ProtocolName, list_protocols, load_protocol
-from tinv.evaluation.shared_views import SharedViews
 from tinv.metrics import ShiftConsistency
+from tinv.metrics.shared_views import SharedViews
 from tinv.translation import draw_offsets
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

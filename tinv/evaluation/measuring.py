@@ -16,9 +16,9 @@ from tinv.evaluation.gallery import GALLERY_IMAGES, Flip, flips, smallest_change
 from tinv.evaluation.images import Photographs, class_numbers
 from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.running import Precision, autocast
-from tinv.evaluation.shared_views import SharedViews
 from tinv.metrics import InvarianceMetric, LayerEquivariance, LieDerivative, ShiftComb, ShiftConsistency
 from tinv.metrics.answers import undefined_message
+from tinv.metrics.shared_views import SharedViews
 from tinv.metrics.views import UNLABELLED, center_view, trim
 from tinv.models.features import as_logits
 from tinv.utils.progress import progress

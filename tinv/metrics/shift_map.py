@@ -98,20 +98,52 @@ class ShiftMap(InvarianceMetric):
         self.count: Tensor
         self.labelled: Tensor
 
-    def move(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, together: int = 1) -> None:
-        """Adds the answers to a batch at every shift, `together` shifts a pass; see InvarianceMetric.update."""
+    def move(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        logits: Tensor,
+        targets: Tensor,
+        together: int = 1,
+        units: tuple[int, int] | None = None,
+    ) -> None:
+        """Adds the answers to a batch at every shift, see InvarianceMetric.update.
+
+        Args:
+            network: Maps what is moved to (N, classes).
+            images: What is moved, (N, C, ...).
+            logits: (N, classes).
+            targets: (N,).
+            together: Shifts a pass.
+            units: Along each axis of the map the shift by whose multiples answers are known not to change: shifts that
+                differ by them are run once. None runs all.
+        """
         margins = {axis.dim: axis.margin for axis in (self.rows, self.columns)}
         widths = [(margins.get(dim, 0),) * 2 for dim in range(2, images.dim())]
         # padded once; every shift is then a window of it, cut without arithmetic
         padded = self._padded(images, widths)
-        positions = list(product(range(len(self.rows.shifts)), range(len(self.columns.shifts))))
-        for start in range(0, len(positions), together):
-            part = positions[start : start + together]
-            windows = [self._window(padded, position) for position in part]
-            moved = network(torch.cat(windows) if len(windows) > 1 else windows[0])
-            self.add(part, moved.view(len(part), len(images), -1), logits, targets)
+        groups = self._phases(units)
+        for start in range(0, len(groups), together):
+            part = groups[start : start + together]
+            windows = [self._window(padded, same[0]) for same in part]
+            moved = network(torch.cat(windows) if len(windows) > 1 else windows[0]).view(len(part), len(images), -1)
+            if units is not None:
+                repeats = torch.tensor([len(same) for same in part], device=moved.device)
+                moved = moved.repeat_interleave(repeats, dim=0)
+            self.add([position for same in part for position in same], moved, logits, targets)
         self.count += len(targets)
         self.labelled += (targets >= 0).sum()
+
+    def _phases(self, units: tuple[int, int] | None) -> list[list[tuple[int, int]]]:
+        """Returns the positions of the map, those together whose shifts differ by multiples of `units`."""
+        positions = product(range(len(self.rows.shifts)), range(len(self.columns.shifts)))
+        if units is None:
+            return [[position] for position in positions]
+        found: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for row, column in positions:
+            phase = self.rows.shifts[row] % units[0], self.columns.shifts[column] % units[1]
+            found.setdefault(phase, []).append((row, column))
+        return list(found.values())
 
     def _padded(self, images: Tensor, widths: list[tuple[int, int]]) -> Tensor:
         if self.mode in WINDOWS:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
 from tinv.deprecation import renamed
+from tinv.errors import TinvError, TinvWarning
+from tinv.graph.analysis import analyze
 from tinv.metrics.base import first_of
+from tinv.metrics.shared_views import SharedViews
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap, window_of
-from tinv.translation import CANVASES, WINDOWS, ShiftMode
+from tinv.translation import CANVASES, WINDOWS, WRAPS, ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt
 
 
@@ -40,6 +45,9 @@ class TranslationSensitivityMap(ShiftMap):
             network sees by max_shift pixels a side.
         max_images: Number of images that are used, the first of the set; None for all. A 17 x 17 window costs 289
             passes.
+        skip_proven: Whether circular shifts that differ by what the network's verdict proves to change nothing are run
+            once, such as every eighth where it is exact for multiples of 8. One such shift is run nevertheless: where
+            its answer differs, a warning says so and all are run.
         images_per_pass: Number of images that larger batches are cut to; shifts of smaller ones are run together. None
             is 64 on a CPU, where more no longer fit its cache, and 1024 elsewhere.
         name: Name under which the results are reported.
@@ -54,6 +62,7 @@ class TranslationSensitivityMap(ShiftMap):
         max_images: PositiveInt | None = None,
         images_per_pass: PositiveInt | None = None,
         name: str = "map",
+        skip_proven: bool = True,
     ) -> None:
         shifts = window_of(max_shift, step)
         rows, columns = (ShiftAxis(s, "pixels", shifts, key="shifts", dim=dim) for s, dim in (("dy", 2), ("dx", 3)))
@@ -61,7 +70,15 @@ class TranslationSensitivityMap(ShiftMap):
         self.max_shift, self.name = max_shift, name
         self.canvas_margin = max_shift if mode in CANVASES else 0
         self.crop_margin = 2 * max_shift if mode in WINDOWS else 0
-        self.max_images, self.images_per_pass = max_images, images_per_pass
+        self.max_images, self.images_per_pass, self.skip_proven = max_images, images_per_pass, skip_proven
+        self.proven: tuple[int, int] | None = None
+        # not the network itself, which would become a part of the metric
+        self.looked_at: int | None = None
+
+    def reset(self) -> None:
+        """Forgets the images and the network."""
+        super().reset()
+        self.proven, self.looked_at = None, None
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update."""
@@ -69,12 +86,42 @@ class TranslationSensitivityMap(ShiftMap):
         per_pass = self.images_per_pass or (64 if images.device.type == "cpu" else 1024)
         if not len(images):
             return
+        if self.skip_proven and self.mode in WRAPS and self.looked_at != id(network):
+            self.looked_at, self.proven = id(network), _proven(network, images, self.max_shift)
         batches = (torch.split(each, per_pass) for each in (images, logits, targets))
         for some, before, classes in zip(*batches, strict=True):
-            self.move(network, some, before, classes, together=max(1, per_pass // len(some)))
+            self.move(network, some, before, classes, max(1, per_pass // len(some)), self.proven)
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the mean of each map over the window, and the accuracy at the worst shift."""
         maps = self.maps()
         means = {f"{self.name}/{key}": values.mean() for key, values in maps.items()}
         return means if "acc" not in maps else {**means, f"{self.name}/acc_min": maps["acc"].min()}
+
+
+def _proven(network: nn.Module, images: Tensor, most: int) -> tuple[int, int] | None:
+    """Returns the pixels (down, right) by whose multiples circular shifts change nothing, as the verdict proves.
+
+    None where it proves nothing within shifts of `most` pixels, and where the network contradicts it.
+    """
+    try:
+        inner = network.network if isinstance(network, SharedViews) else network
+        verdict = analyze(inner, images[:1]).verdict
+    except TinvError:
+        return None
+    if verdict.name != "invariant" or len(verdict.circular) != 2:
+        return None
+    found = [shifts.unit for shifts in verdict.circular]
+    if None in found or min(unit or 1 for unit in found) > 2 * most:
+        return None
+    units = found[0] or 1, found[1] or 1
+    still, moved = network(images[:2]), network(images[:2].roll(units, (2, 3)))
+    if not torch.allclose(still, moved, rtol=1e-3, atol=1e-4 * float(still.abs().max())):
+        warnings.warn(
+            f"the verdict says that shifts by multiples of {units[0]}x{units[1]} pixels change nothing, but answers "
+            "change: every shift is run; tinv inspect --verify names the layer",
+            TinvWarning,
+            stacklevel=2,
+        )
+        return None
+    return units
