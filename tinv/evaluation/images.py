@@ -96,6 +96,29 @@ class Photographs:
     skipped: set[str] = field(default_factory=set)
     kept: Tensor | None = field(default=None, repr=False)
 
+    @property
+    def title(self) -> str:
+        """What the images are called in messages."""
+        return "the list of images" if self.files.folder == Path() else str(self.files.folder)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Names of the class folders; empty where there are none."""
+        return self.files.classes
+
+    @property
+    def number_of_batches(self) -> int:
+        """How many batches there are."""
+        return -(-len(self.files) // self.batch_size)
+
+    def class_map(self, classes: int) -> Tensor | None:
+        """Returns the number that a network of so many classes gives each folder; see `class_numbers`."""
+        return class_numbers(self.folders, classes)
+
+    def name_of(self, number: int) -> str:
+        """Returns the path of an image."""
+        return str(self.files.path(number))
+
     def all(self, device: torch.device) -> Tensor:
         """Returns all images (N, C, H, W), read once."""
         if self.kept is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tinv.errors import TinvError, TinvWarning
 from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
-from tinv.evaluation.images import Photographs, class_numbers
+from tinv.evaluation.image_sources import ImageSource
 from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.running import Precision, autocast
 from tinv.metrics import InvarianceMetric, LayerEquivariance, ShiftConsistency
@@ -31,7 +31,7 @@ class MeasuringPass:
 
     network: nn.Module
     plain: nn.Module
-    photographs: Photographs
+    photographs: ImageSource
     num_classes: int
     seed: int
     device: torch.device
@@ -39,10 +39,11 @@ class MeasuringPass:
 
     def __post_init__(self) -> None:
         self.shift, self.mode = self.photographs.layout.offset_range, self.photographs.layout.mode
-        folder, folders = self.photographs.files.folder, self.photographs.files.classes
-        self.classes = class_numbers(folders, self.num_classes)
+        title, folders = self.photographs.title, self.photographs.folders
+        self.classes = self.photographs.class_map(self.num_classes)
+        self.undefined = ""
         if folders and self.classes is None:
-            message = f"{folder} has {len(folders)} class folders, the network {self.num_classes} classes"
+            message = f"{title} has {len(folders)} class folders, the network {self.num_classes} classes"
             warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=6)
 
     def run(self, metrics: dict[str, InvarianceMetric], attribute: bool, partial: bool) -> InvarianceReport:
@@ -63,17 +64,18 @@ class MeasuringPass:
                 raise TinvError(f"metrics: {name} cannot be measured: {error}") from error
         seen = self.look(metrics, parts)
         if not seen:
-            raise TinvError(f"no image of {self.photographs.files.folder} could be read")
+            raise TinvError(f"no image of {self.photographs.title} could be read")
         return self.report(metrics, parts, seen)
 
     def look(self, metrics: dict[str, InvarianceMetric], parts: list[Variant]) -> int:
         """Shows every image to every metric; returns how many there were."""
         seen, photographs = 0, self.photographs
-        batches = -(-len(photographs.files) // photographs.batch_size)
+        batches = photographs.number_of_batches
         with torch.no_grad(), autocast(self.precision, self.device):
             for images, targets, index in progress(photographs.batches(self.device), "measuring batches", batches):
                 targets = self.labels(targets)
                 logits = as_logits(self.network(center_view(images, self.shift, self.mode)))
+                self.note_undefined(logits, index)
                 for metric in metrics.values():
                     given = center_view(images, self.shift - metric.crop_margin, self.mode)
                     metric.update(self.network, given, logits, targets, index)
@@ -87,7 +89,23 @@ class MeasuringPass:
 
     def labels(self, targets: Tensor) -> Tensor:
         """Returns the network's classes of folders (N,), or what stands for none."""
-        return torch.full_like(targets, UNLABELLED) if self.classes is None else self.classes.to(self.device)[targets]
+        if self.classes is None:
+            return torch.full_like(targets, UNLABELLED)
+        if len(targets) and int(targets.max()) >= len(self.classes):
+            raise TinvError(
+                f"{self.photographs.title} holds class {int(targets.max())}, and the network's are 0 to "
+                f"{len(self.classes) - 1}"
+            )
+        found = self.classes.to(self.device)[targets.clamp(min=0)]
+        return found.where(targets >= 0, UNLABELLED)
+
+    def note_undefined(self, logits: Tensor, index: Tensor) -> None:
+        """Warns of the first image whose output (N, F) is not finite, once."""
+        wrong = ~logits.isfinite().all(dim=1)
+        if not self.undefined and bool(wrong.any()):
+            self.undefined = self.photographs.name_of(int(index[wrong][0]))
+            message = f"the network's output for {self.undefined} holds numbers that are not finite (NaN or infinite)"
+            warnings.warn(message, TinvWarning, stacklevel=7)
 
     def report(self, metrics: dict[str, InvarianceMetric], parts: list[Variant], seen: int) -> InvarianceReport:
         results = {key: float(value) for metric in metrics.values() for key, value in metric.compute().items()}

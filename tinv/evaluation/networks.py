@@ -135,11 +135,12 @@ class NetworkSpec:
 NetworkSpec.__init__ = checked(NetworkSpec.__init__)  # type: ignore[method-assign]
 
 
-def normalization_of(network: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization:
+def normalization_of(network: nn.Module | None, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization:
     """Returns mean and standard deviation of the channels: as given, else the network's own, else those of ImageNet.
 
     Args:
-        network: Network; one of timm says how its published weights were trained.
+        network: Network; one of timm, and one with named weights of torchvision, says how these were trained. None for
+            one of which nothing is known.
         mean: Mean of each channel, or None.
         std: Standard deviation of each channel, or None.
 
