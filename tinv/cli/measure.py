@@ -16,19 +16,27 @@ from tinv.evaluation.model_files import load_model_file
 from tinv.evaluation.networks import NetworkSpec, normalization_of
 from tinv.evaluation.trained import load_trained
 from tinv.models import create_backbone
+from tinv.models.published import published_size
 from tinv.policies.conversion import ConversionPolicy
 from tinv.runs.folder import versions
 
 DESCRIPTION = """Measures how invariant a network is to shifts, on a folder of images, and which part breaks it. The
 network is one of timm, torchvision or tinv (--backbone), what tinv trained (--run), or a file of another program
 (--model). Class folders count as labels if they are as many as the network's classes (sorted names = class numbers), or
-some of ImageNet's (n01440764 ...) for a network of its 1,000; otherwise, and in a flat folder, only what needs no labels
-is measured."""
+some of ImageNet's (n01440764 ...) for a network of its 1,000; otherwise, and in a flat folder, only what needs no
+labels is measured."""
 
-MODEL_HELP = """file of a network: ONNX (.onnx, needs the extra tinv[onnx]) or torch.export.save (.pt2, needs
---trust-model). It runs on the CPU, in batches of the size that it says; what needs its layers is not measured"""
-TRUST_HELP = """read a .pt2 file of --model, although torch reads it with pickle, which can run code that the file holds:
-say it only if you trust where the file is from"""
+MODEL_HELP = (
+    "file of a network: ONNX (.onnx, needs the extra tinv[onnx]) or torch.export.save (.pt2, needs --trust-model). It "
+    "runs on the CPU, in batches of the size that it says; what needs its layers is not measured"
+)
+TRUST_HELP = (
+    "read a .pt2 file of --model, although torch reads it with pickle, which can run code that the file holds: say it "
+    "only if you trust where the file is from"
+)
+SIZE_HELP = (
+    f"pixels that the network sees: 224 or 224x320; left out: as --run, --model or named weights say, else {INPUT_SIZE}"
+)
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,7 @@ def make_parser() -> CommandParser:
     parser.option("trust_model", bool, TRUST_HELP, False)
     parser.option("images", Path, "folder of images, flat or of class folders")
     parser.option("out", Path, "folder for measure.json and figures")
-    size = f"pixels that the network sees: 224 or 224x320; left out: as --run or --model says, else {INPUT_SIZE}"
-    parser.option("input_size", int | tuple[int, int] | None, size, None)
+    parser.option("input_size", int | tuple[int, int] | None, SIZE_HELP, None)
     parser.add("the network", NetworkSpec, {"in_channels"})
     parser.add("its policies", create_backbone, {"name", "in_channels", "input_size", "border"})
     parser.add("what is measured, and how", measure_network, {"network", "plain", "transform"})
@@ -111,7 +118,8 @@ def _network(args: dict[str, Any]) -> tuple[Size, Callable[[Size], _Subject]]:
     if args["model"]:
         subject, own = _of_file(args)
         return size or own or (INPUT_SIZE, INPUT_SIZE), _sized(subject)
-    return size or (INPUT_SIZE, INPUT_SIZE), lambda size: _of_source(args, size)
+    published = published_size(args["source"], args["backbone"], args["weights"])
+    return size or published or (INPUT_SIZE, INPUT_SIZE), lambda size: _of_source(args, size)
 
 
 def _of_source(args: dict[str, Any], size: Size) -> _Subject:

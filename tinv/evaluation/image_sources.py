@@ -367,5 +367,3 @@ def _classes(targets: Any, count: int) -> Tensor:
 
 def _text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
-
-

@@ -115,7 +115,9 @@ def load_model_file(path: str | Path, trust: bool = False) -> ModelFile:
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise TinvError(f"{path} is no file of a network that tinv reads; give one that ends in {' or '.join(SUFFIXES)}")
+        raise TinvError(
+            f"{path} is no file of a network that tinv reads; give one that ends in {' or '.join(SUFFIXES)}"
+        )
     regular(path)
     return _load_onnx(path) if path.suffix.lower() == ".onnx" else _load_exported(path, trust)
 
@@ -178,7 +180,9 @@ def _load_exported(path: Path, trust: bool) -> ModelFile:
         if node.op == "placeholder" and node.name in signature.user_inputs
     ]
     if not isinstance(given, Tensor) or not given.is_floating_point():
-        raise TinvError(f"{path} takes {getattr(given, 'dtype', type(given).__name__)}, not normalized images of floats")
+        raise TinvError(
+            f"{path} takes {getattr(given, 'dtype', type(given).__name__)}, not normalized images of floats"
+        )
     return ModelFile(path, _image_shape(path, given.shape), given.dtype, module)
 
 
