@@ -330,7 +330,7 @@ def _split(images: Tensor, targets: Tensor | None, max_images: int | None, size:
     if max_images is not None and max_images < total:
         # which images, not how they are numbered: shifts follow the place among those that are measured
         index = torch.tensor([number * total // max_images for number in range(max_images)])
-    for numbers in torch.split(torch.arange(len(index)), size):
+    for numbers in torch.split(torch.arange(len(index)), size) if len(index) else ():  # of nothing it gives one piece
         taken = index[numbers]
         yield images[taken], _classes(None if targets is None else targets[taken], len(taken)), numbers
 

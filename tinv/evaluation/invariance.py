@@ -16,7 +16,6 @@ from tinv.evaluation.callables import Network, as_module, outputs_of, refuse_wit
 from tinv.evaluation.image_sources import (
     Images,
     ImageSource,
-    Transform,
     check_shifts,
     find_files,
     given_images,
@@ -28,6 +27,7 @@ from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.measuring import MeasuringPass
 from tinv.evaluation.networks import normalization_of
 from tinv.evaluation.running import Precision, device_of
+from tinv.evaluation.transformed_files import Transform
 from tinv.metrics import (
     CenterAccuracy,
     DiagonalAccuracy,

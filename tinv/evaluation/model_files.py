@@ -78,7 +78,7 @@ class ModelFile:
         if size is None:
             return self._output(given)
         pieces = []
-        for piece in given.split(size):
+        for piece in torch.split(given, size):
             missing = size - len(piece)
             whole = torch.cat([piece, piece.new_zeros(missing, *piece.shape[1:])]) if missing else piece
             output = self._output(whole)
@@ -162,8 +162,8 @@ def _load_exported(path: Path, trust: bool) -> ModelFile:
     """
     if not trust:
         raise TinvError(
-            f"{path}: torch reads .pt2 files with pickle, which can run code that the file holds; if you trust where it "
-            "is from, say --trust-model (trust=True), or give an ONNX file"
+            f"{path}: torch reads .pt2 files with pickle, which can run code that the file holds; if you trust where "
+            "it is from, say --trust-model (trust=True), or give an ONNX file"
         )
     try:
         with _quiet("torch.export"):

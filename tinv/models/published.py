@@ -39,7 +39,7 @@ def weights_name(source: str, backbone: str, weights: str | Path | None) -> str 
     if found[1] not in names:
         there = ", ".join(names) or "none"
         raise TinvError(
-            f"weights: torchvision's {backbone} has no weights {weights}, and there is no file of that name; it has {there}"
+            f"weights: torchvision's {backbone} has no weights {weights}, and no file is called so; it has {there}"
         )
     return found[1]
 
