@@ -114,8 +114,8 @@ def test_a_hub_out_of_reach_is_one_line_at_once(monkeypatch):
 def test_fit_and_measure_take_a_folder(capsys):
     write_folder("net")
     options = ["--model.init_args.backbone=local-dir:net", "--model.init_args.source=timm"]
-    with pytest.warns(TinvWarning, match="its last layer is replaced"):
-        fit(*options, "--model.init_args.pretrained=true", "--trainer.max_epochs=1")
+    fit(*options, "--model.init_args.pretrained=true", "--trainer.max_epochs=1")
+    assert "local-dir:net is for 3 classes, here are 2: its last layer is replaced" in capsys.readouterr().err
     assert main(["inspect", "local-dir:net", "--num-classes=3", "--input-size=64"]) == 0
     assert "local-dir:net (timm)" in capsys.readouterr().out
 
@@ -164,12 +164,9 @@ def test_names_and_files_are_told_apart():
 
 
 def test_fit_takes_named_weights(published, capsys):
-    words = [
-        "--model.init_args.backbone=squeezenet1_0",
-        "--model.init_args.source=torchvision",
-        "--trainer.max_epochs=1",
-    ]
-    named = [*words, "--model.init_args.pretrained=true", "--model.init_args.weights"]
-    fit(f"{named[0]}", *named[1:-1], f"{named[-1]}=IMAGENET1K_V1")
-    assert main(["fit", "--config=configs/red_green.yaml", *named[:-1], f"{named[-1]}=IMAGENET1K_V7"]) == 2
+    options = {"backbone": "squeezenet1_0", "source": "torchvision", "pretrained": "true"}
+    words = ["--trainer.max_epochs=1", *(f"--model.init_args.{key}={value}" for key, value in options.items())]
+    fit(*words, "--model.init_args.weights=IMAGENET1K_V1")
+    wrong = "--model.init_args.weights=IMAGENET1K_V7"
+    assert main(["fit", "--config=configs/red_green.yaml", *words, wrong]) == 2
     assert "squeezenet1_0 has no weights IMAGENET1K_V7" in capsys.readouterr().err
