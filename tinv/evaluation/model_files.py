@@ -175,7 +175,7 @@ def _load_exported(path: Path, trust: bool) -> ModelFile:
     signature = program.graph_signature
     _check_ends(path, list(signature.user_inputs), list(signature.user_outputs))
     [given] = [
-        node.meta["val"]
+        node.meta.get("val")
         for node in program.graph.nodes
         if node.op == "placeholder" and node.name in signature.user_inputs
     ]
