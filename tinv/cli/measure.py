@@ -26,6 +26,9 @@ network is one of timm, torchvision or tinv (--backbone), what tinv trained (--r
 some of ImageNet's (n01440764 ...) for a network of its 1,000; otherwise, and in a flat folder, only what needs no
 labels is measured."""
 
+BACKBONE_HELP = (
+    "name of the network: tinv list backbones --source SOURCE; of timm also hf-hub:OWNER/NAME or local-dir:FOLDER"
+)
 MODEL_HELP = (
     "file of a network: ONNX (.onnx, needs the extra tinv[onnx]) or torch.export.save (.pt2, needs --trust-model). It "
     "runs on the CPU, in batches of the size that it says; what needs its layers is not measured"
@@ -87,7 +90,7 @@ def measure(words: Sequence[str]) -> int:
 def make_parser() -> CommandParser:
     """Returns the parser of the words after `tinv measure`."""
     parser = CommandParser("measure", DESCRIPTION)
-    parser.option("backbone", str | None, "name of the network: tinv list backbones --source SOURCE", None)
+    parser.option("backbone", str | None, BACKBONE_HELP, None)
     parser.option("run", Path | None, "folder of a run, whose best checkpoint is measured as it was trained", None)
     parser.option("model", Path | None, MODEL_HELP, None)
     parser.option("trust_model", bool, TRUST_HELP, False)
