@@ -23,7 +23,7 @@ ROOMS = (
     ("data",),
     ("tasks",),
     ("runs",),
-    ("evaluation", "sweeps"),
+    ("evaluation", "sweeps", "callbacks"),
     ("report",),
     ("cli",),
     ("__main__",),

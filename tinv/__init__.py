@@ -14,6 +14,7 @@ from tinv.errors import LayerError, TinvError
 from tinv.utils.lazy import exports
 
 if TYPE_CHECKING:
+    from tinv import callbacks as callbacks
     from tinv.evaluation.invariance import measure
     from tinv.evaluation.invariance_report import InvarianceReport
     from tinv.evaluation.location_probe import LocationReport, probe_location
@@ -72,6 +73,7 @@ __getattr__, _ = exports(
         "tinv.policies.activation": ("ActivationPolicy",),
         "tinv.policies.conversion": ("ConversionPolicy",),
     },
+    modules=("callbacks",),
 )
 
 keep_old_modules()

@@ -22,9 +22,10 @@ PACKAGES = {
     "exact_invariance.ExactInvariance exact_invariance.InvariantShifts converted.ConvertedNetwork account.Conversion "
     "account.Note geometry.Cost verification.verify verification_result.Verification",
     "tinv.evaluation": "invariance.measure invariance.InvarianceReport location_probe.probe_location "
-    "location_probe.LocationReport networks.NetworkSpec",
+    "location_probe.LocationReport networks.NetworkSpec model_files.load_model_file model_files.ModelFile",
     "tinv.translation": "draw_shifts draw_offsets uniform translate crop_each",
     "tinv.testing": "assert_invariant assert_equivariant",
+    "tinv.callbacks": "",
     "tinv.utils": "arguments.Checked arguments.checked arguments.misfit",
 }
 """Packages, in the order of their pages, and what other code may use of them beyond what they export."""

@@ -72,11 +72,13 @@ def test_every_experiment_and_every_sweep_stands_on_a_page_of_experiments():
 
 
 def test_the_python_examples_do_what_they_say(capsys):
-    for page, wanted in (("how-to/convert.md", "convolutions padded"), ("how-to/measure.md", "mcs")):
-        [code] = re.findall(r"```python\n(.*?)```", text(page), re.DOTALL)
-        variables: dict = {}
-        exec(compile(code, page, "exec"), variables)
-        assert wanted in capsys.readouterr().out
+    measured = ("(4, 3, 32, 32)", "worst_case_acc", "4 images", "tensor(", "mcs")
+    for page, *wanted in (("how-to/convert.md", "convolutions padded"), ("how-to/measure.md", *measured)):
+        blocks = re.findall(r"```python\n(.*?)```", text(page), re.DOTALL)
+        for code, words in zip(blocks, wanted, strict=True):
+            variables: dict = {}
+            exec(compile(code, page, "exec"), variables)
+            assert words in capsys.readouterr().out
     assert float(variables["similarity"].compute()["mcs"]) == pytest.approx(1, abs=1e-6)
 
 

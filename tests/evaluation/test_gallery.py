@@ -186,7 +186,12 @@ def test_measure_names_the_changes(tmp_path):
 def test_a_report_is_tables_and_a_picture():
     write_images(Path("photos"), 5)
     Path("photos/00.jpg").write_bytes(b"damaged")
-    options = {"num_classes": 4, "input_size": 32, "offset_range": 8, "metrics": ["consistency", "layers"]}
+    options = {
+        "num_classes": 4,
+        "input_size": 32,
+        "offset_range": 8,
+        "metrics": ["consistency", "ring", "comb", "layers"],
+    }
     found = tinv.measure(network(), "photos", on_error="skip", **options)
     table = found.table().set_index("name")
     assert list(table.columns) == ["value", "low", "high", "unit"]
@@ -200,6 +205,9 @@ def test_a_report_is_tables_and_a_picture():
     assert images["file"].tolist() == [f"{n:02}.{'jpg' if n in (1, 4) else 'png'}" for n in range(1, 5)]
     assert 100 * images["consistency/agree"].mean() == pytest.approx(found.metrics["consistency"])
     assert images["label"].isna().all()
-    assert any(column.startswith("layers/") for column in images.columns)
+    for name in ("layers", "ring", "comb"):
+        assert any(column.startswith(f"{name}/") for column in images.columns)
+    ring = images[[column for column in images.columns if column.startswith("ring/agree")]]
+    assert 100 * ring.to_numpy().mean() == pytest.approx(found.metrics["ring_consistency"])
     labels = [text.get_text() for axes in found.plot().axes for text in axes.get_yticklabels()]
     assert sorted(labels) == sorted(table.index)

@@ -34,6 +34,11 @@ def class_numbers(folders: Sequence[str], classes: int) -> Tensor | None:
     return torch.tensor([synsets.index(name) for name in folders])
 
 
+def short_name(files: ImageFiles, number: int) -> str:
+    """Returns the path of an image in its folder; bytes that are no text are replaced, since JSON is text."""
+    return str(files.path(number).relative_to(files.folder)).encode(errors="replace").decode()
+
+
 @dataclass
 class ImageLayout:
     """How an image is laid out: what the network sees is `size` pixels a side.
@@ -106,6 +111,37 @@ class Photographs:
     on_error: OnError = "raise"
     skipped: set[str] = field(default_factory=set)
     kept: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def title(self) -> str:
+        """What the images are called in messages."""
+        return "the list of images" if self.files.folder == Path() else str(self.files.folder)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Names of the class folders; empty where there are none."""
+        return self.files.classes
+
+    @property
+    def number_of_batches(self) -> int:
+        """How many batches there are."""
+        return -(-len(self.files) // self.batch_size)
+
+    def class_map(self, classes: int) -> Tensor | None:
+        """Returns the number that a network of so many classes gives each folder; see `class_numbers`."""
+        return class_numbers(self.folders, classes)
+
+    def name_of(self, number: int) -> str:
+        """Returns the path of an image."""
+        return str(self.files.path(number))
+
+    def short_name(self, number: int) -> str:
+        """Returns the path of an image in the folder."""
+        return short_name(self.files, number)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Returns images (N, C, H, W) as `batches` yields them, as uint8."""
+        return self.layout.pixels(images)
 
     def all(self, device: torch.device) -> Tensor:
         """Returns all images (N, C, H, W), read once."""

@@ -1,22 +1,35 @@
-"""How invariant a network is to shifts of images in a folder: all measures in one pass, as an object."""
+"""How invariant a network is to shifts of images: all measures in one pass, as an object."""
 
 from __future__ import annotations
 
+import warnings
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
+import torch
 from torch import nn
 
-from tinv.data.formats.images import ImageFiles, OnError, find_images, subsample_evenly
+from tinv.data.formats.images import ImageFiles, OnError
 from tinv.deprecation import renamed
-from tinv.errors import TinvError
+from tinv.errors import TinvError, TinvWarning
+from tinv.evaluation.callables import Network, as_module, outputs_of, refuse_without_layers
+from tinv.evaluation.image_sources import (
+    Images,
+    ImageSource,
+    check_shifts,
+    find_files,
+    given_images,
+    is_files,
+    transformed_images,
+)
 from tinv.evaluation.images import ImageLayout, Photographs
 from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.measuring import MeasuringPass
 from tinv.evaluation.networks import normalization_of
 from tinv.evaluation.protocol import Protocol, ProtocolName, load_protocol
 from tinv.evaluation.running import Precision, device_of
+from tinv.evaluation.transformed_files import Transform
 from tinv.metrics import (
     CenterAccuracy,
     DiagonalAccuracy,
@@ -29,7 +42,7 @@ from tinv.metrics import (
     TranslationSensitivityMap,
     WorstCaseAccuracy,
 )
-from tinv.translation import CANVASES, ShiftMode
+from tinv.translation import ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 
 Measure = Literal[
@@ -37,6 +50,12 @@ Measure = Literal[
 ]
 MEASURES: tuple[Measure, ...] = tuple(measure for measure in get_args(Measure) if measure != "lie")
 """What is measured if nothing is said; the Lie derivative needs a network that forward mode can differentiate."""
+
+NEEDS_LAYERS: tuple[Measure, ...] = ("comb", "layers", "attribution", "lie")
+"""Measures that look into the network or differentiate it, which only a module of torch allows."""
+
+INPUT_SIZE = 224
+"""Pixels a side that a network sees of photographs in files, if nothing is said."""
 
 MAP_IMAGES = 128
 RING_IMAGES = 1024
@@ -47,11 +66,11 @@ LAYER_IMAGES = 32
 @renamed(motion="mode", max_shift="offset_range")
 @checked
 def measure(
-    network: nn.Module,
-    images: str | Path,
+    network: Network,
+    images: Images,
     *,
-    num_classes: PositiveInt = 1000,
-    input_size: int | tuple[int, int] = 224,
+    num_classes: PositiveInt | None = None,
+    input_size: int | tuple[int, int] | None = None,
     metrics: tuple[Measure, ...] | list[Measure] = MEASURES,
     mode: ShiftMode = "crop",
     offset_range: NonNegativeInt = 32,
@@ -59,6 +78,7 @@ def measure(
     max_images: PositiveInt | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    transform: Transform | None = None,
     plain: nn.Module | None = None,
     partial: bool = False,
     on_error: OnError = "raise",
@@ -70,23 +90,35 @@ def measure(
     protocol: ProtocolName | None = None,
     as_published: bool = False,
 ) -> InvarianceReport:
-    """Measures how invariant a network is to shifts, on a folder of images, and which part breaks it.
+    """Measures how invariant a network is to shifts, on images, and which part breaks it.
 
     Args:
-        network: Maps images (N, C, H, W) to (N, num_classes); set to evaluation mode, moved to the device.
-        images: Folder; class folders are labels if they are as many as the classes, or some of ImageNet's.
-        num_classes: Output classes.
-        input_size: Pixels (H, W) that the network sees.
-        metrics: What is measured; `lie`, the Lie derivative, has to be asked for.
+        network: Any callable that maps images (N, C, H, W) to vectors (N, num_classes). A module of torch is set to
+            evaluation mode and moved to the device; anything else is called as it is, and only what needs no layers is
+            measured by default.
+        images: A folder, whose class folders are labels if they are as many as the classes, or some of ImageNet's; a
+            list of paths; a tensor (N, C, H, W), or a tuple of it and classes (N,); or a data loader or another
+            iterable of batches, images or (images, classes, ...). Tensors and batches are as the network takes them,
+            with the room of the mode: `crop` needs offset_range pixels an axis more than input_size, `zero` so many
+            zeros around the content that none leaves the image. Shifts follow the place of an image, so that a loader
+            must not shuffle if numbers are to be the same again.
+        num_classes: Numbers that the network returns for each image; None takes them from its first answer.
+        input_size: Pixels (H, W) that the network sees; None for 224 of files, and for the size of tensors, batches
+            and transformed images, except under `crop`, which needs it.
+        metrics: What is measured; `lie`, the Lie derivative, has to be asked for. `layers`, `attribution` and `lie`
+            need a module of torch.
         mode: `crop` cuts windows of a larger photograph, `camera` at twice the resolution, reduced afterwards; `zero`
             moves it on a blank canvas, `mean` on one of its mean colour; `circular` wraps it, as does `fractional`, by
             parts of a pixel.
         offset_range: Views lie at offsets from 0 to so many pixels, a multiple of 4; the map holds shifts up to half of
             it to each side.
         passes: Pairs of views of each image.
-        max_images: Spread evenly over the folder; None for all.
-        mean: Mean of each channel, subtracted from values in 0..1; None takes the network's own, else ImageNet's.
+        max_images: Spread evenly over folder, list or tensor, the first of batches; None for all.
+        mean: Mean of each channel, subtracted from values in 0..1 of files; None takes the network's own, else
+            ImageNet's.
         std: Standard deviation of each channel, divided by; None as for `mean`.
+        transform: Takes a PIL image (RGB, upright) of a file and returns a float tensor (C, h, w) as the network takes
+            it, with the room of the mode, in place of tinv's own layout and of mean and std.
         plain: The network without policies, for the attribution; None for `network` itself.
         partial: Whether the attribution may leave layers that cannot be made exact.
         on_error: What a damaged file does.
@@ -99,8 +131,20 @@ def measure(
         as_published: Whether the peculiarities of the paper's public code are repeated, such as one shift a batch.
 
     Raises:
-        TinvError: For a value out of range, an option that a protocol decides, a folder without images, a damaged file
-            (unless skipped), or a network that cannot take the images.
+        TinvError: For a value out of range, an option that a protocol decides, no images, images without the room of
+            the mode, a damaged file (unless skipped), a network that cannot take the images or returns no vectors, and
+            a measure that it does not take.
+
+    Examples:
+        >>> report = measure(
+        ...     lambda images: images.mean((2, 3)),
+        ...     torch.rand(4, 3, 16, 16),
+        ...     metrics=["consistency"],
+        ...     mode="circular",
+        ...     offset_range=8,
+        ... )
+        >>> report.metrics["consistency"]
+        100.0
     """
     size = (input_size, input_size) if isinstance(input_size, int) else input_size
     recipe = None if protocol is None else load_protocol(protocol)
@@ -109,11 +153,27 @@ def measure(
         size, mode, offset_range = (recipe.input_size,) * 2, recipe.mode, recipe.offset_range
     elif as_published:
         raise TinvError("as_published repeats what the code of a paper does; name its protocol too")
-    files = checked_images(images, size, mode, offset_range, max_images, protocol)
-    resize = None if recipe is None else recipe.resize
-    layout = ImageLayout(size, offset_range, mode, *normalization_of(plain or network, mean, std), resize)
-    photographs = Photographs(files, layout, batch_size, workers, on_error)
-    measuring = MeasuringPass(network, plain or network, photographs, num_classes, seed, device_of(device), precision)
+    else:
+        metrics = _measurable(metrics, network)
+    module = as_module(network)
+    if plain is not None and module is not network:
+        raise TinvError("plain is for the attribution, which needs a network that is an nn.Module; leave it out")
+    on = device_of(device)
+    source: ImageSource
+    if is_files(images) and transform is None:
+        normalization = normalization_of(plain or module, mean, std)
+        seen = size or (INPUT_SIZE, INPUT_SIZE)
+        files = checked_images(cast(Any, images), seen, mode, offset_range, max_images, protocol)
+        layout = ImageLayout(seen, offset_range, mode, *normalization, None if recipe is None else recipe.resize)
+        source = Photographs(files, layout, batch_size, workers, on_error)
+    else:
+        source = _as_given(images, transform, size, mode, offset_range, max_images, batch_size, workers, on_error)
+        _refuse_normalization(mean, std, transform)
+    example = torch.zeros(1, len(source.layout.mean), *source.layout.size)
+    classes = outputs_of(module, example, on)
+    if num_classes not in (None, classes):
+        raise TinvError(f"num_classes is {num_classes}, and the network returns {classes} numbers for each image")
+    measuring = MeasuringPass(module, plain or module, source, classes, seed, on, precision)
     if recipe is not None:
         report = measuring.run(recipe.make_metrics(seed, as_published), attribute=False, partial=partial)
         report.protocol = recipe.card(as_published)
@@ -122,42 +182,77 @@ def measure(
     return measuring.run(chosen, "attribution" in metrics, partial, "gallery" in metrics)
 
 
-def _check_protocol(recipe: Protocol, size: tuple[int, int], *given: Any) -> None:
+def _check_protocol(recipe: Protocol, size: tuple[int, int] | None, *given: Any) -> None:
     """Refuses options that a protocol decides; those that were left out have their defaults."""
     defaults = {name: parameter.default for name, parameter in signature(measure).parameters.items()}
     names = ("metrics", "mode", "offset_range", "passes")
     for name, value in zip(names, given, strict=True):
         if value != defaults[name]:
             raise TinvError(f"protocol {recipe.name} says {name}; leave {name} out, or the protocol")
-    if size not in ((recipe.input_size,) * 2, (defaults["input_size"],) * 2):
+    if size not in (None, (recipe.input_size,) * 2):
         raise TinvError(
             f"protocol {recipe.name} shows images of {recipe.input_size} pixels a side, not {size[0]}x{size[1]}; leave "
             "input_size out, or the protocol"
         )
 
 
+def _measurable(metrics: tuple[Measure, ...] | list[Measure], network: Network) -> list[Measure]:
+    """Returns the measures that a network allows; those that were not chosen are left out, and named."""
+    if isinstance(network, nn.Module) or tuple(metrics) != MEASURES:
+        refuse_without_layers(metrics, NEEDS_LAYERS, network)
+        return list(metrics)
+    left = [name for name in metrics if name in NEEDS_LAYERS]
+    message = f"the network is no nn.Module, whose layers could be seen: measured without {', '.join(left)}"
+    warnings.warn(message, TinvWarning, stacklevel=5)
+    return [name for name in metrics if name not in left]
+
+
+def _as_given(
+    images: Any,
+    transform: Transform | None,
+    size: tuple[int, int] | None,
+    mode: ShiftMode,
+    offset_range: int,
+    max_images: int | None,
+    batch_size: int,
+    workers: int,
+    on_error: OnError,
+) -> ImageSource:
+    if transform is None:
+        return given_images(images, size, mode, offset_range, max_images, batch_size)
+    if not is_files(images):
+        raise TinvError(
+            f"transform is for files, and images is a {type(images).__name__}, which is taken as it is; leave it out"
+        )
+    files = find_files(images, max_images)
+    return transformed_images(files, transform, size, mode, offset_range, batch_size, workers, on_error)
+
+
+def _refuse_normalization(mean: object, std: object, transform: object) -> None:
+    """Refuses what would have no effect on images that are taken as they are."""
+    given = [name for name, value in (("mean", mean), ("std", std)) if value is not None]
+    if given:
+        what = "what the transform returns is" if transform is not None else "tensors and batches are"
+        raise TinvError(f"{given[0]} is for files in tinv's own layout; {what} taken as given, so leave it out")
+
+
 @checked
 def checked_images(
-    images: str | Path,
+    images: str | Path | list[str | Path] | tuple[str | Path, ...],
     size: tuple[int, int],
     mode: ShiftMode,
     offset_range: NonNegativeInt,
     max_images: PositiveInt | None,
     protocol: ProtocolName | None = None,
 ) -> ImageFiles:
-    """Returns the images that will be measured; see `measure` for the arguments.
+    """Returns the image files that will be measured; see `measure` for the arguments.
 
     Raises:
         TinvError: For a value out of range, or a folder without images.
     """
-    if protocol is None and (offset_range < 4 or offset_range % 4):
-        raise TinvError(f"offset_range must be a multiple of 4 pixels, not {offset_range}")
-    if min(size) < 1:
-        raise TinvError(f"input_size must be 1 pixel or more, not {min(size)}")
-    if mode in CANVASES and min(size) <= offset_range:
-        raise TinvError(f"offset_range {offset_range} leaves no room for the image on a canvas of {min(size)} pixels")
-    files = find_images(Path(images))
-    return files if max_images is None else subsample_evenly(files, max_images)
+    if protocol is None:
+        check_shifts(size, mode, offset_range)
+    return find_files(images, max_images)
 
 
 def _metrics(

@@ -13,7 +13,7 @@ from tinv.errors import TinvError, TinvWarning
 from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
 from tinv.evaluation.class_names import class_names
 from tinv.evaluation.gallery import GALLERY_IMAGES, Flip, flips, smallest_changes
-from tinv.evaluation.images import Photographs, class_numbers
+from tinv.evaluation.image_sources import ImageSource
 from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.running import Precision, autocast
 from tinv.metrics import InvarianceMetric, LayerEquivariance, LieDerivative, ShiftComb, ShiftConsistency
@@ -34,7 +34,7 @@ class MeasuringPass:
 
     network: nn.Module
     plain: nn.Module
-    photographs: Photographs
+    photographs: ImageSource
     num_classes: int
     seed: int
     device: torch.device
@@ -42,10 +42,12 @@ class MeasuringPass:
 
     def __post_init__(self) -> None:
         self.shift, self.mode = self.photographs.layout.offset_range, self.photographs.layout.mode
-        folder, folders = self.photographs.files.folder, self.photographs.files.classes
-        self.classes = class_numbers(folders, self.num_classes)
+        title, folders = self.photographs.title, self.photographs.folders
+        self.classes = self.photographs.class_map(self.num_classes)
+        self.undefined = ""
+        self.met: dict[int, int] = {}
         if folders and self.classes is None:
-            message = f"{folder} has {len(folders)} class folders, the network {self.num_classes} classes"
+            message = f"{title} has {len(folders)} class folders, the network {self.num_classes} classes"
             warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=6)
 
     def run(
@@ -69,7 +71,7 @@ class MeasuringPass:
         first: list[tuple[Tensor, Tensor, Tensor]] | None = [] if gallery else None
         seen = self.look(metrics, parts, first)
         if not seen:
-            raise TinvError(f"no image of {self.photographs.files.folder} could be read")
+            raise TinvError(f"no image of {self.photographs.title} could be read")
         report = self.report(metrics, parts, seen)
         if first is not None:
             report.gallery = self.gallery(*(torch.cat(part) for part in zip(*first, strict=True)))
@@ -86,12 +88,14 @@ class MeasuringPass:
         The images that a gallery looks at, with their classes and numbers, are put into `first`.
         """
         seen, photographs, shared = 0, self.photographs, SharedViews(self.network)
-        batches = -(-len(photographs.files) // photographs.batch_size)
+        batches = photographs.number_of_batches
         with torch.no_grad(), autocast(self.precision, self.device):
             for images, targets, index in progress(photographs.batches(self.device), "measuring batches", batches):
                 targets = self.labels(targets)
+                self.met |= dict(zip(index.tolist(), targets.tolist(), strict=True))
                 shared.forget()
                 logits = as_logits(shared(center_view(images, self.shift, self.mode)))
+                self.note_undefined(logits, index)
                 for metric in metrics.values():
                     given = trim(images, self.shift - metric.crop_margin, self.mode)
                     # those that look into the network see it itself
@@ -110,41 +114,45 @@ class MeasuringPass:
 
     def labels(self, targets: Tensor) -> Tensor:
         """Returns the network's classes of folders (N,), or what stands for none."""
-        return torch.full_like(targets, UNLABELLED) if self.classes is None else self.classes.to(self.device)[targets]
+        if self.classes is None:
+            return torch.full_like(targets, UNLABELLED)
+        if len(targets) and int(targets.max()) >= len(self.classes):
+            raise TinvError(
+                f"{self.photographs.title} holds class {int(targets.max())}, and the network's are 0 to "
+                f"{len(self.classes) - 1}"
+            )
+        found = self.classes.to(self.device)[targets.clamp(min=0)]
+        return found.where(targets >= 0, UNLABELLED)
+
+    def note_undefined(self, logits: Tensor, index: Tensor) -> None:
+        """Warns of the first image whose output (N, F) is not finite, once."""
+        wrong = ~logits.isfinite().all(dim=1)
+        if not self.undefined and bool(wrong.any()):
+            self.undefined = self.photographs.name_of(int(index[wrong][0]))
+            message = f"the network's output for {self.undefined} holds numbers that are not finite (NaN or infinite)"
+            warnings.warn(message, TinvWarning, stacklevel=7)
 
     def gallery(self, images: Tensor, targets: Tensor, index: Tensor) -> list[Flip]:
         """Returns those of some images (N, C, h, w) whose answer changes under the smallest moves."""
         with autocast(self.precision, self.device):
-            changes = smallest_changes(
-                self.network, images, self.shift, self.mode, batch_size=self.photographs.batch_size
-            )
-        names = class_names(self.num_classes, self.photographs.files.classes)
+            changes = smallest_changes(self.network, images, self.shift, self.mode)
+        names = class_names(self.num_classes, self.photographs.folders)
         labels = [names[number] if number >= 0 else None for number in targets.tolist()]
-        files = [self.file_name(number) for number in index.tolist()]
-        return flips(changes, images, self.shift, self.mode, names, files, labels, self.photographs.layout.pixels)
+        files = [self.photographs.short_name(number) for number in index.tolist()]
+        return flips(changes, images, self.shift, self.mode, names, files, labels, self.photographs.pixels)
 
-    def file_name(self, number: int) -> str:
-        """Returns the path of an image in its folder; bytes that are no text are replaced, since JSON is text."""
-        files = self.photographs.files
-        return str(files.path(number).relative_to(files.folder)).encode(errors="replace").decode()
-
-    def file_names(self) -> list[str | None]:
-        """Returns the path of every image in its folder, None for damaged files."""
-        files, skipped = self.photographs.files, self.photographs.skipped
-        return [None if str(files.path(n)) in skipped else self.file_name(n) for n in range(len(files))]
-
-    def file_labels(self) -> list[str | None]:
-        """Returns the name of the class of every image, None where it is not known."""
-        files = self.photographs.files
-        if self.classes is None:
-            return [None] * len(files)
-        names = class_names(self.num_classes, files.classes)
-        return [names[int(self.classes[number])] if number >= 0 else None for number in files.targets]
+    def names_and_labels(self) -> tuple[list[str | None], list[str | None]]:
+        """Returns what every image is called and the name of its class; None for damaged images and unknown classes."""
+        names = class_names(self.num_classes, self.photographs.folders)
+        numbers = range(max(self.met) + 1)
+        labels = [names[target] if (target := self.met.get(n, UNLABELLED)) >= 0 else None for n in numbers]
+        return [self.photographs.short_name(number) if number in self.met else None for number in numbers], labels
 
     def report(self, metrics: dict[str, InvarianceMetric], parts: list[Variant], seen: int) -> InvarianceReport:
         results = {key: float(value) for metric in metrics.values() for key, value in metric.compute().items()}
         if (message := undefined_message(results)) is not None:
             warnings.warn(message, TinvWarning, stacklevel=6)
+        files, labels = self.names_and_labels()
         found = InvarianceReport(
             images=seen,
             labelled=self.classes is not None,
@@ -154,8 +162,8 @@ class MeasuringPass:
             partial=[vars(note) for note in getattr(getattr(self.network, "conversion", None), "partial", [])],
             shifts=f"{self.mode}, views up to {self.shift} pixels apart",
             measured=metrics,
-            files=self.file_names(),
-            labels=self.file_labels(),
+            files=files,
+            labels=labels,
         )
         if parts:
             found.attribution = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from tinv.data.batching import check_normalization
 from tinv.data.formats.images import IMAGENET_MEAN, IMAGENET_STD
 from tinv.errors import TinvError
 from tinv.models import Source, backbone_options, create_backbone, under_policies
+from tinv.models.published import weights_name
 from tinv.models.weights import differences, load_file, load_learned, warn_of_untrained
 from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.arguments import PositiveInt, Seed, checked
@@ -27,13 +28,15 @@ class NetworkSpec:
     """A network as its source has it.
 
     Args:
-        backbone: Name of the network: tinv list backbones --source SOURCE.
+        backbone: Name of the network: tinv list backbones --source SOURCE; of timm also hf-hub:OWNER/NAME or
+            local-dir:FOLDER.
         source: Where the network comes from.
         backbone_args: Options of the network itself, such as `kernel_size`.
         num_classes: Output classes.
         in_channels: Channels of the images.
         pretrained: Whether the published weights of the source are loaded (downloaded once).
-        weights: File of a state dict; without any weights they are random.
+        weights: File of a state dict, or the name of weights that torchvision publishes, such as IMAGENET1K_V2;
+            without any weights they are random.
         seed: Seed of random weights, shifts and intervals.
     """
 
@@ -62,8 +65,9 @@ class NetworkSpec:
                 f"input_size must be two numbers, H and W, for {self.backbone}, not {'x'.join(map(str, size))}"
             )
         torch.manual_seed(self.seed)
-        network = create_backbone(pretrained=self.pretrained, **self._options(size))
-        if self.weights is not None:
+        named = weights_name(self.source, self.backbone, self.weights)
+        network = create_backbone(pretrained=self.pretrained or named is not None, weights=named, **self._options(size))
+        if self.weights is not None and named is None:
             load_file(network, self.weights, without_learned=True)
         self._check_input(network, size)
         return network
@@ -99,7 +103,8 @@ class NetworkSpec:
             TinvError: If the network cannot take the policy.
         """
         network = plain if policy.keeps_all else self._under(policy, plain, size)
-        learned = self.weights is not None and load_learned(network, self.weights, str(policy))
+        is_file = self.weights is not None and weights_name(self.source, self.backbone, self.weights) is None
+        learned = is_file and load_learned(network, cast(Path, self.weights), str(policy))
         if (self.pretrained or self.weights is not None) and not learned:
             warn_of_untrained(self.backbone, network)
         return network
@@ -135,11 +140,14 @@ class NetworkSpec:
 NetworkSpec.__init__ = checked(NetworkSpec.__init__)  # type: ignore[method-assign]
 
 
-def normalization_of(network: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization:
+def normalization_of(
+    network: nn.Module | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Normalization:
     """Returns mean and standard deviation of the channels: as given, else the network's own, else those of ImageNet.
 
     Args:
-        network: Network; one of timm says how its published weights were trained.
+        network: Network; one of timm, and one with named weights of torchvision, says how these were trained. None for
+            one of which nothing is known.
         mean: Mean of each channel, or None.
         std: Standard deviation of each channel, or None.
 

@@ -99,6 +99,7 @@ class ShiftComb(ViewMetric):
         seen = [size // scale - self.crop_margin for size in images.shape[2:]]
         self._see(network, images.new_zeros(1, images.shape[1], *seen))
         images, index = first_of(self.max_images, index, images, index)
+        self.fields = tuple(f"agree {by}" for by in self.tried)
         if not len(images):
             self.store(index, *index.new_zeros(len(self.tried), 0))
             return

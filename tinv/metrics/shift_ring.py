@@ -91,6 +91,11 @@ class ShiftRing(ViewMetric):
         self.radius, self.step, self.max_images = radius, step, max_images
         reach = np.arange(-radius, radius + step / 2, step)
         self.shifts = np.array([(dx, dy) for dy in reach for dx in reach if dx or dy])
+        self.fields = (
+            *(f"{what} {dx:g},{dy:g}" for what in ("agree", "correct") for dx, dy in self.shifts),
+            "right",
+            "ball",
+        )
         self.add_rows("known", "still", "moved")
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:

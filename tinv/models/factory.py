@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tinv.errors import TinvError, unknown
 from tinv.graph.converted import geometry_of
 from tinv.models.border import widen_border
+from tinv.models.published import weights_name
 from tinv.models.sources import Source, own_backbones, own_network, timm_network, torchvision_network
 from tinv.models.trunk_and_head import TrunkAndHead
 from tinv.models.weights import load_file
@@ -73,7 +74,7 @@ def create_backbone(
     """Builds a plain network and puts it under padding, subsampling and activation policies, by `tinv.convert`.
 
     Args:
-        name: Name of the network in its source.
+        name: Name of the network in its source; of timm also `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
         source: `tinv` (the papers' own small networks), `timm` or `torchvision`.
         num_classes: Output classes.
         in_channels: Channels of the image.
@@ -88,7 +89,7 @@ def create_backbone(
         partial: Whether layers that cannot take the policies are left, see `tinv.convert`.
         pretrained: Loads the source's default weights (downloads them once).
         weights: A file that the pretrained weights are taken from, instead of the source's; its last layer is left out
-            if it is for other classes.
+            if it is for other classes. Of torchvision also the name of published weights, such as `IMAGENET1K_V1`.
         border: Zeros around the image in pixels a side, see `tinv.models.border.widen_border`.
         **backbone_args: The network's own options, such as `kernel_size`.
 
@@ -104,6 +105,7 @@ def create_backbone(
         raise unknown("source", source, get_args(Source))
     if weights is not None and not pretrained:
         raise TinvError(f"weights={weights} is where pretrained weights are taken from; set pretrained: true with it")
+    named = weights_name(source, name, weights)
     pretrained = pretrained and weights is None
     if border < 0:
         raise TinvError(f"border must be 0 pixels or more, not {border}")
@@ -112,11 +114,13 @@ def create_backbone(
         network = own_network(name, common, policy, backbone_args)
         title = name
     else:
-        build = timm_network if source == "timm" else torchvision_network
-        network = build(name, num_classes, in_channels, pretrained, backbone_args)
+        if source == "timm":
+            network = timm_network(name, num_classes, in_channels, pretrained, backbone_args)
+        else:
+            network = torchvision_network(name, num_classes, in_channels, named or pretrained, backbone_args)
         title = f"{source}'s {name}"
     network = under_policies(network, title, in_channels, tuple(input_size), policy)
-    if weights is not None:
+    if weights is not None and named is None:
         load_file(network, Path(weights), any_head=True)
     widen_border(network, border)
     return network

@@ -13,6 +13,8 @@ from torch import nn
 
 from tinv.errors import TinvError, unknown
 from tinv.models.features import classifier_name
+from tinv.models.hubs import hub_network, is_hub_name
+from tinv.models.published import published_config
 from tinv.models.weights import build_with_weights
 from tinv.policies.conversion import ConversionPolicy
 from tinv.utils.arguments import misfit
@@ -72,13 +74,15 @@ def own_network(name: str, common: dict[str, Any], policy: ConversionPolicy, arg
 
 
 def timm_network(name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
-    """Builds a network of timm; see `tinv.create_backbone` for the arguments.
+    """Builds a network of timm, its `hf-hub:` and `local-dir:` names too; see `tinv.create_backbone` for the arguments.
 
     Raises:
         TinvError: If there is none of that name, it cannot take the options, or its weights cannot be had.
     """
     import timm
 
+    if is_hub_name(name):
+        return hub_network(name, num_classes, in_channels, pretrained, args)
     if not timm.is_model(name):
         raise unknown("backbone of source timm", name, timm.list_models())
     own: dict[str, Any] = {"pretrained": pretrained, "num_classes": num_classes, "in_chans": in_channels}
@@ -92,9 +96,16 @@ def timm_network(name: str, num_classes: int, in_channels: int, pretrained: bool
 
 
 def torchvision_network(
-    name: str, num_classes: int, in_channels: int, pretrained: bool, args: dict[str, Any]
+    name: str, num_classes: int, in_channels: int, pretrained: bool | str, args: dict[str, Any]
 ) -> nn.Module:
     """Builds a network of torchvision; see `tinv.create_backbone` for the arguments.
+
+    Args:
+        name: Name of the network.
+        num_classes: Output classes.
+        in_channels: Channels of the image.
+        pretrained: Whether the default weights are loaded, or the name of others, such as `IMAGENET1K_V1`.
+        args: Options of the network itself.
 
     Raises:
         TinvError: If there is none of that name, it cannot take the options, or its weights cannot be had.
@@ -106,6 +117,8 @@ def torchvision_network(
     if in_channels != 3:
         raise TinvError(f"torchvision's {name} takes 3 channels, the images have {in_channels}; use source timm")
 
+    which = pretrained if isinstance(pretrained, str) else "DEFAULT"
+
     def build() -> nn.Module:
         if not pretrained:
             # a detection network would fetch weights of its backbone
@@ -113,13 +126,16 @@ def torchvision_network(
             plain = {"weights_backbone": None} if "weights_backbone" in own else {}
             return cast(nn.Module, models.get_model(name, num_classes=num_classes, **plain, **args))
         # its builder unpickles whatever lies in torch.hub's folder: read once before as plain tensors, or not at all
-        models.get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True, weights_only=True)
-        return cast(nn.Module, models.get_model(name, weights="DEFAULT", **args))
+        weights = models.get_model_weights(name)[which]
+        weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        return cast(nn.Module, models.get_model(name, weights=weights, **args))
 
     with _options_checked(f"torchvision's {name}", args):
-        network = build_with_weights(f"torchvision's {name}", pretrained, build)
+        network = build_with_weights(f"torchvision's {name}", bool(pretrained), build)
     if pretrained:
         _replace_head(network, num_classes)
+    if isinstance(pretrained, str) and (config := published_config(name, pretrained)):
+        network.pretrained_cfg = config  # type: ignore[assignment]  # where timm's networks have it
     return network
 
 

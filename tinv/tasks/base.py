@@ -20,6 +20,7 @@ from tinv.errors import TinvError
 from tinv.metrics.answers import check_names, undefined_message
 from tinv.metrics.base import Unit
 from tinv.models import Source, backbone_options, create_backbone
+from tinv.models.published import weights_name
 from tinv.models.weights import warn_of_untrained
 from tinv.nn import Subsampler
 from tinv.policies.activation import ActivationPolicy
@@ -40,7 +41,7 @@ class BaseTask(Checked, LightningModule):
     that policies that add a loss of their own are trained with it.
 
     Args:
-        backbone: Name of the network.
+        backbone: Name of the network; of timm also `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
         source: Where the network comes from: `tinv`, `timm` or `torchvision`.
         backbone_args: Options of the network itself, such as `kernel_size`.
         padding: Policy of all its convolutions, see `tinv list padding`.
@@ -54,7 +55,7 @@ class BaseTask(Checked, LightningModule):
             say "partial".
         pretrained: Whether training starts from the published weights of the source.
         weights: File that the pretrained weights are taken from, instead of the source; its last layer is left out
-            if it is for other classes.
+            if it is for other classes. Of torchvision also the name of published weights, such as `IMAGENET1K_V1`.
         input_shape: (C, H, W) of the images, (C, T, H, W) of the clips; None takes that of the data.
         optimizer: Class and options of the optimizer.
         metrics: Measures of invariance, computed on every test set.
@@ -165,7 +166,9 @@ class BaseTask(Checked, LightningModule):
             rank_zero_info(f"{self.backbone_options['name']} under {conversion.policy}: {said}")
             begins = self._trainer is not None and self._trainer.state.fn == "fit"
             # a file of weights says it by itself
-            if begins and self.backbone_options["pretrained"] and self.backbone_options["weights"] is None:
+            options = self.backbone_options
+            named = weights_name(options["source"], options["name"], options["weights"])
+            if begins and options["pretrained"] and (options["weights"] is None or named):
                 warn_of_untrained(self.backbone_options["name"], network)
 
     @property

@@ -27,20 +27,21 @@ class MinuteLines:
     def __init__(self) -> None:
         self.told = time.monotonic()
 
-    def __call__(self, what: str, done: int, total: float) -> None:
-        """Says that `done` of `total` are done, if the last line is long enough ago."""
+    def __call__(self, what: str, done: int, total: float | None) -> None:
+        """Says that `done` of `total`, None where that is not known, are done, if the last line is long enough ago."""
         if time.monotonic() - self.told >= PAUSE:
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            of_all = "" if total is None else f" of {total}"
+            print(f"{what}: {done}{of_all}", file=sys.stderr, flush=True)
             self.told = time.monotonic()
 
 
-def progress(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+def progress(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
     """Passes items on, and says on stderr how many have been.
 
     Args:
         items: Items to pass on.
         what: Is done to them, such as "measuring".
-        total: Number of items.
+        total: Number of items; None if it is not known.
     """
     if at_terminal():
         from rich.console import Console

@@ -1,0 +1,391 @@
+"""Where the images of a measurement come from: a folder, a list of files, a tensor, or a data loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tinv.data.formats.images import ImageFiles, OnError, find_images, image_files, subsample_evenly
+from tinv.errors import TinvError
+from tinv.evaluation.images import ImageLayout, class_numbers, short_name
+from tinv.evaluation.transformed_files import Transform, transformed_batches
+from tinv.metrics.views import UNLABELLED
+from tinv.translation import CAMERA_SCALE, CANVASES, WINDOWS, ShiftMode
+
+Images = str | Path | Sequence[str | Path] | Tensor | tuple[Tensor, Tensor] | Iterable[Any]
+"""A folder, a list of paths, images (N, C, H, W), those with their classes (N,), or batches."""
+
+Size = tuple[int, int]
+Numbered = tuple[Tensor, Tensor, Tensor]
+"""Images (N, C, H, W), classes (N,), -1 where they are not known, and sample indices (N,)."""
+
+
+class ImageSource(Protocol):
+    """What a measurement asks of its images.
+
+    Attributes:
+        layout: Size of what the network sees, and how images may be moved.
+        skipped: Paths of damaged files, once they were met.
+    """
+
+    layout: ImageLayout
+    skipped: set[str]
+
+    @property
+    def title(self) -> str:
+        """What the images are called in messages."""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Names of the class folders; empty where there are none."""
+
+    @property
+    def number_of_batches(self) -> int | None:
+        """How many batches there will be; None if that is not known."""
+
+    def class_map(self, classes: int) -> Tensor | None:
+        """Returns the network's class of each target, of so many classes; None without labels."""
+
+    def name_of(self, number: int) -> str:
+        """Returns what an image is called in messages."""
+
+    def short_name(self, number: int) -> str:
+        """Returns what an image is called in tables: its path in the folder, if it has one."""
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Returns images (N, C, H, W) as people see them, uint8."""
+
+    def batches(self, device: torch.device) -> Iterator[Numbered]:
+        """Yields all images in order."""
+
+
+@dataclass
+class GivenImages:
+    """Batches of images that are as the network takes them, with the room that the shifts need.
+
+    Attributes:
+        layout: Size of what the network sees, and how images may be moved.
+        title: What the images are called in messages.
+        given: The batches, which are read once.
+        shape: (C, H, W) of the images.
+        labelled: Whether there are classes.
+        number_of_batches: How many there are; None if that is not known.
+        files: The files that they come from, if any.
+        skipped: Paths of damaged files, once they were met.
+    """
+
+    layout: ImageLayout
+    title: str
+    given: Iterable[Numbered]
+    shape: tuple[int, ...]
+    labelled: bool
+    number_of_batches: int | None = None
+    files: ImageFiles | None = None
+    skipped: set[str] = field(default_factory=set)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Names of the class folders that the files lie in."""
+        return () if self.files is None else self.files.classes
+
+    def class_map(self, classes: int) -> Tensor | None:
+        """Returns the network's class of each class folder, else the classes themselves, which are the network's."""
+        if self.files is not None:
+            return class_numbers(self.folders, classes)
+        return torch.arange(classes) if self.labelled else None
+
+    def name_of(self, number: int) -> str:
+        """Returns the path of a file, else the number of the image."""
+        return f"image {number}" if self.files is None else str(self.files.path(number))
+
+    def short_name(self, number: int) -> str:
+        """Returns the path of a file in its folder, else the number of the image."""
+        return f"image {number}" if self.files is None else short_name(self.files, number)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Returns images (N, C, H, W) as uint8, each from its smallest number to its largest: how they were normalised
+        is not known.
+        """
+        low, high = (values[:, None, None, None] for values in images.flatten(1).aminmax(dim=1))
+        return (255 * (images - low) / (high - low).clamp(min=1e-12)).round().to(torch.uint8)
+
+    def batches(self, device: torch.device) -> Iterator[Numbered]:
+        """Yields all images in order.
+
+        Raises:
+            TinvError: For images that are no float tensor of one size, or leave no room for the shifts.
+        """
+        for images, targets, index in self.given:
+            check_images(images, self.title)
+            if tuple(images.shape[1:]) != self.shape:
+                raise TinvError(
+                    f"{self.name_of(int(index[0]))} of {self.title} is {_text(images.shape[1:])}, the images before it "
+                    f"are {_text(self.shape)}; all have to be of one size"
+                )
+            self._check_canvas(images, index)
+            yield images.to(device), targets.to(device), index.to(device)
+
+    def _check_canvas(self, images: Tensor, index: Tensor) -> None:
+        """Refuses content that would leave a zero canvas: a view would then hold less than another."""
+        if self.layout.mode != "zero":
+            return
+        margin = self.layout.offset_range - self.layout.offset_range // 2
+        inside = images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
+        cut = images.ne(0).sum((1, 2, 3)) != inside.ne(0).sum((1, 2, 3))
+        if bool(cut.any()):
+            raise TinvError(
+                f"{self.name_of(int(index[cut.to(index.device)][0]))} of {self.title} has content in its outer "
+                f"{margin} pixels, which mode zero with offset_range {self.layout.offset_range} would move out of the "
+                f"image; pad the images with {margin} zeros a side, or use mode circular"
+            )
+
+
+def find_files(images: str | Path | Sequence[str | Path], max_images: int | None) -> ImageFiles:
+    """Returns the files of a folder or a list, at most so many, evenly spread.
+
+    Raises:
+        TinvError: For a folder without images, or an empty list.
+    """
+    if isinstance(images, str | Path):
+        files = find_images(Path(images))
+    else:
+        if not images:
+            raise TinvError("images is an empty list; name at least one file")
+        files = image_files(Path(), [str(path) for path in images], [UNLABELLED] * len(images), ())
+    return files if max_images is None else subsample_evenly(files, max_images)
+
+
+def is_files(images: object) -> bool:
+    """Returns whether images are a folder or a list of paths."""
+    if isinstance(images, str | Path):
+        return True
+    return isinstance(images, list | tuple) and all(isinstance(path, str | Path) for path in images)
+
+
+def check_shifts(size: Size, mode: ShiftMode, offset_range: int) -> None:
+    """Refuses shifts that make no sense for what the network sees.
+
+    Args:
+        size: (H, W) in pixels.
+        mode: How images are moved.
+        offset_range: Views lie at offsets of 0 to so many pixels.
+
+    Raises:
+        TinvError: Naming the value.
+    """
+    if offset_range < 4 or offset_range % 4:
+        raise TinvError(f"offset_range must be a multiple of 4 pixels, not {offset_range}")
+    if min(size) < 1:
+        raise TinvError(f"input_size must be 1 pixel or more, not {min(size)}")
+    if mode in CANVASES and min(size) <= offset_range:
+        raise TinvError(f"offset_range {offset_range} leaves no room for the image on a canvas of {min(size)} pixels")
+
+
+def check_images(images: Any, title: str) -> None:
+    """Refuses what is no batch of images as a network takes them.
+
+    Raises:
+        TinvError: Saying what it is, and what it has to be.
+    """
+    if not isinstance(images, Tensor):
+        raise TinvError(f"{title} holds a {type(images).__name__}, not a tensor of images (N, C, H, W)")
+    if images.dim() != 4:
+        hint = "; wrap a data set in torch.utils.data.DataLoader" if images.dim() == 3 else ""
+        raise TinvError(f"{title} holds tensors of {images.dim()} axes, not images (N, C, H, W){hint}")
+    if not images.is_floating_point():
+        raise TinvError(
+            f"{title} holds {str(images.dtype).removeprefix('torch.')}; give images as the network takes them, "
+            "normalized floats"
+        )
+
+
+def view_size(shape: Sequence[int], wanted: Size | None, mode: ShiftMode, offset_range: int) -> Size:
+    """Returns (H, W) of the views of images that are given: what the network sees.
+
+    Args:
+        shape: (C, H, W) of the images.
+        wanted: The input size that was said; None for the size of the images, where they are not cropped.
+        mode: How images are moved; `crop` needs offset_range more pixels than the network sees, `camera` so many at
+            twice the resolution.
+        offset_range: Views lie at offsets of 0 to so many pixels.
+
+    Raises:
+        TinvError: If the images have not the room that the mode needs, saying the size they need.
+    """
+    there = (shape[1], shape[2])
+    scale = CAMERA_SCALE if mode == "camera" else 1
+    if there[0] % scale or there[1] % scale:
+        raise TinvError(f"images are {_text(there)} pixels, which mode camera cannot halve; give even numbers")
+    there = (there[0] // scale, there[1] // scale)
+    more = offset_range if mode in WINDOWS else 0
+    if wanted is None and not more:
+        wanted = there
+    if wanted is None:
+        left = (there[0] - more, there[1] - more)
+        say = f"say input_size {_text(left)} if that is what the network takes, or " if min(left) > 0 else ""
+        raise TinvError(
+            f"images are {_text(there)} pixels, and mode {mode} cuts views out of them that are {offset_range} pixels "
+            f"(offset_range) smaller; {say}use mode circular, which keeps the size"
+        )
+    needed = (wanted[0] + more, wanted[1] + more)
+    if there != needed:
+        why = f" and {more} more an axis (offset_range), for mode {mode}" if more else f", for mode {mode}"
+        raise TinvError(
+            f"images are {_text(there)} pixels, and have to be {_text(needed)}: input_size {_text(wanted)}{why}"
+        )
+    return wanted
+
+
+def given_images(
+    images: Any,
+    size: Size | None,
+    mode: ShiftMode,
+    offset_range: int,
+    max_images: int | None,
+    batch_size: int,
+) -> GivenImages:
+    """Returns the images of a tensor, a pair of images and classes, or an iterable of batches.
+
+    Args:
+        images: The images.
+        size: (H, W) that the network sees; None for that of the images.
+        mode: How images are moved.
+        offset_range: Views lie at offsets of 0 to so many pixels.
+        max_images: Of a tensor spread evenly, of batches the first; None for all.
+        batch_size: Images a batch, of a tensor.
+
+    Raises:
+        TinvError: For what holds no images, or leaves no room for the shifts.
+    """
+    title, count = "the data loader", None
+    if _is_pair(images):
+        images, targets = images
+        if len(images) != len(targets):
+            raise TinvError(f"there are {len(images)} images and {len(targets)} classes; give one for each")
+        title = "the tensor of images"
+        batches = _split(images, targets, max_images, batch_size)
+    elif isinstance(images, Tensor):
+        title = "the tensor of images"
+        check_images(images, title)
+        batches = _split(images, None, max_images, batch_size)
+    elif isinstance(images, Iterable):
+        batches = _numbered(images, title, max_images)
+    else:
+        raise TinvError(
+            f"images is a {type(images).__name__}; give a folder, a list of paths, a tensor (N, C, H, W), or batches"
+        )
+    if max_images is None and not isinstance(images, Tensor) and hasattr(images, "__len__"):
+        count = len(images)
+    first = next(batches, None)
+    if first is None:
+        raise TinvError(f"{title} holds no image")
+    check_images(first[0], title)
+    return _source(title, first, batches, size, mode, offset_range, count)
+
+
+def transformed_images(
+    files: ImageFiles,
+    transform: Transform,
+    size: Size | None,
+    mode: ShiftMode,
+    offset_range: int,
+    batch_size: int,
+    workers: int,
+    on_error: OnError,
+) -> GivenImages:
+    """Returns the images of files as a transform of the user's own lays them out.
+
+    Args:
+        files: Files to read.
+        transform: Takes a PIL image (RGB, upright) and returns a float tensor (C, h, w).
+        size: (H, W) that the network sees; None for that of what the transform returns.
+        mode: How images are moved.
+        offset_range: Views lie at offsets of 0 to so many pixels.
+        batch_size: Images a batch.
+        workers: Processes that read.
+        on_error: What a damaged file does.
+
+    Raises:
+        TinvError: For a transform that returns no image, or leaves no room for the shifts.
+    """
+    skipped: set[str] = set()
+    batches = transformed_batches(files, transform, batch_size, workers, on_error, skipped)
+    title = "the transformed images"
+    first = next(batches)
+    count = -(-len(files) // batch_size)
+    found = _source(title, first, batches, size, mode, offset_range, count)
+    found.files, found.skipped = files, skipped
+    return found
+
+
+def _source(
+    title: str,
+    first: Numbered,
+    rest: Iterator[Numbered],
+    size: Size | None,
+    mode: ShiftMode,
+    offset_range: int,
+    count: int | None,
+) -> GivenImages:
+    shape = tuple(first[0].shape[1:])
+    size = view_size(shape, size, mode, offset_range)
+    check_shifts(size, mode, offset_range)
+    layout = ImageLayout(size, offset_range, mode, (0.0,) * shape[0], (1.0,) * shape[0])
+    labelled = bool((first[1] >= 0).any())
+    return GivenImages(layout, title, chain([first], rest), shape, labelled, count)
+
+
+def _is_pair(images: Any) -> bool:
+    is_two = isinstance(images, tuple) and len(images) == 2 and all(isinstance(part, Tensor) for part in images)
+    return is_two and images[0].dim() == 4 and images[1].dim() == 1
+
+
+def _split(images: Tensor, targets: Tensor | None, max_images: int | None, size: int) -> Iterator[Numbered]:
+    total = len(images)
+    index = torch.arange(total)
+    if max_images is not None and max_images < total:
+        # which images, not how they are numbered: shifts follow the place among those that are measured
+        index = torch.tensor([number * total // max_images for number in range(max_images)])
+    for numbers in torch.split(torch.arange(len(index)), size) if len(index) else ():  # of nothing it gives one piece
+        taken = index[numbers]
+        yield images[taken], _classes(None if targets is None else targets[taken], len(taken)), numbers
+
+
+def _numbered(batches: Iterable[Any], title: str, max_images: int | None) -> Iterator[Numbered]:
+    """Yields batches with the place of each image in the order in which they come."""
+    seen = 0
+    for batch in batches:
+        parts = list(batch) if isinstance(batch, list | tuple) else [batch]
+        if not parts:
+            raise TinvError(f"{title} holds an empty batch; batches are images, or (images, classes, ...)")
+        check_images(parts[0], title)
+        most = len(parts[0]) if max_images is None else min(len(parts[0]), max_images - seen)
+        if most:
+            targets = parts[1] if len(parts) > 1 else None
+            yield parts[0][:most], _classes(targets, len(parts[0]))[:most], torch.arange(seen, seen + most)
+        seen += most
+        if seen == max_images:
+            return
+
+
+def _classes(targets: Any, count: int) -> Tensor:
+    """Returns classes (N,), -1 where there are none."""
+    if targets is None:
+        return torch.full((count,), UNLABELLED)
+    if not isinstance(targets, Tensor) or targets.dim() != 1 or targets.is_floating_point() or len(targets) != count:
+        what = f"a tensor {tuple(targets.shape)}" if isinstance(targets, Tensor) else f"a {type(targets).__name__}"
+        raise TinvError(
+            f"the targets of a batch of {count} images are {what}, not class numbers ({count},); leave them out of the "
+            "batch to measure without labels"
+        )
+    return targets.long().cpu()
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
