@@ -28,9 +28,13 @@ from tinv.metrics import (
 from tinv.translation import ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 
-Measure = Literal["consistency", "diagonal", "worst_case", "map", "layers", "attribution", "lie"]
-MEASURES: tuple[Measure, ...] = tuple(measure for measure in get_args(Measure) if measure != "lie")
-"""What is measured if nothing is said; the Lie derivative needs a network that forward mode can differentiate."""
+Measure = Literal[
+    "consistency", "diagonal", "worst_case", "map", "layers", "attribution", "attribution_by_conversion", "lie"
+]
+NOT_ASKED: tuple[Measure, ...] = ("attribution_by_conversion", "lie")
+MEASURES: tuple[Measure, ...] = tuple(measure for measure in get_args(Measure) if measure not in NOT_ASKED)
+"""What is measured if nothing is said. The Lie derivative needs a network that forward mode can differentiate, and a
+conversion of trained weights damages them."""
 
 MAP_IMAGES = 128
 LAYER_IMAGES = 32
@@ -53,6 +57,7 @@ def measure(
     std: tuple[float, ...] | None = None,
     plain: nn.Module | None = None,
     partial: bool = False,
+    attribution_images: PositiveInt = 256,
     on_error: OnError = "raise",
     batch_size: PositiveInt = 32,
     workers: NonNegativeInt = 0,
@@ -67,7 +72,8 @@ def measure(
         images: Folder; class folders are labels if they are as many as the classes, or some of ImageNet's.
         num_classes: Output classes.
         input_size: Pixels (H, W) that the network sees.
-        metrics: What is measured; `lie`, the Lie derivative, has to be asked for.
+        metrics: What is measured; `lie`, the Lie derivative, and `attribution_by_conversion`, the same weights with one
+            part after the other made exact, have to be asked for.
         mode: `crop` cuts windows of a larger photograph, `zero` moves it on a blank canvas, `circular` wraps it.
         offset_range: Views lie at offsets from 0 to so many pixels, a multiple of 4; the map holds shifts up to half of
             it to each side.
@@ -76,7 +82,9 @@ def measure(
         mean: Mean of each channel, subtracted from values in 0..1; None takes the network's own, else ImageNet's.
         std: Standard deviation of each channel, divided by; None as for `mean`.
         plain: The network without policies, for the attribution; None for `network` itself.
-        partial: Whether the attribution may leave layers that cannot be made exact.
+        partial: Whether the attribution by conversion may leave layers that cannot be made exact.
+        attribution_images: Most images that `attribution` looks at, spread evenly over those measured. Each costs four
+            views of the network and four of its larger cut, which can hold 20 times the pixels.
         on_error: What a damaged file does.
         batch_size: Images a batch.
         workers: Processes that read; 0 reads in this one.
@@ -93,7 +101,7 @@ def measure(
     layout = ImageLayout(size, offset_range, mode, *normalization_of(plain or network, mean, std))
     photographs = Photographs(files, layout, batch_size, workers, on_error)
     return MeasuringPass(network, plain or network, photographs, num_classes, seed, device_of(device), precision).run(
-        _metrics(metrics, mode, offset_range, passes, seed), "attribution" in metrics, partial
+        _metrics(metrics, mode, offset_range, passes, seed), metrics, partial, attribution_images
     )
 
 

@@ -25,8 +25,11 @@ class InvarianceReport:
             out.
         skipped: Paths of damaged files.
         partial: Layers that a policy asked for was not put on.
-        attribution: Consistency, accuracy and share of each condition, and `explanation` in sentences; empty if it was
-            not asked for.
+        attribution: Shares of padding, aliasing and the rest by real context, with the inconsistency and accuracy of
+            each condition, and `explanation` in sentences; where `method` is `conversion`, what
+            `attribution_by_conversion` holds, since real context cannot be had. Empty if it was not asked for.
+        attribution_by_conversion: Consistency, accuracy and share of each network that was made exact in part, and
+            `explanation` in sentences; empty if it was not asked for.
         layers: `shift` in pixels, and relative equivariance errors of every layer; empty if they were not asked for.
         shifts: How images were moved, for titles.
         measured: The metrics themselves, with what they hold beyond numbers, by name.
@@ -38,6 +41,7 @@ class InvarianceReport:
     skipped: list[str] = field(default_factory=list)
     partial: list[dict[str, str]] = field(default_factory=list)
     attribution: dict[str, Any] = field(default_factory=dict)
+    attribution_by_conversion: dict[str, Any] = field(default_factory=dict)
     layers: dict[str, Any] = field(default_factory=dict)
     shifts: str = ""
     measured: dict[str, InvarianceMetric] = field(default_factory=dict, repr=False)
@@ -45,7 +49,14 @@ class InvarianceReport:
     def to_dict(self) -> dict[str, Any]:
         """Returns everything but the metrics themselves, as JSON can hold it."""
         found = {key: getattr(self, key) for key in ("images", "skipped", "labelled", "partial", "metrics")}
-        return found | {key: part for key in ("attribution", "layers") if (part := getattr(self, key))}
+        more = ("attribution", "attribution_by_conversion", "layers")
+        return found | {key: part for key in more if (part := getattr(self, key))}
+
+    @property
+    def explanation(self) -> list[str]:
+        """What the attributions say, in sentences."""
+        parts = (self.attribution, self.attribution_by_conversion)
+        return [line for part in parts for line in part.get("explanation", [])]
 
     def save(self, folder: Path, **more: Any) -> None:
         """Writes `measure.json`, then figures and arrays of the metrics.
@@ -77,7 +88,7 @@ class InvarianceReport:
         """
         heading = f"{title}: {self.images} images, {self.shifts}"
         print_table(heading, ("measure", "value", "95% interval"), self.rows())
-        for line in self.attribution.get("explanation", []):
+        for line in self.explanation:
             print(line)
         if self.skipped:
             print(f"{len(self.skipped)} damaged files were skipped; measure.json names them")
@@ -85,4 +96,4 @@ class InvarianceReport:
     def __str__(self) -> str:
         lines = [f"{self.images} images"]
         lines += [f"{name:<34}{value:>8}  {between}".rstrip() for name, value, between in self.rows()]
-        return "\n".join([*lines, *self.attribution.get("explanation", [])])
+        return "\n".join([*lines, *self.explanation])

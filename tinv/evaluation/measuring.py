@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tinv.data.formats.images import subsample_evenly
 from tinv.errors import TinvError, TinvWarning
-from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
+from tinv.evaluation.attribution import Variant, by_conversion, variants
+from tinv.evaluation.context_attribution import ContextAttribution
 from tinv.evaluation.images import Photographs, class_numbers
 from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.running import Precision, autocast
@@ -45,13 +49,17 @@ class MeasuringPass:
             message = f"{folder} has {len(folders)} class folders, the network {self.num_classes} classes"
             warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=6)
 
-    def run(self, metrics: dict[str, InvarianceMetric], attribute: bool, partial: bool) -> InvarianceReport:
+    def run(
+        self, metrics: dict[str, InvarianceMetric], wanted: Collection[str], partial: bool, most: int
+    ) -> InvarianceReport:
+        """Measures everything; see `tinv.measure`, `most` is its attribution_images."""
         for net in (self.network, self.plain):
             net.eval().to(self.device).to(memory_format=torch.channels_last)
         metrics = {name: metric.to(self.device) for name, metric in metrics.items()}
         example = torch.zeros(1, len(self.photographs.layout.mean), *self.photographs.layout.size)
         parts: list[Variant] = []
-        if attribute:
+        context, refusal = self.context(most) if "attribution" in wanted else (None, "")
+        if refusal or "attribution_by_conversion" in wanted:
             consistency = ShiftConsistency(self.shift, self.mode, ATTRIBUTION_PASSES, seed=self.seed)
             parts = variants(self.plain, example.to(self.device), self.mode, consistency, partial)
             for part in parts:
@@ -64,7 +72,35 @@ class MeasuringPass:
         seen = self.look(metrics, parts)
         if not seen:
             raise TinvError(f"no image of {self.photographs.files.folder} could be read")
-        return self.report(metrics, parts, seen)
+        found = self.report(metrics, seen)
+        if context is not None:
+            found.attribution = self.attribute(context)
+        if parts:
+            converted = by_conversion(parts, self.mode)
+            if refusal:
+                said = f"Attribution by real context cannot be had ({refusal}); this one converts the weights instead."
+                explanation = [said, *converted["explanation"]]
+                found.attribution = {"method": "conversion", **converted, "explanation": explanation}
+            if "attribution_by_conversion" in wanted:
+                found.attribution_by_conversion = converted
+        return found
+
+    def context(self, most: int) -> tuple[ContextAttribution | None, str]:
+        """Returns the attribution by real context, of so many images at most, or why it cannot be had."""
+        some = replace(self.photographs, files=subsample_evenly(self.photographs.files, most), kept=None)
+        try:
+            return ContextAttribution(self.plain, some, self.seed, self.device), ""
+        except TinvError as error:
+            return None, str(error)
+
+    def attribute(self, context: ContextAttribution) -> dict[str, Any]:
+        """Shows images with more of the picture around them to both networks of an attribution."""
+        batches = -(-len(context.photographs.files) // context.photographs.batch_size)
+        with torch.no_grad(), autocast(self.precision, self.device):
+            scenes = context.photographs.batches(self.device)
+            for images, targets, index in progress(scenes, "attribution batches", batches):
+                context.update(images, self.labels(targets), index)
+        return context.to_dict()
 
     def look(self, metrics: dict[str, InvarianceMetric], parts: list[Variant]) -> int:
         """Shows every image to every metric; returns how many there were."""
@@ -89,7 +125,7 @@ class MeasuringPass:
         """Returns the network's classes of folders (N,), or what stands for none."""
         return torch.full_like(targets, UNLABELLED) if self.classes is None else self.classes.to(self.device)[targets]
 
-    def report(self, metrics: dict[str, InvarianceMetric], parts: list[Variant], seen: int) -> InvarianceReport:
+    def report(self, metrics: dict[str, InvarianceMetric], seen: int) -> InvarianceReport:
         results = {key: float(value) for metric in metrics.values() for key, value in metric.compute().items()}
         if (message := undefined_message(results)) is not None:
             warnings.warn(message, TinvWarning, stacklevel=6)
@@ -103,16 +139,6 @@ class MeasuringPass:
             shifts=f"{self.mode}, views up to {self.shift} pixels apart",
             measured=metrics,
         )
-        if parts:
-            found.attribution = {
-                "consistency": {part.name: part.percent for part in parts},
-                "accuracy": {part.name: part.accuracy for part in parts},
-                "share": {part.name: share(part, parts[0]) for part in parts[1:]},
-                "accuracy_fell": [part.name for part in parts[1:] if is_marked(part, parts[0])],
-                "partial": {part.name: part.partial for part in parts if part.partial},
-                "refused": {part.name: part.refusal for part in parts if part.network is None},
-                "explanation": explanation(parts, self.mode),
-            }
         layers = metrics.get("layers")
         if isinstance(layers, LayerEquivariance) and layers.layers is not None:
             errors = [vars(e) for e in layers.errors() if not math.isnan(e.error)]
