@@ -60,7 +60,7 @@ class Displacements:
     Attributes:
         distance: Pixels from the base view to the one on the stride.
         few: The two off the stride are 1 to so many pixels nearer and further; 0 for a total stride of 1.
-        offset_range: Views on the stride lie at offsets from 0 to so many pixels.
+        offset_range: Views lie at offsets from 0 to so many pixels, and `reach` more.
         seed: Seed of the draws.
     """
 
@@ -89,7 +89,8 @@ class Displacements:
         draws = uniform(index.cpu().numpy(), 4, self.seed)
         direction = np.floor(4 * draws[:, 0]).astype(int)
         axis, sign = direction // 2, 1 - 2 * (direction % 2)
-        along = np.floor(draws[:, 1] * (self.offset_range - self.distance + 1)).astype(int)
+        room = max(0, self.offset_range - self.distance - self.few)
+        along = np.floor(draws[:, 1] * (room + 1)).astype(int)
         across = np.floor(draws[:, 2] * (self.offset_range + 1)).astype(int)
         more = 1 + np.floor(draws[:, 3] * self.few).astype(int)
         base = np.where(sign > 0, along, self.offset_range - along)
