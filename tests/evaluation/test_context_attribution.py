@@ -319,6 +319,7 @@ def test_scenes_come_in_batches():
     files = find_images(write_photographs(Path("photos"), 3))
     layout = ImageLayout((24, 24), 8, "crop", (0.5,) * 3, (0.5,) * 3)
     found = ContextAttribution(pooled(*SMALL), Photographs(files, layout, 2, 0), 0, torch.device("cpu"))
+    assert found.to_dict()["images"] == 0
     for scenes, targets, index in found.photographs.batches(torch.device("cpu")):
         found.update(scenes, targets, index)
     assert len(torch.cat(found.rows)) == 3

@@ -197,6 +197,9 @@ class ContextAttribution:
         Inconsistencies, accuracies and shares are percent of pairs, of images and points of percent of pairs; the
         `percent` of a share is of all inconsistency. All are drawn with the same images.
         """
+        if not self.rows:  # all are damaged, and were to be skipped
+            said = "None of the images that it looks at could be read: there is nothing to attribute."
+            return {"method": "context", "images": 0, "explanation": [said]}
         rows = torch.cat(self.rows).numpy()
         whole, draws = rows.mean(axis=0), bootstrap_means(rows, self.seed)
         pairs, names = [0, 1, 3, 4], get_args(Condition)

@@ -84,7 +84,7 @@ def measure(
         plain: The network without policies, for the attribution; None for `network` itself.
         partial: Whether the attribution by conversion may leave layers that cannot be made exact.
         attribution_images: Most images that `attribution` looks at, spread evenly over those measured. Each costs four
-            views of the network and four of its larger cut, which can hold 20 times the pixels.
+            views of the network and four of a larger cut, which can hold tens of times the pixels.
         on_error: What a damaged file does.
         batch_size: Images a batch.
         workers: Processes that read; 0 reads in this one.
