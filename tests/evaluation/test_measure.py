@@ -120,14 +120,15 @@ def test_a_network_without_finite_answers_writes_json(tmp_path):
             return self.conv(images).amax((2, 3)) * float("nan")
 
     network = Diverged()
-    parts = ["consistency", "attribution", "layers"]
+    parts = ["consistency", "attribution", "attribution_by_conversion", "layers"]
     with pytest.warns(TinvWarning, match="not defined"):
         found = tinv.measure(
             network, write_images(Path("photos")), num_classes=2, input_size=32, offset_range=4, metrics=parts
         )
     found.save(tmp_path)
     assert "NaN" not in (tmp_path / "measure.json").read_text()
-    assert set(found.attribution["consistency"].values()) == {None}
+    assert set(found.attribution_by_conversion["consistency"].values()) == {None}
+    assert found.attribution["conditions"]["valid"]["on_stride"] is None
 
 
 def test_a_measure_that_a_network_does_not_take_is_named():

@@ -158,7 +158,7 @@ def test_the_command_measures_a_file_at_its_own_size(capsys):
     assert "attribution" not in found
     said = capsys.readouterr()
     assert "note: net.pt2 does not say how its images are normalized" in said.out
-    assert "measured without layers, attribution" in said.err
+    assert "measured without comb, layers, attribution" in said.err
 
 
 def test_options_that_do_not_go_with_a_file_are_named(capsys):

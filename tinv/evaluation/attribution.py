@@ -1,4 +1,7 @@
-"""Which part of a network breaks its invariance: the same weights, with one part after the other made exact.
+"""Attribution by conversion: the same weights, with one part of the network after the other made exact.
+
+It asks another question than attribution by real context (`tinv.evaluation.context_attribution`), which leaves the
+weights what they were trained for: how these weights do in a network that is exact.
 
 Weights were trained without these changes, so that a conversion may damage a network beside making a part of it exact.
 Each condition's accuracy is therefore measured on the same images, and a share is marked where accuracy fell by more
@@ -11,6 +14,7 @@ import copy
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -126,6 +130,19 @@ def share(variant: Variant, unconverted: Variant) -> float | None:
     """Returns the percentage of the inconsistent pairs that disappear; below 0 where there are more."""
     before, after = unconverted.percent, variant.percent
     return None if before is None or after is None or before == 100 else 100 * (after - before) / (100 - before)
+
+
+def by_conversion(measured: list[Variant], mode: ShiftMode) -> dict[str, Any]:
+    """Returns consistency, accuracy and share of each condition, as JSON can hold it, and what they say."""
+    return {
+        "consistency": {part.name: part.percent for part in measured},
+        "accuracy": {part.name: part.accuracy for part in measured},
+        "share": {part.name: share(part, measured[0]) for part in measured[1:]},
+        "accuracy_fell": [part.name for part in measured[1:] if is_marked(part, measured[0])],
+        "partial": {part.name: part.partial for part in measured if part.partial},
+        "refused": {part.name: part.refusal for part in measured if part.network is None},
+        "explanation": explanation(measured, mode),
+    }
 
 
 def explanation(measured: list[Variant], mode: ShiftMode) -> list[str]:

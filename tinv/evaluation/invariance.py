@@ -46,12 +46,24 @@ from tinv.translation import ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 
 Measure = Literal[
-    "consistency", "diagonal", "worst_case", "ring", "comb", "map", "layers", "attribution", "gallery", "lie"
+    "consistency",
+    "diagonal",
+    "worst_case",
+    "ring",
+    "comb",
+    "map",
+    "layers",
+    "attribution",
+    "gallery",
+    "attribution_by_conversion",
+    "lie",
 ]
-MEASURES: tuple[Measure, ...] = tuple(measure for measure in get_args(Measure) if measure != "lie")
-"""What is measured if nothing is said; the Lie derivative needs a network that forward mode can differentiate."""
+NOT_ASKED: tuple[Measure, ...] = ("attribution_by_conversion", "lie")
+MEASURES: tuple[Measure, ...] = tuple(measure for measure in get_args(Measure) if measure not in NOT_ASKED)
+"""What is measured if nothing is said. The Lie derivative needs a network that forward mode can differentiate, and a
+conversion of trained weights damages them."""
 
-NEEDS_LAYERS: tuple[Measure, ...] = ("comb", "layers", "attribution", "lie")
+NEEDS_LAYERS: tuple[Measure, ...] = ("comb", "layers", "attribution", "attribution_by_conversion", "lie")
 """Measures that look into the network or differentiate it, which only a module of torch allows."""
 
 INPUT_SIZE = 224
@@ -81,6 +93,7 @@ def measure(
     transform: Transform | None = None,
     plain: nn.Module | None = None,
     partial: bool = False,
+    attribution_images: PositiveInt = 64,
     on_error: OnError = "raise",
     batch_size: PositiveInt = 32,
     workers: NonNegativeInt = 0,
@@ -105,8 +118,9 @@ def measure(
         num_classes: Numbers that the network returns for each image; None takes them from its first answer.
         input_size: Pixels (H, W) that the network sees; None for 224 of files, and for the size of tensors, batches
             and transformed images, except under `crop`, which needs it.
-        metrics: What is measured; `lie`, the Lie derivative, has to be asked for. `layers`, `attribution` and `lie`
-            need a module of torch.
+        metrics: What is measured; `lie`, the Lie derivative, and `attribution_by_conversion`, the same weights with one
+            part after the other made exact, have to be asked for.
+            What looks into layers or converts needs a module of torch.
         mode: `crop` cuts windows of a larger photograph, `camera` at twice the resolution, reduced afterwards; `zero`
             moves it on a blank canvas, `mean` on one of its mean colour; `circular` wraps it, as does `fractional`, by
             parts of a pixel.
@@ -121,6 +135,8 @@ def measure(
             it, with the room of the mode, in place of tinv's own layout and of mean and std.
         plain: The network without policies, for the attribution; None for `network` itself.
         partial: Whether the attribution may leave layers that cannot be made exact.
+        attribution_images: Most images that `attribution` looks at, spread evenly over those measured. Each costs four
+            views of the network and four of a larger cut, which can hold tens of times the pixels.
         on_error: What a damaged file does.
         batch_size: Images a batch.
         workers: Processes that read; 0 reads in this one.
@@ -175,11 +191,11 @@ def measure(
         raise TinvError(f"num_classes is {num_classes}, and the network returns {classes} numbers for each image")
     measuring = MeasuringPass(module, plain or module, source, classes, seed, on, precision)
     if recipe is not None:
-        report = measuring.run(recipe.make_metrics(seed, as_published), attribute=False, partial=partial)
+        report = measuring.run(recipe.make_metrics(seed, as_published), (), partial, attribution_images)
         report.protocol = recipe.card(as_published)
         return report
     chosen = _metrics(metrics, mode, offset_range, passes, seed)
-    return measuring.run(chosen, "attribution" in metrics, partial, "gallery" in metrics)
+    return measuring.run(chosen, metrics, partial, attribution_images)
 
 
 def _check_protocol(recipe: Protocol, size: tuple[int, int] | None, *given: Any) -> None:

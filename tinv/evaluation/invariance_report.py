@@ -32,8 +32,11 @@ class InvarianceReport:
             out.
         skipped: Paths of damaged files.
         partial: Layers that a policy asked for was not put on.
-        attribution: Consistency, accuracy and share of each condition, and `explanation` in sentences; empty if it was
-            not asked for.
+        attribution: Shares of padding, aliasing and the rest by real context, with the inconsistency and accuracy of
+            each condition, and `explanation` in sentences; where `method` is `conversion`, what
+            `attribution_by_conversion` holds, since real context cannot be had. Empty if it was not asked for.
+        attribution_by_conversion: Consistency, accuracy and share of each network that was made exact in part, and
+            `explanation` in sentences; empty if it was not asked for.
         layers: `shift` in pixels, and relative equivariance errors of every layer; empty if they were not asked for.
         ring: Curves over the size of the shift, see `ShiftRing.arrays`; empty if they were not asked for.
         comb: Consistency over the shift along the diagonal, see `ShiftComb.arrays`; empty if it was not asked for.
@@ -51,6 +54,7 @@ class InvarianceReport:
     skipped: list[str] = field(default_factory=list)
     partial: list[dict[str, str]] = field(default_factory=list)
     attribution: dict[str, Any] = field(default_factory=dict)
+    attribution_by_conversion: dict[str, Any] = field(default_factory=dict)
     layers: dict[str, Any] = field(default_factory=dict)
     ring: dict[str, Any] = field(default_factory=dict)
     comb: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +70,9 @@ class InvarianceReport:
         found = {key: getattr(self, key) for key in ("images", "skipped", "labelled", "partial", "shifts", "metrics")}
         found["units"] = {number.name: number.unit for number in self.numbers() if number.unit}
         found |= {
-            key: part for key in ("protocol", "attribution", "layers", "ring", "comb") if (part := getattr(self, key))
+            key: part
+            for key in ("protocol", "attribution", "attribution_by_conversion", "layers", "ring", "comb")
+            if (part := getattr(self, key))
         }
         return found if self.gallery is None else found | {"gallery": [flip.to_dict() for flip in self.gallery]}
 
@@ -83,6 +89,12 @@ class InvarianceReport:
         # the metrics with an array have something to draw beyond their numbers
         drawn = {name: metric.plot()[0] for name, metric in self.measured.items() if metric.arrays()}
         return measure_page({**more, **self.to_dict()}, drawn, self.gallery)
+
+    @property
+    def explanation(self) -> list[str]:
+        """What the attributions say, in sentences."""
+        parts = (self.attribution, self.attribution_by_conversion)
+        return [line for part in parts for line in part.get("explanation", [])]
 
     def save(self, folder: Path, **more: Any) -> None:
         """Writes `measure.json`, then figures and arrays of the metrics, and `measure.html`.
@@ -142,7 +154,7 @@ class InvarianceReport:
         """
         heading = f"{title}: {self.images} images, {self.shifts}"
         print_table(heading, ("measure", "value", "95% interval"), self.rows())
-        for line in self.attribution.get("explanation", []):
+        for line in self.explanation:
             print(line)
         if self.skipped:
             print(f"{len(self.skipped)} damaged files were skipped; measure.json names them")
@@ -150,4 +162,4 @@ class InvarianceReport:
     def __str__(self) -> str:
         lines = [f"{self.images} images"]
         lines += [f"{name:<34}{value:>8}  {between}".rstrip() for name, value, between in self.rows()]
-        return "\n".join([*lines, *self.attribution.get("explanation", [])])
+        return "\n".join([*lines, *self.explanation])

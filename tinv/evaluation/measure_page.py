@@ -49,6 +49,13 @@ CAPTIONS = {
 """Heading and explanation of the figures of metrics that are known; others have the metric's name."""
 
 
+ATTRIBUTIONS = {
+    "attribution": "Which part breaks it",
+    "attribution_by_conversion": "The same weights, made exact in part",
+}
+"""Headings of the attributions, by their keys in `measure.json`."""
+
+
 def measure_page(found: Mapping[str, Any], figures: Mapping[str, Figure], gallery: Sequence[Flip] | None) -> str:
     """Returns one HTML page that refers to no other file; `html/measure.html` beside this file is its template.
 
@@ -65,7 +72,11 @@ def measure_page(found: Mapping[str, Any], figures: Mapping[str, Figure], galler
         "numbers": [_row(number) for number in numbers],
         "numbers_figure": figure_source(numbers_figure(numbers)) if numbers else "",
         "figures": [_figure(name, figure) for name, figure in figures.items()],
-        "attribution": _attribution(found.get("attribution") or {}),
+        "attributions": [
+            {"title": title, **part}
+            for key, title in ATTRIBUTIONS.items()
+            if (part := _attribution(found.get(key) or {})) is not None
+        ],
         "gallery": None if gallery is None else [_flip(flip) for flip in gallery],
         "looked_at": min(GALLERY_IMAGES, int(found.get("images") or 0)),
         "room": int(options["offset_range"]) // 2 if "offset_range" in options else None,
@@ -138,7 +149,7 @@ def _attribution(found: Mapping[str, Any]) -> dict[str, Any] | None:
     conditions = found.get("consistency") if isinstance(found.get("consistency"), Mapping) else {}
     return {
         "explanation": found.get("explanation") or [],
-        "conditions": [_condition(name, found) for name in conditions or {}],
+        "conditions": [_condition(name, found) for name in conditions or {}] + _contexts(found.get("conditions") or {}),
         "shares": [
             {"order": order, "part": part, **{key: _cell(share.get(key)) for key in ("value", "low", "high")}}
             for order, one in shares.items()
@@ -153,6 +164,22 @@ def _condition(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     fell = "accuracy fell much: the share says little" if name in (found.get("accuracy_fell") or ()) else ""
     cells = {key: _cell((found.get(key) or {}).get(name)) for key in ("consistency", "accuracy", "share")}
     return {"name": name, "note": f"refused: {refused}" if refused else fell, **cells}
+
+
+def _contexts(conditions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the rows of an attribution by real context: pairs on and off the stride, of each condition."""
+    rows = []
+    for name, numbers in conditions.items():
+        for place in ("on_stride", "off_stride"):
+            apart = numbers.get(place)
+            consistency = None if apart is None else 100 - apart
+            cells = {
+                "consistency": _cell(consistency),
+                "accuracy": _cell(numbers.get("accuracy")),
+                "share": _cell(None),
+            }
+            rows.append({"name": f"{name}, {place.replace('_', ' the ')}", "note": "", **cells})
+    return rows
 
 
 def _cell(value: Any) -> dict[str, Any]:

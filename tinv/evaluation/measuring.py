@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tinv.data.formats.images import subsample_evenly
 from tinv.errors import TinvError, TinvWarning
-from tinv.evaluation.attribution import Variant, explanation, is_marked, share, variants
+from tinv.evaluation.attribution import Variant, by_conversion, variants
 from tinv.evaluation.class_names import class_names
+from tinv.evaluation.context_attribution import ContextAttribution
 from tinv.evaluation.gallery import GALLERY_IMAGES, Flip, flips, smallest_changes
 from tinv.evaluation.image_sources import ImageSource
+from tinv.evaluation.images import Photographs
 from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.running import Precision, autocast
 from tinv.metrics import InvarianceMetric, LayerEquivariance, LieDerivative, ShiftComb, ShiftConsistency
@@ -51,14 +56,16 @@ class MeasuringPass:
             warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=6)
 
     def run(
-        self, metrics: dict[str, InvarianceMetric], attribute: bool, partial: bool, gallery: bool = False
+        self, metrics: dict[str, InvarianceMetric], wanted: Collection[str], partial: bool, most: int
     ) -> InvarianceReport:
+        """Measures everything; see `tinv.measure`, `most` is its attribution_images."""
         for net in (self.network, self.plain):
             net.eval().to(self.device).to(memory_format=torch.channels_last)
         metrics = {name: metric.to(self.device) for name, metric in metrics.items()}
         example = torch.zeros(1, len(self.photographs.layout.mean), *self.photographs.layout.size)
         parts: list[Variant] = []
-        if attribute:
+        context, refusal = self.context(most) if "attribution" in wanted else (None, "")
+        if refusal or "attribution_by_conversion" in wanted:
             consistency = ShiftConsistency(self.shift, self.mode, ATTRIBUTION_PASSES, seed=self.seed)
             parts = variants(self.plain, example.to(self.device), self.mode, consistency, partial)
             for part in parts:
@@ -68,14 +75,43 @@ class MeasuringPass:
                 metric.check(self.network, example.shape[1:])
             except TinvError as error:
                 raise TinvError(f"metrics: {name} cannot be measured: {error}") from error
-        first: list[tuple[Tensor, Tensor, Tensor]] | None = [] if gallery else None
+        first: list[tuple[Tensor, Tensor, Tensor]] | None = [] if "gallery" in wanted else None
         seen = self.look(metrics, parts, first)
         if not seen:
             raise TinvError(f"no image of {self.photographs.title} could be read")
-        report = self.report(metrics, parts, seen)
+        found = self.report(metrics, seen)
         if first is not None:
-            report.gallery = self.gallery(*(torch.cat(part) for part in zip(*first, strict=True)))
-        return report
+            found.gallery = self.gallery(*(torch.cat(part) for part in zip(*first, strict=True)))
+        if context is not None:
+            found.attribution = self.attribute(context)
+        if parts:
+            converted = by_conversion(parts, self.mode)
+            if refusal:
+                said = f"Attribution by real context cannot be had ({refusal}); this one converts the weights instead."
+                explanation = [said, *converted["explanation"]]
+                found.attribution = {"method": "conversion", **converted, "explanation": explanation}
+            if "attribution_by_conversion" in wanted:
+                found.attribution_by_conversion = converted
+        return found
+
+    def context(self, most: int) -> tuple[ContextAttribution | None, str]:
+        """Returns the attribution by real context, of so many images at most, or why it cannot be had."""
+        if not isinstance(self.photographs, Photographs):
+            return None, f"of {self.photographs.title} there is no larger scene"
+        some = replace(self.photographs, files=subsample_evenly(self.photographs.files, most), kept=None)
+        try:
+            return ContextAttribution(self.plain, some, self.seed, self.device), ""
+        except TinvError as error:
+            return None, str(error)
+
+    def attribute(self, context: ContextAttribution) -> dict[str, Any]:
+        """Shows images with more of the picture around them to both networks of an attribution."""
+        batches = -(-len(context.photographs.files) // context.photographs.batch_size)
+        with torch.no_grad(), autocast(self.precision, self.device):
+            scenes = context.photographs.batches(self.device)
+            for images, targets, index in progress(scenes, "attribution batches", batches):
+                context.update(images, self.labels(targets), index)
+        return context.to_dict()
 
     def look(
         self,
@@ -148,7 +184,7 @@ class MeasuringPass:
         labels = [names[target] if (target := self.met.get(n, UNLABELLED)) >= 0 else None for n in numbers]
         return [self.photographs.short_name(number) if number in self.met else None for number in numbers], labels
 
-    def report(self, metrics: dict[str, InvarianceMetric], parts: list[Variant], seen: int) -> InvarianceReport:
+    def report(self, metrics: dict[str, InvarianceMetric], seen: int) -> InvarianceReport:
         results = {key: float(value) for metric in metrics.values() for key, value in metric.compute().items()}
         if (message := undefined_message(results)) is not None:
             warnings.warn(message, TinvWarning, stacklevel=6)
@@ -165,16 +201,6 @@ class MeasuringPass:
             files=files,
             labels=labels,
         )
-        if parts:
-            found.attribution = {
-                "consistency": {part.name: part.percent for part in parts},
-                "accuracy": {part.name: part.accuracy for part in parts},
-                "share": {part.name: share(part, parts[0]) for part in parts[1:]},
-                "accuracy_fell": [part.name for part in parts[1:] if is_marked(part, parts[0])],
-                "partial": {part.name: part.partial for part in parts if part.partial},
-                "refused": {part.name: part.refusal for part in parts if part.network is None},
-                "explanation": explanation(parts, self.mode),
-            }
         for name in ("ring", "comb"):
             if name in metrics:
                 curves = metrics[name].arrays()

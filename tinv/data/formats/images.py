@@ -304,10 +304,11 @@ def resize(pixels: Tensor, height: int, width: int) -> Tensor:
 
 def resize_shorter(pixels: Tensor, side: int) -> Tensor:
     """Returns (3, H, W) bytes resized to a shorter side of so many pixels."""
-    return resize(pixels, *_with_shorter(pixels, side))
+    return resize(pixels, *size_with_shorter(pixels, side))
 
 
-def _with_shorter(pixels: Tensor, side: int) -> tuple[int, int]:
+def size_with_shorter(pixels: Tensor, side: int) -> tuple[int, int]:
+    """Returns (height, width) of an image (3, H, W) whose shorter side is resized to so many pixels."""
     height, width = pixels.shape[1:]
     return (side, int(side * width / height)) if height <= width else (int(side * height / width), side)
 
@@ -317,7 +318,7 @@ def resize_and_center(pixels: Tensor, side: int, height: int, width: int) -> Ten
 
     Of very long images only the middle is enlarged, which gives the same pixels, to rounding, in much less memory.
     """
-    resized = _with_shorter(pixels, side)
+    resized = size_with_shorter(pixels, side)
     if min(pixels.shape[1:]) < side and max(resized) > MOST_ENLARGED * max(side, height, width):
         pixels = _enlarged_middle(pixels.float(), 1, resized[0], height)
         pixels = _enlarged_middle(pixels, 2, resized[1], width).round().byte()
