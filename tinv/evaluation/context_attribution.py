@@ -23,6 +23,7 @@ from tinv.evaluation.images import Photographs
 from tinv.evaluation.real_context import RealContext, real_context
 from tinv.evaluation.scenes import SceneLayout
 from tinv.metrics.answers import undefined_unless_finite
+from tinv.metrics.shared_views import images_at_once
 from tinv.metrics.views import bootstrap_means
 from tinv.models.features import as_logits
 from tinv.translation import crop_each, uniform
@@ -132,6 +133,7 @@ class ContextAttribution:
     pairs: Displacements = field(init=False)
     rows: list[Tensor] = field(default_factory=list, init=False)
     labelled: bool = field(default=True, init=False)
+    _at_once: dict[tuple[int, int], int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         layout = self.photographs.layout
@@ -187,6 +189,11 @@ class ContextAttribution:
         """Yields a network's answers to a view of each image, as many at a time as take the memory of one batch."""
         height, width = self.photographs.layout.size
         step = max(1, self.photographs.batch_size * height * width // (size[0] * size[1]))
+        if rows.device.type == "cpu" and len(rows):
+            if size not in self._at_once:
+                one = crop_each(rows[:1], at[:1, 0], at[:1, 1], *size)
+                self._at_once[size] = images_at_once(network, one)
+            step = min(step, self._at_once[size])
         for begin in range(0, len(rows), step):
             some = slice(begin, begin + step)
             yield as_logits(network(crop_each(rows[some], at[some, 0], at[some, 1], *size))).float()

@@ -21,7 +21,7 @@ from tinv.evaluation.image_sources import ImageSource
 from tinv.evaluation.images import Photographs
 from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.running import Precision, autocast
-from tinv.metrics import InvarianceMetric, LayerEquivariance, LieDerivative, ShiftComb, ShiftConsistency
+from tinv.metrics import InvarianceMetric, LayerEquivariance, LieDerivative, ShiftConsistency
 from tinv.metrics.answers import undefined_message
 from tinv.metrics.shared_views import SharedViews
 from tinv.metrics.views import UNLABELLED, center_view, trim
@@ -135,7 +135,7 @@ class MeasuringPass:
                 for metric in metrics.values():
                     given = trim(images, self.shift - metric.crop_margin, self.mode)
                     # those that look into the network see it itself
-                    looks_inside = isinstance(metric, LayerEquivariance | LieDerivative | ShiftComb)
+                    looks_inside = isinstance(metric, LayerEquivariance | LieDerivative)
                     metric.update(self.network if looks_inside else shared, given, logits, targets, index)
                 some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
                 for part in parts:
@@ -171,7 +171,7 @@ class MeasuringPass:
     def gallery(self, images: Tensor, targets: Tensor, index: Tensor) -> list[Flip]:
         """Returns those of some images (N, C, h, w) whose answer changes under the smallest moves."""
         with autocast(self.precision, self.device):
-            changes = smallest_changes(self.network, images, self.shift, self.mode)
+            changes = smallest_changes(SharedViews(self.network), images, self.shift, self.mode)
         names = class_names(self.num_classes, self.photographs.folders)
         labels = [names[number] if number >= 0 else None for number in targets.tolist()]
         files = [self.photographs.short_name(number) for number in index.tolist()]

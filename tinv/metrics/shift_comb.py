@@ -15,6 +15,7 @@ from tinv.graph.converted import geometry_of
 from tinv.graph.geometry import total_stride
 from tinv.metrics.answers import undefined_unless_finite
 from tinv.metrics.base import first_of, panels
+from tinv.metrics.shared_views import SharedViews
 from tinv.metrics.views import ViewMetric, bootstrap_means, shifted_views
 from tinv.translation import CAMERA_SCALE, ShiftMode
 from tinv.utils.arguments import PositiveInt, Seed
@@ -88,7 +89,8 @@ class ShiftComb(ViewMetric):
         if self.stride is not None:
             return
         try:
-            self.stride = total_stride(geometry_of(network, example))
+            inner = network.network if isinstance(network, SharedViews) else network
+            self.stride = total_stride(geometry_of(inner, example))
         except TinvError as error:
             raise TinvError(f"metric {self.name}: {error}; name its stride, or leave this metric out") from error
         self.tried = self._shifts(self.stride)

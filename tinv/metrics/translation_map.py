@@ -104,8 +104,10 @@ def _proven(network: nn.Module, images: Tensor, most: int) -> tuple[int, int] | 
 
     None where it proves nothing within shifts of `most` pixels, and where the network contradicts it.
     """
+    inner: object = network.network if isinstance(network, SharedViews) else network
+    if not isinstance(inner, nn.Module):
+        return None
     try:
-        inner = network.network if isinstance(network, SharedViews) else network
         verdict = analyze(inner, images[:1]).verdict
     except TinvError:
         return None
