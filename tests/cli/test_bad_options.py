@@ -35,6 +35,7 @@ METRICS: dict[str, tuple[str, dict[str, Any]]] = {
     "DiagonalAccuracy": ("ImageNet", {"offset_range": 4, "step": 2}),
     "WorstCaseAccuracy": ("ImageNet", {"offset_range": 4, "step": 2}),
     "CenterAccuracy": ("ImageNet", {}),
+    "LayerLieDerivative": ("ImageNet", {"max_images": 4}),
     "ShiftRing": ("ImageNet", {"radius": 1}),
     "ShiftComb": ("ImageNet", {"offset_range": 4}),
     "ClipShiftMap": ("MovingShapes", {"max_frames": 2, "max_shift": 4, "frame_step": 2, "step": 4}),

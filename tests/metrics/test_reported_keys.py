@@ -21,7 +21,7 @@ def of_images(name: str) -> dict[str, torch.Tensor]:
     metric = getattr(tinv.metrics, name)(**OPTIONS.get(name, {}))
     shape = (6, 1, 4, 12, 12) if name == "ClipShiftMap" else (6, 1, 12, 12)
     images, targets = torch.rand(shape), torch.arange(6) % 3
-    net = TRACED if name == "LayerEquivariance" else network
+    net = TRACED if name in ("LayerEquivariance", "LayerLieDerivative") else network
     # one right answer, without which some numbers are not defined
     targets[0] = net(images)[0].argmax()
     metric.update(net, images, net(images), targets, torch.arange(6))

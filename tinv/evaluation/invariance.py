@@ -35,6 +35,7 @@ from tinv.metrics import (
     DiagonalAccuracy,
     InvarianceMetric,
     LayerEquivariance,
+    LayerLieDerivative,
     LieDerivative,
     ShiftComb,
     ShiftConsistency,
@@ -57,13 +58,14 @@ Measure = Literal[
     "gallery",
     "attribution_by_conversion",
     "lie",
+    "lie_layers",
 ]
-NOT_ASKED: tuple[Measure, ...] = ("attribution_by_conversion", "lie")
+NOT_ASKED: tuple[Measure, ...] = ("attribution_by_conversion", "lie", "lie_layers")
 MEASURES: tuple[Measure, ...] = tuple(measure for measure in get_args(Measure) if measure not in NOT_ASKED)
 """What is measured if nothing is said. The Lie derivative needs a network that forward mode can differentiate, and a
 conversion of trained weights damages them."""
 
-NEEDS_LAYERS: tuple[Measure, ...] = ("comb", "layers", "attribution", "attribution_by_conversion", "lie")
+NEEDS_LAYERS: tuple[Measure, ...] = ("comb", "layers", "attribution", "attribution_by_conversion", "lie", "lie_layers")
 """Measures that look into the network or differentiate it, which only a module of torch allows."""
 
 INPUT_SIZE = 224
@@ -118,9 +120,9 @@ def measure(
         num_classes: Numbers that the network returns for each image; None takes them from its first answer.
         input_size: Pixels (H, W) that the network sees; None for 224 of files, and for the size of tensors, batches
             and transformed images, except under `crop`, which needs it.
-        metrics: What is measured; `lie`, the Lie derivative, and `attribution_by_conversion`, the same weights with one
-            part after the other made exact, have to be asked for.
-            What looks into layers or converts needs a module of torch.
+        metrics: What is measured; `lie` and `lie_layers`, the Lie derivative and its split over layers, and
+            `attribution_by_conversion`, the same weights with one part after the other made exact, have to be asked
+            for. What looks into layers, converts or differentiates needs a module of torch.
         mode: `crop` cuts windows of a larger photograph, `camera` at twice the resolution, reduced afterwards; `zero`
             moves it on a blank canvas, `mean` on one of its mean colour; `circular` wraps it, as does `fractional`, by
             parts of a pixel.
@@ -283,5 +285,6 @@ def _metrics(
         "map": TranslationSensitivityMap(shift // 2, shift // 4, mode, max_images=MAP_IMAGES),
         "layers": LayerEquivariance(shift, mode, max_images=LAYER_IMAGES, seed=seed),
         "lie": LieDerivative(seed=seed),
+        "lie_layers": LayerLieDerivative(seed=seed),
     }
     return {"acc": CenterAccuracy(seed), **{name: metric for name, metric in every.items() if name in wanted}}

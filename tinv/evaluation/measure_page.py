@@ -36,6 +36,11 @@ CAPTIONS = {
         "Relative equivariance error of every layer: the image moved before the layer, against its map moved after it. "
         "The first layer that leaves 0 is where equivariance is lost.",
     ),
+    "lie_layers": (
+        "Layers, by the Lie derivative",
+        "What each part of the network adds to the squared rate at which its logits change when the image begins to "
+        "move. Shares add up to the whole.",
+    ),
     "ring": (
         "Rings of shifts",
         "How many images keep their answer, or a right one, when they are moved by any shift of a growing ring.",

@@ -21,7 +21,7 @@ from tinv.evaluation.image_sources import ImageSource
 from tinv.evaluation.images import Photographs
 from tinv.evaluation.invariance_report import InvarianceReport
 from tinv.evaluation.running import Precision, autocast
-from tinv.metrics import InvarianceMetric, LayerEquivariance, LieDerivative, ShiftConsistency
+from tinv.metrics import InvarianceMetric, LayerEquivariance, LayerLieDerivative, LieDerivative, ShiftConsistency
 from tinv.metrics.answers import undefined_message
 from tinv.metrics.shared_views import SharedViews
 from tinv.metrics.views import UNLABELLED, center_view, trim
@@ -135,7 +135,7 @@ class MeasuringPass:
                 for metric in metrics.values():
                     given = trim(images, self.shift - metric.crop_margin, self.mode)
                     # those that look into the network see it itself
-                    looks_inside = isinstance(metric, LayerEquivariance | LieDerivative)
+                    looks_inside = isinstance(metric, LayerEquivariance | LieDerivative | LayerLieDerivative)
                     metric.update(self.network if looks_inside else shared, given, logits, targets, index)
                 some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
                 for part in parts:

@@ -7,6 +7,7 @@ from tinv.metrics.clip_shift_map import ClipShiftMap
 from tinv.metrics.descriptor_shift import DescriptorShift
 from tinv.metrics.layer_equivariance import LayerEquivariance
 from tinv.metrics.lie_derivative import LieDerivative
+from tinv.metrics.lie_layers import LayerLieDerivative
 from tinv.metrics.mean_cosine_similarity import MeanCosineSimilarity
 from tinv.metrics.patch_matching import PatchMatching
 from tinv.metrics.shift_accuracy import CenterAccuracy, DiagonalAccuracy, WorstCaseAccuracy
@@ -25,6 +26,7 @@ __all__ = [
     "DiagonalAccuracy",
     "InvarianceMetric",
     "LayerEquivariance",
+    "LayerLieDerivative",
     "LieDerivative",
     "MeanCosineSimilarity",
     "PatchMatching",
