@@ -14,6 +14,7 @@ from generate import (
     notebooks,
     policies,
     policy_table,
+    protocols,
 )
 from generate.notebooks import images
 
@@ -28,6 +29,7 @@ def pages() -> dict[str, str]:
         "reference/metrics.md": metrics.page(),
         "reference/policies.md": policies.page(),
         "reference/policy-table.md": policy_table.page(),
+        "reference/protocols.md": protocols.page(),
         "reference/networks.md": networks.page(),
         "benchmarks.md": benchmarks.page(),
         "design.md": design.page(),

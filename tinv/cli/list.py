@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tinv.cli.parser import PlainParser
@@ -20,7 +21,7 @@ CARDS: dict[str, Mapping[Any, Card]] = {
     "activation": ACTIVATION_CARDS,
 }
 """Cards of policies, by the option that takes them."""
-SUBJECTS = ("backbones", "data", "experiments", "sweeps", *CARDS)
+SUBJECTS = ("backbones", "data", "experiments", "sweeps", "protocols", *CARDS)
 
 
 def list_choices(words: Sequence[str]) -> int:
@@ -35,6 +36,7 @@ def list_choices(words: Sequence[str]) -> int:
         "data": lambda: _two_columns("data sets (data.class_path: tinv.data.NAME)", catalog.data_sets()),
         "experiments": _experiments,
         "sweeps": lambda: _files("sweeps (tinv sweep FILE --out DIR)", "sweeps"),
+        "protocols": _protocols,
         **{subject: functools.partial(_policies, subject, args.cards) for subject in CARDS},
     }
     for subject in [args.subject] if args.subject else SUBJECTS:
@@ -82,6 +84,15 @@ def _files(title: str, kind: Kind) -> None:
         first = read_text(path).partition("\n")[0]
         rows[f"{kind}/{path.relative_to(shipped_folder(kind))}"] = first.removeprefix("#").strip()
     _two_columns(title, rows)
+
+
+def _protocols() -> None:
+    import yaml
+
+    # read as they lie there: the module that replays them imports torch
+    files = sorted((Path(__file__).parents[1] / "evaluation" / "protocols").glob("*.yaml"))
+    found = {path.stem: yaml.safe_load(read_text(path)) for path in files}
+    _two_columns("protocols of papers (tinv measure --protocol NAME)", {n: str(p["what"]) for n, p in found.items()})
 
 
 def _policies(subject: str, whole_cards: bool) -> None:

@@ -24,6 +24,7 @@ class Protocol:
 
     Attributes:
         name: Its name.
+        what: What is compared, in a sentence.
         source: The paper, and where in it or in its code the protocol is described.
         input_size: Pixels a side that the network sees.
         resize: Pixels of the photograph's shorter side before its middle is cut out; None for as many as are kept.
@@ -36,6 +37,7 @@ class Protocol:
     """
 
     name: str
+    what: str
     source: str
     input_size: int
     mode: ShiftMode
@@ -67,6 +69,7 @@ class Protocol:
         """Returns what is said of the protocol in `measure.json`."""
         return {
             "name": self.name,
+            "what": self.what,
             "source": self.source,
             "input_size": self.input_size,
             "resize": self.resize,
