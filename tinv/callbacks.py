@@ -21,7 +21,7 @@ from tinv.errors import TinvError, TinvWarning
 from tinv.metrics.answers import undefined_unless_finite
 from tinv.metrics.views import shifted_views
 from tinv.models.features import as_logits
-from tinv.translation import ShiftMode, draw_offsets
+from tinv.translation import WRAPS, ShiftMode, draw_offsets
 from tinv.utils.arguments import Checked, PositiveInt, Seed
 
 __all__ = ["InvarianceMonitor"]
@@ -45,9 +45,9 @@ class InvarianceMonitor(Checked, Callback):
         every_n_epochs: Epochs from one measurement to the next; `validate` measures always.
         offset_range: Number of offsets in pixels an axis: all are below it. Choose at least the total stride of the
             network.
-        mode: How views differ: `circular` wraps images around, `zero` moves them by up to half of offset_range and
-            loses what leaves them, `crop` cuts windows that are offset_range pixels smaller, for networks that take
-            these.
+        mode: How views differ: `circular` and `fractional` wrap images around, `zero` and `mean` move them by up to
+            half of offset_range and lose what leaves them, `crop` cuts windows that are offset_range pixels smaller,
+            for networks that take these.
         network: What maps images (N, C, H, W) to logits (N, classes): None for the module itself, the dotted path of an
             attribute of the module, such as `model.net`, or a callable.
         images: Takes a batch and returns its images; None takes a tensor, the first part of a tuple, or an entry of a
@@ -75,6 +75,11 @@ class InvarianceMonitor(Checked, Callback):
         seed: Seed = 0,
         name: str = "invariance",
     ) -> None:
+        if mode == "camera":
+            raise TinvError(
+                "InvarianceMonitor: mode camera needs photographs of twice the resolution, which tinv measure reads; "
+                "use mode crop"
+            )
         self.every_n_epochs, self.offset_range, self.mode = every_n_epochs, offset_range, mode
         self.network, self.images, self.seed, self.name = network, images, seed, name
         self.seen: dict[int, int] = {}
@@ -145,7 +150,7 @@ class InvarianceMonitor(Checked, Callback):
                 "are with images=, a function of the batch"
             )
         # a circular shift wraps around, however far it is
-        if self.mode != "circular" and min(found.shape[2:]) <= self.offset_range:
+        if self.mode not in WRAPS and min(found.shape[2:]) <= self.offset_range:
             size = "x".join(map(str, found.shape[2:]))
             raise TinvError(
                 f"InvarianceMonitor: offset_range={self.offset_range} leaves nothing of images of {size} pixels in "

@@ -301,8 +301,8 @@ def test_attribution_by_conversion_is_measured_when_asked_for():
     ("network", "options", "reason"),
     [
         (Excited().eval(), {}, "mean reads its whole map"),
-        (pooled(*SMALL), {"mode": "circular"}, "the views of mode=circular are not cut out of a larger scene"),
-        (pooled(*SMALL), {"mode": "zero"}, "the views of mode=zero are not cut"),
+        (pooled(*SMALL), {"mode": "circular"}, "it is for views of mode crop, not circular"),
+        (pooled(*SMALL), {"mode": "zero"}, "it is for views of mode crop, not zero"),
         (pooled(nn.Conv2d(3, 4, 3, 12, 1)), {}, "the total stride, 12 pixels, is more than offset_range=8"),
     ],
 )

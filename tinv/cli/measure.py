@@ -83,6 +83,10 @@ def measure(words: Sequence[str]) -> int:
     under = "" if args["model"] else f", {partial}{policy.padding}, {policy.subsampling}{activation}"
     report.print(f"{subject.name} ({subject.source}){under}")  # first: a full disk must not cost what was measured
     options = args | {key: value for key, value in own.items() if key != "plain"} | subject.options | policy.to_dict()
+    if report.protocol:  # what was measured, not the defaults of options that it decides
+        card = report.protocol
+        options |= {"mode": card["mode"], "offset_range": card["offset_range"], "metrics": list(card["metrics"])}
+        del options["passes"]
     with writing(args["out"]):
         report.save(args["out"], command="measure", options=recorded(options), versions=versions())
     print(f"results: {args['out'] / 'measure.json'}")

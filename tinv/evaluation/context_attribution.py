@@ -138,7 +138,7 @@ class ContextAttribution:
     def __post_init__(self) -> None:
         layout = self.photographs.layout
         if layout.mode != "crop":
-            raise TinvError(f"the views of mode={layout.mode} are not cut out of a larger scene")
+            raise TinvError(f"it is for views of mode crop, not {layout.mode}")
         self.context = real_context(self.network, torch.zeros(1, len(layout.mean), *layout.size, device=self.device))
         stride = self.context.stride
         if stride > layout.offset_range:

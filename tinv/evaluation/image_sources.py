@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -13,15 +14,15 @@ from torch import Tensor
 
 from tinv.data.formats.images import ImageFiles, OnError, find_images, image_files, subsample_evenly
 from tinv.errors import TinvError
+from tinv.evaluation.image_checks import Size, check_images, check_shifts, size_text, view_size
 from tinv.evaluation.images import ImageLayout, class_numbers, short_name
 from tinv.evaluation.transformed_files import Transform, transformed_batches
 from tinv.metrics.views import UNLABELLED
-from tinv.translation import CAMERA_SCALE, CANVASES, WINDOWS, ShiftMode
+from tinv.translation import CANVASES, ShiftMode
 
 Images = str | Path | Sequence[str | Path] | Tensor | tuple[Tensor, Tensor] | Iterable[Any]
 """A folder, a list of paths, images (N, C, H, W), those with their classes (N,), or batches."""
 
-Size = tuple[int, int]
 Numbered = tuple[Tensor, Tensor, Tensor]
 """Images (N, C, H, W), classes (N,), -1 where they are not known, and sample indices (N,)."""
 
@@ -36,6 +37,10 @@ class ImageSource(Protocol):
 
     layout: ImageLayout
     skipped: set[str]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the images' numbers."""
 
     @property
     def title(self) -> str:
@@ -74,7 +79,7 @@ class GivenImages:
         title: What the images are called in messages.
         given: The batches, which are read once.
         shape: (C, H, W) of the images.
-        labelled: Whether there are classes.
+        dtype: Type of the images' numbers.
         number_of_batches: How many there are; None if that is not known.
         files: The files that they come from, if any.
         skipped: Paths of damaged files, once they were met.
@@ -84,7 +89,7 @@ class GivenImages:
     title: str
     given: Iterable[Numbered]
     shape: tuple[int, ...]
-    labelled: bool
+    dtype: torch.dtype
     number_of_batches: int | None = None
     files: ImageFiles | None = None
     skipped: set[str] = field(default_factory=set)
@@ -98,7 +103,7 @@ class GivenImages:
         """Returns the network's class of each class folder, else the classes themselves, which are the network's."""
         if self.files is not None:
             return class_numbers(self.folders, classes)
-        return torch.arange(classes) if self.labelled else None
+        return torch.arange(classes)
 
     def name_of(self, number: int) -> str:
         """Returns the path of a file, else the number of the image."""
@@ -125,24 +130,28 @@ class GivenImages:
             check_images(images, self.title)
             if tuple(images.shape[1:]) != self.shape:
                 raise TinvError(
-                    f"{self.name_of(int(index[0]))} of {self.title} is {_text(images.shape[1:])}, the images before it "
-                    f"are {_text(self.shape)}; all have to be of one size"
+                    f"{self.name_of(int(index[0]))} of {self.title} is {size_text(images.shape[1:])}, the images "
+                    f"before it are {size_text(self.shape)}; all have to be of one size"
                 )
             self._check_canvas(images, index)
             yield images.to(device), targets.to(device), index.to(device)
 
     def _check_canvas(self, images: Tensor, index: Tensor) -> None:
         """Refuses content that would leave a zero canvas: a view would then hold less than another."""
-        if self.layout.mode != "zero":
+        if self.layout.mode not in CANVASES:
             return
         margin = self.layout.offset_range - self.layout.offset_range // 2
+        if self.layout.mode == "mean":
+            # a canvas of one colour, which is 0 once it is taken off
+            images = (images - images[..., :1, :1]).where((images - images[..., :1, :1]).abs() > 1e-6, 0)
         inside = images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
         cut = images.ne(0).sum((1, 2, 3)) != inside.ne(0).sum((1, 2, 3))
         if bool(cut.any()):
+            canvas = "zeros" if self.layout.mode == "zero" else "one color"
             raise TinvError(
                 f"{self.name_of(int(index[cut.to(index.device)][0]))} of {self.title} has content in its outer "
-                f"{margin} pixels, which mode zero with offset_range {self.layout.offset_range} would move out of the "
-                f"image; pad the images with {margin} zeros a side, or use mode circular"
+                f"{margin} pixels, which mode {self.layout.mode} with offset_range {self.layout.offset_range} would "
+                f"move out of the image; pad the images with {margin} pixels of {canvas} a side, or use mode circular"
             )
 
 
@@ -168,80 +177,6 @@ def is_files(images: object) -> bool:
     return isinstance(images, list | tuple) and all(isinstance(path, str | Path) for path in images)
 
 
-def check_shifts(size: Size, mode: ShiftMode, offset_range: int) -> None:
-    """Refuses shifts that make no sense for what the network sees.
-
-    Args:
-        size: (H, W) in pixels.
-        mode: How images are moved.
-        offset_range: Views lie at offsets of 0 to so many pixels.
-
-    Raises:
-        TinvError: Naming the value.
-    """
-    if offset_range < 4 or offset_range % 4:
-        raise TinvError(f"offset_range must be a multiple of 4 pixels, not {offset_range}")
-    if min(size) < 1:
-        raise TinvError(f"input_size must be 1 pixel or more, not {min(size)}")
-    if mode in CANVASES and min(size) <= offset_range:
-        raise TinvError(f"offset_range {offset_range} leaves no room for the image on a canvas of {min(size)} pixels")
-
-
-def check_images(images: Any, title: str) -> None:
-    """Refuses what is no batch of images as a network takes them.
-
-    Raises:
-        TinvError: Saying what it is, and what it has to be.
-    """
-    if not isinstance(images, Tensor):
-        raise TinvError(f"{title} holds a {type(images).__name__}, not a tensor of images (N, C, H, W)")
-    if images.dim() != 4:
-        hint = "; wrap a data set in torch.utils.data.DataLoader" if images.dim() == 3 else ""
-        raise TinvError(f"{title} holds tensors of {images.dim()} axes, not images (N, C, H, W){hint}")
-    if not images.is_floating_point():
-        raise TinvError(
-            f"{title} holds {str(images.dtype).removeprefix('torch.')}; give images as the network takes them, "
-            "normalized floats"
-        )
-
-
-def view_size(shape: Sequence[int], wanted: Size | None, mode: ShiftMode, offset_range: int) -> Size:
-    """Returns (H, W) of the views of images that are given: what the network sees.
-
-    Args:
-        shape: (C, H, W) of the images.
-        wanted: The input size that was said; None for the size of the images, where they are not cropped.
-        mode: How images are moved; `crop` needs offset_range more pixels than the network sees, `camera` so many at
-            twice the resolution.
-        offset_range: Views lie at offsets of 0 to so many pixels.
-
-    Raises:
-        TinvError: If the images have not the room that the mode needs, saying the size they need.
-    """
-    there = (shape[1], shape[2])
-    scale = CAMERA_SCALE if mode == "camera" else 1
-    if there[0] % scale or there[1] % scale:
-        raise TinvError(f"images are {_text(there)} pixels, which mode camera cannot halve; give even numbers")
-    there = (there[0] // scale, there[1] // scale)
-    more = offset_range if mode in WINDOWS else 0
-    if wanted is None and not more:
-        wanted = there
-    if wanted is None:
-        left = (there[0] - more, there[1] - more)
-        say = f"say input_size {_text(left)} if that is what the network takes, or " if min(left) > 0 else ""
-        raise TinvError(
-            f"images are {_text(there)} pixels, and mode {mode} cuts views out of them that are {offset_range} pixels "
-            f"(offset_range) smaller; {say}use mode circular, which keeps the size"
-        )
-    needed = (wanted[0] + more, wanted[1] + more)
-    if there != needed:
-        why = f" and {more} more an axis (offset_range), for mode {mode}" if more else f", for mode {mode}"
-        raise TinvError(
-            f"images are {_text(there)} pixels, and have to be {_text(needed)}: input_size {_text(wanted)}{why}"
-        )
-    return wanted
-
-
 def given_images(
     images: Any,
     size: Size | None,
@@ -249,6 +184,7 @@ def given_images(
     offset_range: int,
     max_images: int | None,
     batch_size: int,
+    step: int = 4,
 ) -> GivenImages:
     """Returns the images of a tensor, a pair of images and classes, or an iterable of batches.
 
@@ -259,6 +195,7 @@ def given_images(
         offset_range: Views lie at offsets of 0 to so many pixels.
         max_images: Of a tensor spread evenly, of batches the first; None for all.
         batch_size: Images a batch, of a tensor.
+        step: Pixels of which offset_range has to be a multiple.
 
     Raises:
         TinvError: For what holds no images, or leaves no room for the shifts.
@@ -281,12 +218,14 @@ def given_images(
             f"images is a {type(images).__name__}; give a folder, a list of paths, a tensor (N, C, H, W), or batches"
         )
     if max_images is None and not isinstance(images, Tensor) and hasattr(images, "__len__"):
-        count = len(images)
+        # the length of a loader of an IterableDataset is an error
+        with contextlib.suppress(TypeError):
+            count = len(images)
     first = next(batches, None)
     if first is None:
         raise TinvError(f"{title} holds no image")
     check_images(first[0], title)
-    return _source(title, first, batches, size, mode, offset_range, count)
+    return _source(title, first, batches, size, mode, offset_range, count, step)
 
 
 def transformed_images(
@@ -298,6 +237,7 @@ def transformed_images(
     batch_size: int,
     workers: int,
     on_error: OnError,
+    step: int = 4,
 ) -> GivenImages:
     """Returns the images of files as a transform of the user's own lays them out.
 
@@ -310,6 +250,7 @@ def transformed_images(
         batch_size: Images a batch.
         workers: Processes that read.
         on_error: What a damaged file does.
+        step: Pixels of which offset_range has to be a multiple.
 
     Raises:
         TinvError: For a transform that returns no image, or leaves no room for the shifts.
@@ -319,7 +260,7 @@ def transformed_images(
     title = "the transformed images"
     first = next(batches)
     count = -(-len(files) // batch_size)
-    found = _source(title, first, batches, size, mode, offset_range, count)
+    found = _source(title, first, batches, size, mode, offset_range, count, step)
     found.files, found.skipped = files, skipped
     return found
 
@@ -332,13 +273,13 @@ def _source(
     mode: ShiftMode,
     offset_range: int,
     count: int | None,
+    step: int,
 ) -> GivenImages:
     shape = tuple(first[0].shape[1:])
     size = view_size(shape, size, mode, offset_range)
-    check_shifts(size, mode, offset_range)
+    check_shifts(size, mode, offset_range, step)
     layout = ImageLayout(size, offset_range, mode, (0.0,) * shape[0], (1.0,) * shape[0])
-    labelled = bool((first[1] >= 0).any())
-    return GivenImages(layout, title, chain([first], rest), shape, labelled, count)
+    return GivenImages(layout, title, chain([first], rest), shape, first[0].dtype, count)
 
 
 def _is_pair(images: Any) -> bool:
@@ -385,7 +326,3 @@ def _classes(targets: Any, count: int) -> Tensor:
             "batch to measure without labels"
         )
     return targets.long().cpu()
-
-
-def _text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

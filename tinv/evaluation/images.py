@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files as package_files
@@ -36,7 +37,7 @@ def class_numbers(folders: Sequence[str], classes: int) -> Tensor | None:
 
 def short_name(files: ImageFiles, number: int) -> str:
     """Returns the path of an image in its folder; bytes that are no text are replaced, since JSON is text."""
-    return str(files.path(number).relative_to(files.folder)).encode(errors="replace").decode()
+    return os.fsdecode(files.names[number]).encode(errors="replace").decode()
 
 
 @dataclass
@@ -111,6 +112,11 @@ class Photographs:
     on_error: OnError = "raise"
     skipped: set[str] = field(default_factory=set)
     kept: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the images' numbers."""
+        return torch.float32
 
     @property
     def title(self) -> str:

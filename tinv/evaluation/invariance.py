@@ -14,10 +14,10 @@ from tinv.data.formats.images import ImageFiles, OnError
 from tinv.deprecation import renamed
 from tinv.errors import TinvError, TinvWarning
 from tinv.evaluation.callables import Network, as_module, outputs_of, refuse_without_layers
+from tinv.evaluation.image_checks import check_shifts
 from tinv.evaluation.image_sources import (
     Images,
     ImageSource,
-    check_shifts,
     find_files,
     given_images,
     is_files,
@@ -185,9 +185,10 @@ def measure(
         layout = ImageLayout(seen, offset_range, mode, *normalization, None if recipe is None else recipe.resize)
         source = Photographs(files, layout, batch_size, workers, on_error)
     else:
-        source = _as_given(images, transform, size, mode, offset_range, max_images, batch_size, workers, on_error)
+        step = 4 if recipe is None else 1
+        source = _as_given(images, transform, size, mode, offset_range, step, max_images, batch_size, workers, on_error)
         _refuse_normalization(mean, std, transform)
-    example = torch.zeros(1, len(source.layout.mean), *source.layout.size)
+    example = torch.zeros(1, len(source.layout.mean), *source.layout.size, dtype=source.dtype)
     classes = outputs_of(module, example, on)
     if num_classes not in (None, classes):
         raise TinvError(f"num_classes is {num_classes}, and the network returns {classes} numbers for each image")
@@ -231,19 +232,20 @@ def _as_given(
     size: tuple[int, int] | None,
     mode: ShiftMode,
     offset_range: int,
+    step: int,
     max_images: int | None,
     batch_size: int,
     workers: int,
     on_error: OnError,
 ) -> ImageSource:
     if transform is None:
-        return given_images(images, size, mode, offset_range, max_images, batch_size)
+        return given_images(images, size, mode, offset_range, max_images, batch_size, step)
     if not is_files(images):
         raise TinvError(
             f"transform is for files, and images is a {type(images).__name__}, which is taken as it is; leave it out"
         )
     files = find_files(images, max_images)
-    return transformed_images(files, transform, size, mode, offset_range, batch_size, workers, on_error)
+    return transformed_images(files, transform, size, mode, offset_range, batch_size, workers, on_error, step)
 
 
 def _refuse_normalization(mean: object, std: object, transform: object) -> None:

@@ -224,9 +224,9 @@ def move_text(move: tuple[float, float]) -> str:
 
 
 def jpeg(pixels: Tensor) -> bytes:
-    """Returns a picture (C, H, W) uint8, of 1 or 3 channels, as a small JPEG."""
+    """Returns a picture (C, H, W) uint8 as a small JPEG: the first channel in grey, or the first three in color."""
     array = pixels.cpu().permute(1, 2, 0).numpy()
-    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array[:, :, :3].copy())
+    image = Image.fromarray(array[:, :, 0].copy() if array.shape[2] < 3 else array[:, :, :3].copy())
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=JPEG_QUALITY)

@@ -76,7 +76,7 @@ class MeasuringPass:
             except TinvError as error:
                 raise TinvError(f"metrics: {name} cannot be measured: {error}") from error
         first: list[tuple[Tensor, Tensor, Tensor]] | None = [] if "gallery" in wanted else None
-        seen = self.look(metrics, parts, first)
+        seen = self.look(metrics, parts, first, min(most, ATTRIBUTION_IMAGES))
         if not seen:
             raise TinvError(f"no image of {self.photographs.title} could be read")
         found = self.report(metrics, seen)
@@ -117,11 +117,13 @@ class MeasuringPass:
         self,
         metrics: dict[str, InvarianceMetric],
         parts: list[Variant],
-        first: list[tuple[Tensor, Tensor, Tensor]] | None = None,
+        first: list[tuple[Tensor, Tensor, Tensor]] | None,
+        most: int,
     ) -> int:
         """Shows every image to every metric; returns how many there were.
 
-        The images that a gallery looks at, with their classes and numbers, are put into `first`.
+        The images that a gallery looks at, with their classes and numbers, are put into `first`; the networks of an
+        attribution by conversion see the first `most` images.
         """
         seen, photographs, shared = 0, self.photographs, SharedViews(self.network)
         batches = photographs.number_of_batches
@@ -130,14 +132,16 @@ class MeasuringPass:
                 targets = self.labels(targets)
                 self.met |= dict(zip(index.tolist(), targets.tolist(), strict=True))
                 shared.forget()
-                logits = as_logits(shared(center_view(images, self.shift, self.mode)))
+                middle = center_view(images, self.shift, self.mode)
+                logits = as_logits(shared(middle))
                 self.note_undefined(logits, index)
                 for metric in metrics.values():
-                    given = trim(images, self.shift - metric.crop_margin, self.mode)
+                    unmoved = isinstance(metric, LieDerivative | LayerLieDerivative)
+                    given = middle if unmoved else trim(images, self.shift - metric.crop_margin, self.mode)
                     # those that look into the network see it itself
                     looks_inside = isinstance(metric, LayerEquivariance | LieDerivative | LayerLieDerivative)
                     metric.update(self.network if looks_inside else shared, given, logits, targets, index)
-                some = slice(0, max(0, ATTRIBUTION_IMAGES - seen))
+                some = slice(0, max(0, most - seen))
                 for part in parts:
                     if part.network is not None and len(images[some]):
                         part.consistency.update(part.network, images[some], logits[some], targets[some], index[some])
@@ -191,7 +195,7 @@ class MeasuringPass:
         files, labels = self.names_and_labels()
         found = InvarianceReport(
             images=seen,
-            labelled=self.classes is not None,
+            labelled=any(target >= 0 for target in self.met.values()),
             # agreement among right answers is not defined where none is right; JSON knows no NaN
             metrics={key: value for key, value in results.items() if not math.isnan(value)},
             skipped=sorted(self.photographs.skipped),

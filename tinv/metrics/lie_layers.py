@@ -166,9 +166,11 @@ def cuts_of(network: nn.Module, example: Tensor) -> tuple[fx.Graph, list[Cut]]:
         places: Any = geometry.grids.get(node)
         if live != {node} or node.op not in ("call_module", "call_function", "call_method"):
             continue
-        axes = [place for place in places if isinstance(place, AxisGrid)] if isinstance(places, tuple) else []
+        # (N, C, H, W): where positions lie along other axes, only maps before and after are cut
+        axes: list[Any] = list(places[2:]) if isinstance(places, tuple) and len(places) == 4 else []
+        inside = all(isinstance(axis, AxisGrid) and axis.axis == number for number, axis in enumerate(axes))
         # after a map of one position, or of none, nothing moves any more
-        if len(axes) == 2 and all(axis.size > 1 for axis in axes):
+        if axes and inside and all(axis.size > 1 for axis in axes):
             found.append(Cut(node, (float(axes[0].stride), float(axes[1].stride))))
     return geometry.graph, found
 

@@ -89,5 +89,6 @@ def images_at_once(network: Any, image: Tensor) -> int:
 
 def _checksum(image: Tensor) -> bytes:
     """Returns a checksum of an image (C, H, W), the same for every order of its axes in memory."""
-    ordered = image.detach().permute(1, 2, 0).contiguous()
+    # as bytes, which numpy has no type for bfloat16 for
+    ordered = image.detach().permute(1, 2, 0).contiguous().view(torch.uint8)
     return hashlib.blake2b(ordered.numpy().tobytes(), digest_size=16).digest()

@@ -72,34 +72,39 @@ class ShiftComb(ViewMetric):
 
     def _shifts(self, stride: int) -> tuple[int, ...]:
         half = stride // 2
-        step = next(d for d in range(max(1, stride // TEETH), 0, -1) if half % d == 0 and stride % d == 0)
+        step = next(
+            d
+            for d in range(max(1, min(stride // TEETH, self.offset_range)), 0, -1)
+            if half % d == 0 and stride % d == 0
+        )
         return tuple(range(step, self.offset_range + 1, step))
 
     def check(self, network: nn.Module, shape: Sequence[int]) -> None:
         """Refuses clips, and networks whose stride cannot be told."""
         super().check(network, shape)
-        self._see(network, torch.zeros(1, *shape))
+        if self.stride is None:
+            self._stride_of(network, torch.zeros(1, *shape))
 
     def reset(self) -> None:
         """Forgets the images and the network."""
         super().reset()
         self.stride, self.tried = self.given_stride, self._shifts(self.given_stride) if self.given_stride else ()
 
-    def _see(self, network: nn.Module, example: Tensor) -> None:
-        if self.stride is not None:
-            return
+    def _stride_of(self, network: nn.Module, example: Tensor) -> int:
+        """Returns the total stride of a network, in pixels."""
+        inner = network.network if isinstance(network, SharedViews) else network
         try:
-            inner = network.network if isinstance(network, SharedViews) else network
-            self.stride = total_stride(geometry_of(inner, example))
+            return total_stride(geometry_of(inner, example))
         except TinvError as error:
             raise TinvError(f"metric {self.name}: {error}; name its stride, or leave this metric out") from error
-        self.tried = self._shifts(self.stride)
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""
         scale = CAMERA_SCALE if self.mode == "camera" else 1
         seen = [size // scale - self.crop_margin for size in images.shape[2:]]
-        self._see(network, images.new_zeros(1, images.shape[1], *seen))
+        if self.stride is None:
+            self.stride = self._stride_of(network, images.new_zeros(1, images.shape[1], *seen))
+            self.tried = self._shifts(self.stride)
         images, index = first_of(self.max_images, index, images, index)
         self.fields = tuple(f"agree {by}" for by in self.tried)
         if not len(images):

@@ -236,7 +236,7 @@ def smallest_ball(points: Tensor, steps: int = BALL_STEPS) -> Tensor:
         >>> smallest_ball(torch.tensor([[[0.0, 0.0], [2.0, 0.0]]])).round(decimals=2)
         tensor([1.])
     """
-    finite = points.isfinite().all(dim=(1, 2)) if len(points) else torch.ones(0, dtype=torch.bool)
+    finite = points.isfinite().all(dim=2).all(dim=1)
     # all that is needed of the points is how they lie to each other: P numbers each instead of F
     products = points @ points.transpose(1, 2)
     squares = products.diagonal(dim1=1, dim2=2)

@@ -72,7 +72,10 @@ def _folder_config(name: str, folder: Path) -> dict[str, Any]:
     if not isinstance(architecture, str):
         raise TinvError(f"{folder / 'config.json'} names no architecture of timm; it needs the key architecture")
     _check_architecture(name, architecture)
-    return {**config, **(config.get("pretrained_cfg") or {})}
+    own = config.get("pretrained_cfg") or {}
+    if not isinstance(own, dict):
+        raise TinvError(f"{folder / 'config.json'} is damaged: pretrained_cfg is no mapping")
+    return {**config, **own}
 
 
 def _hub_config(name: str, place: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ MAIN = (
 )
 """The numbers that tables and the picture show, in this order, where a network has them; CSV has all."""
 HEADINGS = ("network", "backbone", "policies", "images")
-COMPARED = ("images", "mode", "offset_range", "seed", "input_size")
+COMPARED = ("images", "protocol", "as_published", "mode", "offset_range", "passes", "seed", "input_size")
 """Options in which networks must agree for their numbers to compare."""
 PANELS = 3
 """Panels in a row of the picture."""
