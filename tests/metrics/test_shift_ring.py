@@ -78,7 +78,9 @@ def test_a_ring_equals_one_view_at_a_time(network, mode, step):
     assert results["ring_degradation"] == pytest.approx(100 * (1 - means["acc"] / means["right"]))
     assert results["ring_fidelity"] == pytest.approx(100 * means["right"] * means["agree_known"])
     curves = ring.arrays()
-    assert curves["radius"].tolist() == np.arange(step, 2 + step / 2, step).tolist()
+    assert curves["radius"].tolist() == np.arange(0, 2 + step / 2, step).tolist()
+    assert curves["consistency"][0] == curves["never_changed"][0] == 100
+    assert curves["robust_acc"][0] == pytest.approx(100 * means["right"])
     assert curves["never_changed"][-1] == pytest.approx(100 * means["kept"])
     assert (np.diff(curves["never_changed"]) <= 0).all()
     assert (np.diff(curves["robust_acc"]) <= 0).all()

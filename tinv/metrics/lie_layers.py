@@ -142,7 +142,7 @@ class LayerLieDerivative(InvarianceMetric):
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_xticks(places, list(found["part"]), rotation=90)
         axes.tick_params(axis="x", labelsize=7)
-        axes.set(ylabel="share of the squared rate (per square pixel)", title=f"{len(self.per_image())} images")
+        axes.set(ylabel="share (per square pixel)", title=f"{len(self.per_image())} images")
         axes.spines[["top", "right"]].set_visible(False)
         return figure, axes
 

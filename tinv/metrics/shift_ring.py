@@ -180,7 +180,7 @@ class ShiftRing(ViewMetric):
         return flipped
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns the curves over `radius`, each with its ends `_low` and `_high`; nothing before any image was seen.
+        """Returns the curves over `radius`, from 0 on, each with `_low` and `_high`; nothing before any image was seen.
 
         `consistency` is that of the shifts at this radius alone, `never_changed` and `robust_acc` those of all shifts
         up to it, all in percent.
@@ -188,16 +188,19 @@ class ShiftRing(ViewMetric):
         if not len(self.per_image()):
             return {}
         found, distance = self.numbers(), np.abs(self.shifts).max(axis=1)
-        radii = np.unique(distance)
+        radii = np.unique([0, *distance])
         curves: dict[str, np.ndarray] = {"radius": radii}
         known = found["known"]
+        # an image that is not moved has one answer
+        still = 0 * found["agree"][:, 0] + 1
         by_name = {
-            "consistency": [found["agree"][:, distance == r].mean(axis=1) for r in radii],
-            "never_changed": [found["agree"][:, distance <= r].min(axis=1) for r in radii],
+            "consistency": [still, *(found["agree"][:, distance == r].mean(axis=1) for r in radii[1:])],
+            "never_changed": [still, *(found["agree"][:, distance <= r].min(axis=1) for r in radii[1:])],
         }
         if known.any():
             correct, right = found["correct"][known], found["right"][known]
-            by_name["robust_acc"] = [np.minimum(right, correct[:, distance <= r].min(axis=1)) for r in radii]
+            moved = [np.minimum(right, correct[:, distance <= r].min(axis=1)) for r in radii[1:]]
+            by_name["robust_acc"] = [right, *moved]
         for key, columns in by_name.items():
             rows = np.stack(columns, axis=1)
             low, high = np.percentile(bootstrap_means(rows, self.seed), [2.5, 97.5], axis=0)
