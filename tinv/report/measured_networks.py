@@ -27,7 +27,7 @@ PICTURE = "measured_networks"
 
 MAIN = (
     *("acc", "consistency", "consistency_corrected", "diagonal_acc", "worst_case_acc", "worst_case_consistency"),
-    *("map/consistency", "consistency_cosine", "layer_error_last", "lie"),
+    *("ring_never_changed", "ring_robust_acc", "map/consistency", "consistency_cosine", "layer_error_last", "lie"),
 )
 """The numbers that tables and the picture show, in this order, where a network has them; CSV has all."""
 HEADINGS = ("network", "backbone", "policies", "images")
@@ -103,9 +103,11 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def measures(networks: Sequence[MeasuredNetwork]) -> list[str]:
-    """Returns the main numbers that any of the networks has; all that there are if it has none of those."""
+    """Returns the main numbers that any of the networks has, and those of their protocols; all if there are none."""
     there = list(dict.fromkeys(name for network in networks for name in network.numbers))
-    return [name for name in MAIN if name in there] or there
+    protocols = [network.found.get("protocol") or {} for network in networks]
+    main = dict.fromkeys([*MAIN, *(name for protocol in protocols for name in protocol.get("reports") or {})])
+    return [name for name in main if name in there] or there
 
 
 def differences(networks: Sequence[MeasuredNetwork]) -> list[str]:
