@@ -184,3 +184,22 @@ def test_results_do_not_depend_on_the_number_of_processes(network, canvas, tmp_p
     for metric in (MeanCosineSimilarity(4), TranslationSensitivityMap(4, 4)):
         for key, value in run(metric, network, *canvas, COUNT).items():
             assert found[key] == pytest.approx(float(value), abs=1e-6)
+
+
+def test_similarity_over_the_largest_components_of_the_unmoved_image():
+    network = nn.Sequential(nn.Conv2d(1, 6, 3, stride=2, padding=1), nn.AdaptiveMaxPool2d(1), nn.Flatten()).double()
+    images, index = torch.rand(5, 1, 12, 12, dtype=torch.float64), torch.arange(5)
+    metric = MeanCosineSimilarity(4, mode="circular", top_k=2)
+    with torch.no_grad():
+        logits = network(images)
+        metric.update(network, images, logits, index, index)
+        moved = network(translate(images, draw_shifts(index, 4, 0), "circular"))
+    expected = []
+    for first, second in zip(logits, moved, strict=True):
+        largest = sorted(range(6), key=lambda k: -float(first[k]))[:2]
+        expected.append(torch.cosine_similarity(first[largest], second[largest], dim=0))
+    assert float(metric.compute()["mcs"]) == pytest.approx(float(torch.stack(expected).mean()))
+    whole = MeanCosineSimilarity(4, mode="circular", top_k=60)
+    with torch.no_grad():
+        whole.update(network, images, logits, index, index)
+    assert float(whole.compute()["mcs"]) == pytest.approx(float(torch.cosine_similarity(logits, moved).mean()))

@@ -11,7 +11,7 @@ from tinv.deprecation import renamed
 from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
 from tinv.metrics.base import InvarianceMetric
 from tinv.translation import TranslateMode, draw_shifts, translate
-from tinv.utils.arguments import NonNegativeInt, Seed
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 Output = Literal["logits", "softmax", "relu", "features"]
 
@@ -43,6 +43,7 @@ class MeanCosineSimilarity(InvarianceMetric):
         mode: `zero` (the image needs a blank margin of max_shift pixels, or content is lost) or `circular`.
         seed: Seed of the shifts.
         name: Name under which the result is reported.
+        top_k: Compares only so many components, those that are largest for the unmoved image; None for all.
     """
 
     unit = "cosine"
@@ -56,9 +57,11 @@ class MeanCosineSimilarity(InvarianceMetric):
         mode: TranslateMode = "zero",
         seed: Seed = 0,
         name: str = "mcs",
+        top_k: PositiveInt | None = None,
     ) -> None:
         super().__init__()
         self.max_shift, self.output, self.mode, self.seed, self.name = max_shift, output, mode, seed, name
+        self.top_k = top_k
         self.canvas_margin = max_shift if mode == "zero" else 0
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
@@ -80,6 +83,9 @@ class MeanCosineSimilarity(InvarianceMetric):
             compared = [answer.float().softmax(dim=1) for answer in answers]
         elif self.output == "relu":
             compared = [answer.relu() for answer in answers]
+        if self.top_k is not None:
+            largest = compared[0].flatten(1).topk(min(self.top_k, compared[0].flatten(1).shape[1]), dim=1).indices
+            compared = [vectors.flatten(1).gather(1, largest) for vectors in compared]
         self.total += undefined_unless_finite(cosine_similarity(*compared), *answers).sum()
         self.count += len(images)
 
