@@ -7,7 +7,7 @@ import pytest
 from test_report import grid, write_results, write_run
 
 from tinv.cli import main
-from tinv.report.collect import collect
+from tinv.report.collect import collect, settings_of
 from tinv.report.trend_checks import trend_checks
 
 
@@ -40,3 +40,15 @@ def test_a_grid_with_a_default_left_out_is_reported_without_its_shape(least, cap
     assert trend_checks(groups) == []
     assert main(["report", "runs"]) == 0
     assert "60.0" in capsys.readouterr().out
+
+
+def test_runs_from_before_an_argument_of_a_metric_are_of_the_same_cell():
+    """A metric that has a new argument is written with its default; the runs of before lack it."""
+    earlier = {"class_path": "tinv.metrics.MeanCosineSimilarity", "init_args": {"max_shift": 8, "name": "mcs"}}
+    later = {**earlier, "init_args": {"name": "mcs", "max_shift": 8, "top_k": None}}
+    other = {**earlier, "init_args": {"name": "mcs", "max_shift": 8, "top_k": 3}}
+    found = [
+        settings_of({"model": {"init_args": {"padding": "valid", "metrics": [metric]}}})
+        for metric in (earlier, later, other)
+    ]
+    assert found[0] == found[1] != found[2]

@@ -27,13 +27,31 @@ PRECISION = "trainer.precision"
 LATER_KEYS = {"model.init_args.activation": "keep"}
 """Keys that configurations of earlier versions lack, with what those did."""
 
+LATER_METRIC_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "MeanCosineSimilarity": {"top_k": None},
+    "ShiftConsistency": {"border": 0, "against": "view", "shifts": None},
+    "TranslationSensitivityMap": {"skip_proven": True},
+}
+"""The same of the arguments of metrics, by the names of their classes."""
+
 
 def with_later_keys(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns the dotted keys of a configuration, with those of policies that earlier versions did not have."""
+    """Returns the dotted keys of a configuration, with those that earlier versions did not have."""
+    metrics = settings.get("model.init_args.metrics")
+    if isinstance(metrics, list):
+        settings = {**settings, "model.init_args.metrics": [_with_later_arguments(metric) for metric in metrics]}
     if not any(key.startswith("model.init_args.padding") for key in settings):
         return settings  # a task of the user's own
     named = {own for own in settings for key in LATER_KEYS if f"{own}.".startswith(f"{key}.")}
     return settings if named else {**settings, **LATER_KEYS}
+
+
+def _with_later_arguments(metric: Any) -> Any:
+    """Returns a metric of a configuration with the arguments that earlier versions did not have, keys in order."""
+    if not isinstance(metric, dict) or not isinstance(metric.get("init_args"), dict):
+        return metric
+    later = LATER_METRIC_ARGUMENTS.get(str(metric.get("class_path")).rpartition(".")[2], {})
+    return {**metric, "init_args": dict(sorted({**later, **metric["init_args"]}.items()))}
 
 
 def is_machine_key(key: str) -> bool:
