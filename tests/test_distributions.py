@@ -41,6 +41,7 @@ def test_the_wheel_holds_types_configurations_and_no_tests(built):
         names = set(archive.namelist())
     assert {"tinv/py.typed", "tinv/files/configs/red_green.yaml", "tinv/report/html/page.html"} <= names
     assert {"tinv/evaluation/html/measure.html", "tinv/utils/html/style.css", "tinv/utils/html/sort.js"} <= names
+    assert "tinv/evaluation/protocols/zhang2019.yaml" in names
     assert {name.partition("/")[0] for name in names} == {"tinv", f"tinv-{PROJECT['version']}.dist-info"}
 
 
