@@ -92,7 +92,7 @@ def test_code_in_a_file_of_torch_export_is_not_run_unless_it_is_trusted():
     torch.save(Code(), code)
     with zipfile.ZipFile(write_pt2("net.pt2")) as sound, zipfile.ZipFile("evil.pt2", "w") as evil:
         for name in sound.namelist():
-            evil.writestr(name, code.getvalue() if "sample_inputs" in name else sound.read(name))
+            evil.writestr(name, code.getvalue() if "inputs" in name else sound.read(name))
     with pytest.raises(TinvError, match=r"evil\.pt2: torch reads \.pt2 files with pickle.*--trust-model"):
         load_model_file("evil.pt2")
     assert not Path("was run").exists()

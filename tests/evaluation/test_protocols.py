@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as T
 
 import tinv
 from tinv.cli import main
-from tinv.data.formats.images import find_images
+from tinv.data.formats.images import find_images, read_pixels, resize_and_center
 from tinv.errors import TinvError
 from tinv.evaluation.protocol import ProtocolName, list_protocols, load_protocol
 from tinv.metrics import ShiftConsistency
@@ -50,10 +50,9 @@ def laid_out(folder: Path, resize: int, kept: int) -> torch.Tensor:
     """Photographs (N, 3, kept, kept): the shorter side scaled, the middle cut out, normalised."""
     files, images = find_images(folder), []
     for number in range(len(files)):
-        pixels = T.pil_to_tensor(Image.open(files.path(number)))
-        scaled = T.resize(pixels, [resize], antialias=True)
-        images.append((T.center_crop(scaled, [kept, kept]).float() / 255 - torch.tensor(MEAN)[:, None, None])
-                      / torch.tensor(STD)[:, None, None])  # fmt: skip
+        whole = resize_and_center(read_pixels(files.path(number), resize), resize, resize, resize)
+        pixels = T.center_crop(whole, [kept, kept])
+        images.append((pixels.float() / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None])
     return torch.stack(images)
 
 
