@@ -51,7 +51,7 @@ def browser():
 def test_pages_fit_a_phone_load_nothing_and_report_no_error(address, browser):
     for page in PAGES:
         browser.ask("POST", "url", {"url": address + page})
-        assert browser.run("return window.innerWidth") == 390
+        assert browser.run("return window.innerWidth") == 390, page
         assert browser.run("return document.documentElement.scrollWidth") <= 390, page
         loaded = browser.run("return performance.getEntriesByType('resource').map(e => e.name)")
         assert loaded
