@@ -44,7 +44,7 @@ class Mine(LightningModule):
         return self.loss(batch)
 
     def validation_step(self, batch, batch_idx):
-        # drawn from the random numbers that the training goes on with
+        # drawn from the random numbers that later training steps use too
         self.log("val/loss", self.loss(batch) + 0 * torch.rand(()))
 
     def configure_optimizers(self):
@@ -191,7 +191,11 @@ if __name__ == "__main__":
     script.write_text(code)
     tests = str(Path(__file__).parent)
     words = [sys.executable, str(script), tests]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    for _ in range(4):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+        # on a busy machine gloo aborts a process now and then, before any number is there: that is no answer
+        if "SIGABRT" not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr
     one, two = json.loads(done.stdout.splitlines()[-1])
     assert one == two

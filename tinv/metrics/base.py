@@ -44,6 +44,11 @@ class RowMetric(Metric):
         rows = getattr(self, state)
         return dim_zero_cat(rows) if len(rows) else torch.empty(0)
 
+    def ordered(self, state: str) -> np.ndarray:
+        """Returns all rows of a state in order of the sample indices, which the state `index` holds."""
+        rows: np.ndarray = self.gathered(state)[self.gathered("index").argsort()].cpu().numpy()
+        return rows
+
 
 class ReportedMetric(Checked, RowMetric):
     """Base of the metrics that a configuration names: they report numbers, and may hold arrays, which they can draw.

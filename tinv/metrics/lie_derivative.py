@@ -88,8 +88,7 @@ class LieDerivative(InvarianceMetric):
 
     def per_image(self) -> np.ndarray:
         """Returns the rates of softmax and logits of each image (images, 2), in order of the sample indices."""
-        ordered: np.ndarray = self.gathered("rows")[self.gathered("index").argsort()].cpu().numpy()
-        return ordered
+        return self.ordered("rows")
 
     def compute(self) -> dict[str, Tensor]:
         """Returns means and medians with their intervals; nothing before any image was seen."""

@@ -110,8 +110,7 @@ class LayerLieDerivative(InvarianceMetric):
 
     def per_image(self) -> np.ndarray:
         """Returns the shares of each part (images, parts), in order of the sample indices."""
-        ordered: np.ndarray = self.gathered("rows")[self.gathered("index").argsort()].cpu().numpy()
-        return ordered
+        return self.ordered("rows")
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the squared rate of the whole network; nothing before any image was seen."""

@@ -158,8 +158,7 @@ class ViewMetric(InvarianceMetric):
 
     def per_image(self) -> np.ndarray:
         """Returns the stored numbers (images, fields), in order of the sample indices."""
-        ordered: np.ndarray = self.gathered("rows")[self.gathered("index").argsort()].cpu().numpy()
-        return ordered
+        return self.ordered("rows")
 
     def with_intervals(self, statistics: dict[str, Callable[[np.ndarray], float]]) -> dict[str, Tensor]:
         """Returns each statistic of the fields' means, with its bootstrap interval as NAME_low and NAME_high."""
