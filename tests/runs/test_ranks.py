@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -122,8 +123,25 @@ def together(commands: list[list[str]], environments: list[dict[str, str]] | Non
         )
         for words, environment in zip(commands, environments or [{}] * len(commands), strict=True)
     ]
-    said = [process.communicate(timeout=240)[1] for process in started]
-    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
+    said: dict[int, str] = {}
+
+    def listen(number: int) -> None:
+        # all at once: a process whose pipe is full would wait for its reader, and the others for it
+        said[number] = started[number].communicate()[1]
+
+    readers = [threading.Thread(target=listen, args=(number,), daemon=True) for number in range(len(started))]
+    for reader in readers:
+        reader.start()
+    end = time.monotonic() + 240
+    for reader in readers:
+        reader.join(timeout=max(0, end - time.monotonic()))
+    late = [number for number, process in enumerate(started) if process.poll() is None]
+    for number in late:
+        started[number].kill()
+    for reader in readers:
+        reader.join(timeout=10)
+    assert not late, f"processes {late} did not end in time; they said: {said}"
+    return [(process.returncode, said[number]) for number, process in enumerate(started)]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tinv.data.base import described
 from tinv.errors import TinvError
 from tinv.runs.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from tinv.runs.callbacks.checks import CheckSets, Command
+from tinv.runs.callbacks.process_group import LeaveProcessGroup
 from tinv.runs.callbacks.sigterm import DistributedSigterm, end_processes, resume_hint, stopped_by
 from tinv.runs.callbacks.training import CheckBf16Conv3d, SeedEachEpoch, StopOnNaN
 from tinv.runs.checkpoints import check_resumable, disk_message, load_weights
@@ -121,6 +122,7 @@ def _callbacks(folder: RunFolder, last: LastCheckpoint, resume: bool, values: di
         CheckSets("fit"),
         _BuildAndLoad(folder.last if resume else None, "fit"),
         DistributedSigterm(folder),
+        LeaveProcessGroup(),
         CheckBf16Conv3d(),
         StopOnNaN(folder),
         SeedEachEpoch(int(values["seed_everything"])),
@@ -179,7 +181,8 @@ def evaluate(command: Command, configuration: TinvCLI) -> Outcome:
     differing = [] if checkpoint is None else _differing_keys(checkpoint, values)
     folder = new_folder(command, values)
     begun = folder.path.exists()
-    callbacks = [CheckSets(command), DistributedSigterm(folder), _BuildAndLoad(checkpoint, command)]
+    parting = [DistributedSigterm(folder), LeaveProcessGroup()]
+    callbacks = [CheckSets(command), *parting, _BuildAndLoad(checkpoint, command)]
     trainer = configuration.make_trainer(callbacks, folder.path)
     if command == "predict" and trainer.world_size > 1:
         raise TinvError(
