@@ -30,7 +30,8 @@ LATER_KEYS = {"model.init_args.activation": "keep"}
 LATER_METRIC_ARGUMENTS: dict[str, dict[str, Any]] = {
     "MeanCosineSimilarity": {"top_k": None},
     "ShiftConsistency": {"border": 0, "against": "view", "shifts": None},
-    "TranslationSensitivityMap": {"skip_proven": True},
+    "TranslationSensitivityMap": {"skip_proven": True, "seed": 0},
+    "ClipShiftMap": {"seed": 0},
 }
 """The same of the arguments of metrics, by the names of their classes."""
 

@@ -284,7 +284,7 @@ def _metrics(
         "worst_case": WorstCaseAccuracy(shift, mode, step=shift // 4, seed=seed),
         "ring": ShiftRing(1, mode=mode, max_images=RING_IMAGES, seed=seed),
         "comb": ShiftComb(shift, mode, max_images=COMB_IMAGES, seed=seed),
-        "map": TranslationSensitivityMap(shift // 2, shift // 4, mode, max_images=MAP_IMAGES),
+        "map": TranslationSensitivityMap(shift // 2, shift // 4, mode, max_images=MAP_IMAGES, seed=seed),
         "layers": LayerEquivariance(shift, mode, max_images=LAYER_IMAGES, seed=seed),
         "lie": LieDerivative(seed=seed),
         "lie_layers": LayerLieDerivative(seed=seed),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor, nn
 
 from tinv.deprecation import renamed
@@ -11,14 +12,14 @@ from tinv.errors import TinvError
 from tinv.metrics.base import first_of
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap, window_of
 from tinv.translation import TranslateMode
-from tinv.utils.arguments import NonNegativeInt, PositiveInt
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 
 class ClipShiftMap(ShiftMap):
     """For every (dt, dx) of a window: accuracy, consistency with the unmoved clip, and mean cosine similarity.
 
     Maps have the shape (frames, pixels), row = dt, column = dx, see ShiftMap. Without labels (class -1) accuracies
-    are left out.
+    are left out. Numbers have bootstrap intervals over clips (`_low`, `_high`).
 
     Reported:
         - `NAME/acc` (percent, 0 to 100): accuracy, mean over the window.
@@ -47,6 +48,7 @@ class ClipShiftMap(ShiftMap):
         mode: `zero` (what leaves the clip is lost) or `circular`, in time and in space.
         max_clips: Number of clips that are used, the first of the set; None for all.
         name: Name under which the results are reported.
+        seed: Seed of the bootstrap.
     """
 
     @renamed(canvas="mode")
@@ -59,11 +61,12 @@ class ClipShiftMap(ShiftMap):
         mode: TranslateMode = "zero",
         max_clips: PositiveInt | None = None,
         name: str = "clip_map",
+        seed: Seed = 0,
     ) -> None:
         frames = window_of(max_frames, frame_step, ("max_frames", "frame_step"))
         rows = ShiftAxis("dt", "frames", frames, key="frames", dim=2)
         columns = ShiftAxis("dx", "pixels", window_of(max_shift, step), key="pixels", dim=4)
-        super().__init__(rows, columns, mode, "clips")
+        super().__init__(rows, columns, mode, "clips", seed)
         self.max_shift, self.max_clips, self.name = max_shift, max_clips, name
 
     def check(self, network: nn.Module, shape: Sequence[int]) -> None:
@@ -77,16 +80,13 @@ class ClipShiftMap(ShiftMap):
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch of clips (N, C, T, H, W), see InvarianceMetric.update."""
-        images, logits, targets = first_of(self.max_clips, index, images, logits, targets)
-        if len(images):
-            self.move(network, images, logits, targets)
+        images, logits, targets, index = first_of(self.max_clips, index, images, logits, targets, index)
+        self.move(network, images, logits, targets, index)
 
-    def compute(self) -> dict[str, Tensor]:
-        """Returns the means over the window, over shifts in time alone and in space alone."""
-        still, here = self.rows.shifts.index(0), self.columns.shifts.index(0)
-        found = {}
-        for key, values in self.maps().items():
-            found[f"{self.name}/{key}"] = values.mean()
-            found[f"{self.name}/{key}_time"] = values[:, here].mean()
-            found[f"{self.name}/{key}_space"] = values[still].mean()
-        return found
+    def windows(self) -> dict[str, np.ndarray]:
+        """Returns the whole map, its shifts in time alone and those in space alone; see ShiftMap.windows."""
+        [(_, whole)] = super().windows().items()
+        time, space = np.zeros_like(whole), np.zeros_like(whole)
+        time[:, self.columns.shifts.index(0)] = True
+        space[self.rows.shifts.index(0)] = True
+        return {"": whole, "_time": time, "_space": space}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tinv.errors import TinvError
 from tinv.metrics.answers import cosine_similarity, undefined_unless_finite
 from tinv.metrics.base import InvarianceMetric, Unit, panels
+from tinv.metrics.views import bootstrap_means, with_ends
 from tinv.nn.padding import pad
 from tinv.translation import CAMERA_SCALE, WINDOWS, WRAPS, ShiftMode, reduce_camera
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLES = {"acc": "accuracy (%)", "consistency": "same answer as unmoved (%)", "mcs": "mean cosine similarity"}
+
+
+MAPS = ("acc", "consistency", "mcs")
 
 
 @dataclass(frozen=True)
@@ -74,19 +78,24 @@ class ShiftMap(InvarianceMetric):
     what is not moved) in percent, `mcs`, the mean cosine similarity of the output vectors, in -1..1. A shift is NaN
     where an answer is not finite.
 
+    The means over a window have bootstrap intervals over what is moved (`_low`, `_high`); the worst shift of a map has
+    none, since the percentiles of a minimum do not cover it.
+
     Args:
         rows: Shifts along the first axis.
         columns: Shifts along the second axis.
         mode: How what is moved is moved; what is cropped is larger by the largest shift a side.
         what: Plural of what is moved, for titles.
+        seed: Seed of the bootstrap.
     """
 
     unit: Unit | None = "percent"
     units: ClassVar[Mapping[str, Unit]] = {"/mcs": "cosine"}
 
-    def __init__(self, rows: ShiftAxis, columns: ShiftAxis, mode: ShiftMode, what: str) -> None:
+    def __init__(self, rows: ShiftAxis, columns: ShiftAxis, mode: ShiftMode, what: str, seed: int) -> None:
         super().__init__()
-        self.rows, self.columns, self.mode, self.what = rows, columns, mode, what
+        self.rows, self.columns, self.mode, self.what, self.seed = rows, columns, mode, what, seed
+        self.add_rows("index", "means", "known")
         shape = (len(rows.shifts), len(columns.shifts))
         for state in ("correct", "agree", "cosine"):
             self.add_state(state, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
@@ -104,6 +113,7 @@ class ShiftMap(InvarianceMetric):
         images: Tensor,
         logits: Tensor,
         targets: Tensor,
+        index: Tensor,
         together: int = 1,
         units: tuple[int, int] | None = None,
     ) -> None:
@@ -114,25 +124,48 @@ class ShiftMap(InvarianceMetric):
             images: What is moved, (N, C, ...).
             logits: (N, classes).
             targets: (N,).
+            index: (N,) sample indices.
             together: Shifts a pass.
             units: Along each axis of the map the shift by whose multiples answers are known not to change: shifts that
                 differ by them are run once. None runs all.
         """
+        groups, windows_of = self._phases(units), self.windows()
+        sums = torch.zeros(len(windows_of), len(MAPS), len(images), dtype=torch.float64, device=images.device)
+        # a process without images has no rows, but as wide as those of the others
+        for added, positions in self._answers(network, images, logits, targets, groups, together, units is not None):
+            for number, window in enumerate(windows_of.values()):
+                inside = [place for place, position in enumerate(positions) if window[position]]
+                sums[number] += added[:, inside].sum(dim=1)
+        sizes = torch.tensor([int(window.sum()) for window in windows_of.values()], device=images.device)
+        means = (sums / sizes[:, None, None]).flatten(0, 1).T
+        self.append(index=index, means=means, known=targets >= 0)
+        self.count += len(targets)
+        self.labelled += (targets >= 0).sum()
+
+    def _answers(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        logits: Tensor,
+        targets: Tensor,
+        groups: list[list[tuple[int, int]]],
+        together: int,
+        proven: bool,
+    ) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
+        """Adds the answers at every shift; yields `MAPS` of some of them, (3, positions, N), and the positions."""
         margins = {axis.dim: axis.margin for axis in (self.rows, self.columns)}
         widths = [(margins.get(dim, 0),) * 2 for dim in range(2, images.dim())]
         # padded once; every shift is then a window of it, cut without arithmetic
         padded = self._padded(images, widths)
-        groups = self._phases(units)
-        for start in range(0, len(groups), together):
+        for start in range(0, len(groups) if len(images) else 0, together):
             part = groups[start : start + together]
             windows = [self._window(padded, same[0]) for same in part]
             moved = network(torch.cat(windows) if len(windows) > 1 else windows[0]).view(len(part), len(images), -1)
-            if units is not None:
+            if proven:
                 repeats = torch.tensor([len(same) for same in part], device=moved.device)
                 moved = moved.repeat_interleave(repeats, dim=0)
-            self.add([position for same in part for position in same], moved, logits, targets)
-        self.count += len(targets)
-        self.labelled += (targets >= 0).sum()
+            positions = [position for same in part for position in same]
+            yield self.add(positions, moved, logits, targets), positions
 
     def _phases(self, units: tuple[int, int] | None) -> list[list[tuple[int, int]]]:
         """Returns the positions of the map, those together whose shifts differ by multiples of `units`."""
@@ -160,8 +193,8 @@ class ShiftMap(InvarianceMetric):
             padded = padded.narrow(axis.dim, scale * (axis.margin - axis.shifts[number]), length)
         return reduce_camera(padded) if self.mode == "camera" else padded
 
-    def add(self, positions: list[tuple[int, int]], moved: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Adds the answers at some positions of the map.
+    def add(self, positions: list[tuple[int, int]], moved: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+        """Adds the answers at some positions of the map, and returns `MAPS` of them, (3, positions, N).
 
         Args:
             positions: (row, column) of each.
@@ -171,10 +204,42 @@ class ShiftMap(InvarianceMetric):
         """
         rows, columns = (torch.tensor(axis, device=moved.device) for axis in zip(*positions, strict=True))
         answers = moved.argmax(dim=2)
-        agree = answers == logits.argmax(dim=1)
-        self.correct[rows, columns] += undefined_unless_finite(answers == targets, moved).sum(dim=1)
-        self.agree[rows, columns] += undefined_unless_finite(agree, moved, logits).sum(dim=1)
-        self.cosine[rows, columns] += cosine_similarity(moved, logits.expand_as(moved)).sum(dim=1)
+        found = torch.stack(
+            [
+                undefined_unless_finite(answers == targets, moved),
+                undefined_unless_finite(answers == logits.argmax(dim=1), moved, logits),
+                cosine_similarity(moved, logits.expand_as(moved)),
+            ]
+        ).double()
+        for state, values in zip((self.correct, self.agree, self.cosine), found.sum(dim=2), strict=True):
+            state[rows, columns] += values
+        return found
+
+    def windows(self) -> dict[str, np.ndarray]:
+        """Returns the parts of the map whose means are reported, bool (rows, columns), by how their keys end."""
+        return {"": np.ones((len(self.rows.shifts), len(self.columns.shifts)), dtype=bool)}
+
+    def compute(self) -> dict[str, Tensor]:
+        """Returns the mean of each map over each part of the map, with the ends of its bootstrap interval."""
+        maps, rows = self.maps(), self._rows()
+        found: dict[str, Tensor] = {}
+        for number, (end, window) in enumerate(self.windows().items()):
+            for key, values in maps.items():
+                inside = values[torch.from_numpy(window).to(values.device)]
+                column = rows[key][:, number : number + 1]
+                draws = bootstrap_means(column, self.seed)[:, 0] if len(column) else np.empty(0)
+                found |= with_ends(f"{self.name}/{key}{end}", float(inside.mean()), draws)
+        return found
+
+    def _rows(self) -> dict[str, np.ndarray]:
+        """Returns of each map the means (moved, parts of the map), in order of the sample indices."""
+        count = len(self.windows())
+        if not len(self.gathered("index")):
+            return dict.fromkeys(MAPS, np.empty((0, count)))
+        means, known = self.ordered("means"), self.ordered("known").astype(bool)
+        by_map = means.reshape(len(means), count, len(MAPS)).transpose(2, 0, 1)
+        correct, agree, cosine = by_map
+        return {"acc": 100 * correct[known], "consistency": 100 * agree, "mcs": cosine}
 
     def maps(self) -> dict[str, Tensor]:
         """Returns `acc` (of the images that have a class, if any), `consistency` and `mcs`, each (rows, columns)."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tinv.errors import TinvError
 from tinv.metrics.answers import undefined_unless_finite
 from tinv.metrics.base import Unit, first_of, panels
-from tinv.metrics.views import ViewMetric, bootstrap_means, shifted_views
+from tinv.metrics.views import ViewMetric, bootstrap_means, shifted_views, with_ends
 from tinv.translation import WINDOWS, ShiftMode, draw_offsets
 from tinv.utils.arguments import PositiveInt, Seed
 
@@ -145,7 +145,11 @@ class ShiftRing(ViewMetric):
         fields["divergence_radius"] = found["ball"]
         if (flips := self._neighbour_flips()) is not None:
             fields["neighbour_flips"] = 100 * flips
-        results = _means(self.name, fields, self.seed)
+        rows = np.stack(list(fields.values()), axis=1)
+        draws = bootstrap_means(rows, self.seed)
+        results: dict[str, Tensor] = {}
+        for key, value, column in zip(fields, rows.mean(axis=0), draws.T, strict=True):
+            results |= with_ends(f"{self.name}_{key}", value, column)
         if found["known"].any():
             results |= self._of_labelled({key: values[found["known"]] for key, values in found.items()})
         return results
@@ -163,7 +167,10 @@ class ShiftRing(ViewMetric):
                 "degradation": 100 * np.where(accuracy > 0, (accuracy - draws[:, 0]) / accuracy, np.nan),
                 "fidelity": 100 * accuracy * draws[:, 3],
             }
-        return _with_ends(self.name, values)
+        results: dict[str, Tensor] = {}
+        for key, numbers in values.items():
+            results |= with_ends(f"{self.name}_{key}", numbers[0], numbers[1:])
+        return results
 
     def _neighbour_flips(self) -> np.ndarray | None:
         """Returns for each image whether its nearest other image changes when it moves; None for fewer than three."""
@@ -258,22 +265,3 @@ def smallest_ball(points: Tensor, steps: int = BALL_STEPS) -> Tensor:
 
 def _choices(finest: float) -> str:
     return " or ".join(f"{step:g}" for step in STEPS if step >= finest)
-
-
-def _means(name: str, fields: dict[str, np.ndarray], seed: int) -> dict[str, Tensor]:
-    """Returns the mean of each field (images,) with the ends of its bootstrap interval."""
-    rows = np.stack(list(fields.values()), axis=1)
-    draws = np.concatenate([rows.mean(axis=0)[None], bootstrap_means(rows, seed)])
-    return _with_ends(name, dict(zip(fields, draws.T, strict=True)))
-
-
-def _with_ends(name: str, draws: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Returns NAME_KEY, the first of the draws, with _low and _high, the percentiles of the others."""
-    found = {}
-    for key, values in draws.items():
-        defined = values[1:][~np.isnan(values[1:])]
-        none = not len(defined) or np.isnan(values[0])
-        low, high = (np.nan, np.nan) if none else np.percentile(defined, [2.5, 97.5])
-        for end, value in (("", values[0]), ("_low", low), ("_high", high)):
-            found[f"{name}_{key}{end}"] = torch.tensor(float(value), dtype=torch.float64)
-    return found

@@ -14,14 +14,15 @@ from tinv.metrics.base import first_of
 from tinv.metrics.shared_views import SharedViews
 from tinv.metrics.shift_map import ShiftAxis, ShiftMap, window_of
 from tinv.translation import CANVASES, WINDOWS, WRAPS, ShiftMode
-from tinv.utils.arguments import NonNegativeInt, PositiveInt
+from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed
 
 
 class TranslationSensitivityMap(ShiftMap):
     """For every (dx, dy) of a window: accuracy, consistency with the unmoved image, and mean cosine similarity.
 
     Maps have the shape (S, S) with S = 2 * max_shift / step + 1, row = dy, column = dx, see ShiftMap. Without labels
-    (class -1) NAME/acc and NAME/acc_min are left out.
+    (class -1) NAME/acc and NAME/acc_min are left out. Means have bootstrap intervals over images (`_low`, `_high`); the
+    worst shift has none, since the percentiles of a minimum do not cover it.
 
     Reported:
         - `NAME/acc` (percent, 0 to 100): accuracy, mean over the window.
@@ -51,6 +52,7 @@ class TranslationSensitivityMap(ShiftMap):
         images_per_pass: Number of images that larger batches are cut to; shifts of smaller ones are run together. None
             is 64 on a CPU, where more no longer fit its cache, and 1024 elsewhere.
         name: Name under which the results are reported.
+        seed: Seed of the bootstrap.
     """
 
     @renamed(canvas="mode")
@@ -63,10 +65,11 @@ class TranslationSensitivityMap(ShiftMap):
         images_per_pass: PositiveInt | None = None,
         name: str = "map",
         skip_proven: bool = True,
+        seed: Seed = 0,
     ) -> None:
         shifts = window_of(max_shift, step)
         rows, columns = (ShiftAxis(s, "pixels", shifts, key="shifts", dim=dim) for s, dim in (("dy", 2), ("dx", 3)))
-        super().__init__(rows, columns, mode, "images")
+        super().__init__(rows, columns, mode, "images", seed)
         self.max_shift, self.name = max_shift, name
         self.canvas_margin = max_shift if mode in CANVASES else 0
         self.crop_margin = 2 * max_shift if mode in WINDOWS else 0
@@ -82,21 +85,18 @@ class TranslationSensitivityMap(ShiftMap):
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update."""
-        images, logits, targets = first_of(self.max_images, index, images, logits, targets)
+        images, logits, targets, index = first_of(self.max_images, index, images, logits, targets, index)
         per_pass = self.images_per_pass or (64 if images.device.type == "cpu" else 1024)
-        if not len(images):
-            return
-        if self.skip_proven and self.mode in WRAPS and self.looked_at != id(network):
+        if len(images) and self.skip_proven and self.mode in WRAPS and self.looked_at != id(network):
             self.looked_at, self.proven = id(network), _proven(network, images, self.max_shift)
-        batches = (torch.split(each, per_pass) for each in (images, logits, targets))
-        for some, before, classes in zip(*batches, strict=True):
-            self.move(network, some, before, classes, max(1, per_pass // len(some)), self.proven)
+        batches = (torch.split(each, per_pass) for each in (images, logits, targets, index))
+        for some, before, classes, numbers in zip(*batches, strict=True):
+            self.move(network, some, before, classes, numbers, max(1, per_pass // max(1, len(some))), self.proven)
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns the mean of each map over the window, and the accuracy at the worst shift."""
-        maps = self.maps()
-        means = {f"{self.name}/{key}": values.mean() for key, values in maps.items()}
-        return means if "acc" not in maps else {**means, f"{self.name}/acc_min": maps["acc"].min()}
+        """Returns the mean of each map over the window, with its interval, and the accuracy at the worst shift."""
+        found = super().compute()
+        return {**found, f"{self.name}/acc_min": self.maps()["acc"].min()} if self.labelled else found
 
 
 def _proven(network: nn.Module, images: Tensor, most: int) -> tuple[int, int] | None:

@@ -164,17 +164,26 @@ class ViewMetric(InvarianceMetric):
         """Returns each statistic of the fields' means, with its bootstrap interval as NAME_low and NAME_high."""
         rows = self.per_image()
         means = bootstrap_means(rows, self.seed)
-        found = {}
+        found: dict[str, Tensor] = {}
         for key, statistic in statistics.items():
-            values = np.array([statistic(row) for row in means])
-            # undefined where a draw holds no right answer
-            defined = values[~np.isnan(values)]
-            whole = statistic(rows.mean(axis=0))
-            none = not len(defined) or np.isnan(whole)
-            low, high = (np.nan, np.nan) if none else np.percentile(defined, [2.5, 97.5])
-            for end, value in (("", whole), ("_low", low), ("_high", high)):
-                found[f"{key}{end}"] = torch.tensor(float(value), dtype=torch.float64)
+            found |= with_ends(key, statistic(rows.mean(axis=0)), np.array([statistic(row) for row in means]))
         return found
+
+
+def with_ends(key: str, value: float, draws: np.ndarray) -> dict[str, Tensor]:
+    """Returns a number with the ends of its bootstrap interval, as KEY, KEY_low and KEY_high.
+
+    Args:
+        key: Name of the number.
+        value: The number over all images.
+        draws: The number over each of the draws, (draws,); NaN where a draw leaves it undefined.
+    """
+    # undefined where a draw holds no right answer
+    defined = draws[~np.isnan(draws)]
+    none = not len(defined) or np.isnan(value)
+    low, high = (np.nan, np.nan) if none else np.percentile(defined, [2.5, 97.5])
+    ends = (("", value), ("_low", low), ("_high", high))
+    return {f"{key}{end}": torch.tensor(float(number), dtype=torch.float64) for end, number in ends}
 
 
 def bootstrap_means(rows: np.ndarray, seed: int) -> np.ndarray:
