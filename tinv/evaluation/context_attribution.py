@@ -9,7 +9,7 @@ minus a few pixels, at which it does.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -119,6 +119,7 @@ class ContextAttribution:
         pairs: Where views lie.
         rows: Numbers of the images seen, (N, 6): `FIELDS` of the network as it is, then of the other one.
         labelled: Whether every image seen has a class.
+        progress: Is told how many images of the batch are done, in parts of the work of each.
 
     Raises:
         TinvError: If the question makes no sense for the mode of the views, the network cannot run without padding, or
@@ -133,6 +134,7 @@ class ContextAttribution:
     pairs: Displacements = field(init=False)
     rows: list[Tensor] = field(default_factory=list, init=False)
     labelled: bool = field(default=True, init=False)
+    progress: Callable[[float], None] = field(default_factory=lambda: lambda _: None, init=False)
     _at_once: dict[tuple[int, int], int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -147,6 +149,12 @@ class ContextAttribution:
         self.pairs = Displacements(stride, few_pixels(stride), layout.offset_range, self.seed)
         scene = SceneLayout(layout.size, layout.offset_range, "crop", layout.mean, layout.std, margins=self._margins())
         self.photographs = replace(self.photographs, layout=scene, kept=None)
+
+    @property
+    def views(self) -> float:
+        """Passes through the network as it is that an image costs, by the pixels of both networks."""
+        (height, width), (cut_height, cut_width) = self.photographs.layout.size, self.context.size
+        return (4 if self.pairs.few else 2) * (1 + cut_height * cut_width / (height * width))
 
     def _margins(self) -> Any:
         """Returns the pixels that cuts reach beyond what views are cut of, (before, after) for each axis."""
@@ -171,9 +179,11 @@ class ContextAttribution:
         begin = torch.tensor(self.context.start, device=scenes.device)
         asis = self._numbers(self.network, rows, offsets, layout.size, targets)
         padded = self.context.network is not self.network
+        self.progress(len(rows) * (len(offsets) / self.views if padded else 1))
         valid = (
             self._numbers(self.context.network, rows, offsets + begin, self.context.size, targets) if padded else asis
         )
+        self.progress(len(rows))
         self.rows.append(torch.cat([asis, valid], dim=1).cpu())
         self.labelled &= bool((targets >= 0).all())
 

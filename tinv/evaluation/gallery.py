@@ -98,6 +98,15 @@ def moves(offset_range: int) -> Iterable[list[tuple[int, int]]]:
         yield [(size * x, size * y) for x, y in DIRECTIONS]
 
 
+def gallery_views(offset_range: int) -> int:
+    """Returns how many views of an image are looked at that never changes its answer.
+
+    Args:
+        offset_range: Largest offset of a view in pixels.
+    """
+    return sum(len(size) for size in moves(offset_range))
+
+
 def moved_views(images: Tensor, move: tuple[int, int], offset_range: int, mode: ShiftMode) -> Tensor:
     """Returns the views (N, C, H, W) that show images moved by (dx, dy) pixels; (0, 0) is the view in the middle.
 
@@ -120,6 +129,7 @@ def smallest_changes(
     mode: ShiftMode,
     most: int = GALLERY_FLIPS,
     batch_size: int = 32,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> list[Change]:
     """Finds the images whose answer changes under the smallest moves, by trying moves of growing size.
 
@@ -133,6 +143,7 @@ def smallest_changes(
         mode: How views differ.
         most: Changes to find at most.
         batch_size: Images a pass.
+        progress: Is told which share of the moves has been tried.
 
     Returns:
         At most `most` of them, the smallest move first (by max(|dx|, |dy|), then in the order of `moves`).
@@ -148,7 +159,9 @@ def smallest_changes(
     with torch.no_grad():
         still = answers(images, (0, 0))
         left = torch.arange(len(images))[still.isfinite().all(dim=1)]
-        for move in (move for size in moves(offset_range) for move in size):
+        tried = [move for size in moves(offset_range) for move in size]
+        for number, move in enumerate(tried):
+            progress(number / len(tried))
             if not len(left) or len(found) >= most:
                 break
             moved = answers(images[left.to(images.device)], move)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -51,8 +50,8 @@ class ImageSource(Protocol):
         """Names of the class folders; empty where there are none."""
 
     @property
-    def number_of_batches(self) -> int | None:
-        """How many batches there will be; None if that is not known."""
+    def number_of_images(self) -> int | None:
+        """How many images there are, damaged ones among them; None if that is not known."""
 
     def class_map(self, classes: int) -> Tensor | None:
         """Returns the network's class of each target, of so many classes; None without labels."""
@@ -80,7 +79,7 @@ class GivenImages:
         given: The batches, which are read once.
         shape: (C, H, W) of the images.
         dtype: Type of the images' numbers.
-        number_of_batches: How many there are; None if that is not known.
+        number_of_images: How many there are, damaged ones among them; None if that is not known.
         files: The files that they come from, if any.
         skipped: Paths of damaged files, once they were met.
     """
@@ -90,7 +89,7 @@ class GivenImages:
     given: Iterable[Numbered]
     shape: tuple[int, ...]
     dtype: torch.dtype
-    number_of_batches: int | None = None
+    number_of_images: int | None = None
     files: ImageFiles | None = None
     skipped: set[str] = field(default_factory=set)
 
@@ -200,7 +199,7 @@ def given_images(
     Raises:
         TinvError: For what holds no images, or leaves no room for the shifts.
     """
-    title, count = "the data loader", None
+    title = "the data loader"
     if _is_pair(images):
         images, targets = images
         if len(images) != len(targets):
@@ -217,15 +216,21 @@ def given_images(
         raise TinvError(
             f"images is a {type(images).__name__}; give a folder, a list of paths, a tensor (N, C, H, W), or batches"
         )
-    if max_images is None and not isinstance(images, Tensor) and hasattr(images, "__len__"):
-        # the length of a loader of an IterableDataset is an error
-        with contextlib.suppress(TypeError):
-            count = len(images)
     first = next(batches, None)
     if first is None:
         raise TinvError(f"{title} holds no image")
     check_images(first[0], title)
+    count = _number_of_images(images, len(first[0]), max_images)
     return _source(title, first, batches, size, mode, offset_range, count, step)
+
+
+def _number_of_images(images: Any, batch_size: int, most: int | None) -> int | None:
+    """Returns how many images a tensor or a loader holds, of a loader at most; None if that is not known."""
+    try:
+        count = len(images) * (1 if isinstance(images, Tensor) else batch_size)
+    except TypeError:  # no length, or the loader of an IterableDataset
+        return None
+    return count if most is None else min(count, most)
 
 
 def transformed_images(
@@ -259,8 +264,7 @@ def transformed_images(
     batches = transformed_batches(files, transform, batch_size, workers, on_error, skipped)
     title = "the transformed images"
     first = next(batches)
-    count = -(-len(files) // batch_size)
-    found = _source(title, first, batches, size, mode, offset_range, count, step)
+    found = _source(title, first, batches, size, mode, offset_range, len(files), step)
     found.files, found.skipped = files, skipped
     return found
 

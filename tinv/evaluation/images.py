@@ -129,9 +129,9 @@ class Photographs:
         return self.files.classes
 
     @property
-    def number_of_batches(self) -> int:
-        """How many batches there are."""
-        return -(-len(self.files) // self.batch_size)
+    def number_of_images(self) -> int:
+        """How many images there are, damaged ones among them."""
+        return len(self.files)
 
     def class_map(self, classes: int) -> Tensor | None:
         """Returns the number that a network of so many classes gives each folder; see `class_numbers`."""

@@ -20,13 +20,13 @@ from tinv.evaluation.gallery import GALLERY_IMAGES, Flip, flips, smallest_change
 from tinv.evaluation.image_sources import ImageSource
 from tinv.evaluation.images import Photographs
 from tinv.evaluation.invariance_report import InvarianceReport
+from tinv.evaluation.pass_work import PassWork
 from tinv.evaluation.running import Precision, autocast
 from tinv.metrics import InvarianceMetric, LayerEquivariance, LayerLieDerivative, LieDerivative, ShiftConsistency
 from tinv.metrics.answers import undefined_message
 from tinv.metrics.shared_views import SharedViews
 from tinv.metrics.views import UNLABELLED, center_view, trim
 from tinv.models.features import as_logits
-from tinv.utils.progress import progress
 
 ATTRIBUTION_IMAGES = 32
 """Exact networks cost many times the plain one: they see the first images only."""
@@ -76,14 +76,16 @@ class MeasuringPass:
             except TinvError as error:
                 raise TinvError(f"metrics: {name} cannot be measured: {error}") from error
         first: list[tuple[Tensor, Tensor, Tensor]] | None = [] if "gallery" in wanted else None
-        seen = self.look(metrics, parts, first, min(most, ATTRIBUTION_IMAGES))
-        if not seen:
-            raise TinvError(f"no image of {self.photographs.title} could be read")
-        found = self.report(metrics, seen)
-        if first is not None:
-            found.gallery = self.gallery(*(torch.cat(part) for part in zip(*first, strict=True)))
-        if context is not None:
-            found.attribution = self.attribute(context)
+        work = PassWork(metrics, len(parts), self.photographs.number_of_images, self.shift, first is not None, context)
+        with work.bar:
+            seen = self.look(metrics, parts, first, min(most, ATTRIBUTION_IMAGES), work)
+            if not seen:
+                raise TinvError(f"no image of {self.photographs.title} could be read")
+            found = self.report(metrics, seen)
+            if first is not None:
+                found.gallery = self.gallery(work, *(torch.cat(part) for part in zip(*first, strict=True)))
+            if context is not None:
+                found.attribution = self.attribute(context, work)
         if parts:
             converted = by_conversion(parts, self.mode)
             if refusal:
@@ -104,13 +106,14 @@ class MeasuringPass:
         except TinvError as error:
             return None, str(error)
 
-    def attribute(self, context: ContextAttribution) -> dict[str, Any]:
+    def attribute(self, context: ContextAttribution, work: PassWork) -> dict[str, Any]:
         """Shows images with more of the picture around them to both networks of an attribution."""
-        batches = -(-len(context.photographs.files) // context.photographs.batch_size)
+        seen, images_in_all = 0, len(context.photographs.files)
+        context.progress = lambda views: work.bar.at("attribution", (seen + views) / images_in_all)
         with torch.no_grad(), autocast(self.precision, self.device):
-            scenes = context.photographs.batches(self.device)
-            for images, targets, index in progress(scenes, "attribution batches", batches):
+            for images, targets, index in context.photographs.batches(self.device):
                 context.update(images, self.labels(targets), index)
+                seen += len(images)
         return context.to_dict()
 
     def look(
@@ -119,19 +122,21 @@ class MeasuringPass:
         parts: list[Variant],
         first: list[tuple[Tensor, Tensor, Tensor]] | None,
         most: int,
+        work: PassWork,
     ) -> int:
         """Shows every image to every metric; returns how many there were.
 
         The images that a gallery looks at, with their classes and numbers, are put into `first`; the networks of an
         attribution by conversion see the first `most` images.
         """
-        seen, photographs, shared = 0, self.photographs, SharedViews(self.network)
-        batches = photographs.number_of_batches
+        seen, photographs, before = 0, self.photographs, 0
+        shared = SharedViews(self.network, lambda: work.looked(seen, shared.asked - before))
         with torch.no_grad(), autocast(self.precision, self.device):
-            for images, targets, index in progress(photographs.batches(self.device), "measuring batches", batches):
+            for images, targets, index in photographs.batches(self.device):
                 targets = self.labels(targets)
                 self.met |= dict(zip(index.tolist(), targets.tolist(), strict=True))
                 shared.forget()
+                before = shared.asked
                 middle = center_view(images, self.shift, self.mode)
                 logits = as_logits(shared(middle))
                 self.note_undefined(logits, index)
@@ -150,6 +155,7 @@ class MeasuringPass:
                     some = slice(0, GALLERY_IMAGES - seen)
                     first.append((images[some], targets[some], index[some]))
                 seen += len(images)
+                work.looked(seen)
         return seen
 
     def labels(self, targets: Tensor) -> Tensor:
@@ -172,10 +178,16 @@ class MeasuringPass:
             message = f"the network's output for {self.undefined} holds numbers that are not finite (NaN or infinite)"
             warnings.warn(message, TinvWarning, stacklevel=7)
 
-    def gallery(self, images: Tensor, targets: Tensor, index: Tensor) -> list[Flip]:
+    def gallery(self, work: PassWork, images: Tensor, targets: Tensor, index: Tensor) -> list[Flip]:
         """Returns those of some images (N, C, h, w) whose answer changes under the smallest moves."""
         with autocast(self.precision, self.device):
-            changes = smallest_changes(SharedViews(self.network), images, self.shift, self.mode)
+            changes = smallest_changes(
+                SharedViews(self.network),
+                images,
+                self.shift,
+                self.mode,
+                progress=lambda share: work.bar.at("gallery", share),
+            )
         names = class_names(self.num_classes, self.photographs.folders)
         labels = [names[number] if number >= 0 else None for number in targets.tolist()]
         files = [self.photographs.short_name(number) for number in index.tolist()]

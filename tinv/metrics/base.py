@@ -123,11 +123,18 @@ class InvarianceMetric(ReportedMetric):
         canvas_margin: Blank pixels a side that images need so that no content is lost.
         crop_margin: Pixels an axis that images must have beyond what the network sees, for crops of them.
         shift_argument: The argument that decides both margins, for messages.
+        max_images: Number of images that are used, the first of the set; None for all.
     """
 
     canvas_margin: int = 0
     crop_margin: int = 0
     shift_argument: str = "max_shift"
+    max_images: int | None = None
+
+    @property
+    def views(self) -> int:
+        """About how many passes through the network an image costs, for the time that is left of long work."""
+        return 1
 
     def check(self, network: nn.Module, shape: Sequence[int]) -> None:
         """Says before any training whether this can be measured.

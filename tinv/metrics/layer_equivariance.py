@@ -94,6 +94,11 @@ class LayerEquivariance(ViewMetric):
         self.max_stride, self.max_images = max_stride, max_images
         self.layers: Layers | None = None
 
+    @property
+    def views(self) -> int:
+        """Passes through the network that an image costs."""
+        return 4
+
     def check(self, network: nn.Module, shape: Sequence[int]) -> None:
         """Refuses clips, networks that cannot be traced, and those without a map that can be compared."""
         super().check(network, shape)

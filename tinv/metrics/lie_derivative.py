@@ -68,6 +68,11 @@ class LieDerivative(InvarianceMetric):
         self.fields = FIELDS
         self.add_rows("index", "rows")
 
+    @property
+    def views(self) -> int:
+        """About how many passes the derivatives by two directions cost."""
+        return 8
+
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update.
 

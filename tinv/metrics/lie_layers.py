@@ -77,6 +77,11 @@ class LayerLieDerivative(InvarianceMetric):
         self.fields: tuple[str, ...] = ()
         self.add_rows("index", "rows")
 
+    @property
+    def views(self) -> int:
+        """About how many passes through the network an image costs."""
+        return 8 + 4 * len(self.fields)
+
     def check(self, network: nn.Module, shape: Sequence[int]) -> None:
         """Refuses clips, and networks that cannot be traced."""
         super().check(network, shape)

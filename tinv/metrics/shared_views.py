@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,15 +23,17 @@ class SharedViews(nn.Module):
 
     Args:
         network: Maps (N, C, H, W) to (N, F).
+        progress: Is called after every pass.
 
     Attributes:
         runs: Images that the network has been run on.
+        asked: Images whose answers were asked for.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, progress: Callable[[], None] = lambda: None) -> None:
         super().__init__()
-        self.network = network
-        self.runs = 0
+        self.network, self.progress = network, progress
+        self.runs = self.asked = 0
         self._answers: dict[int, Tensor] = {}
         self._at_once: dict[tuple[int, ...], int] = {}
 
@@ -40,6 +43,12 @@ class SharedViews(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the answers (N, F) to images (N, C, H, W)."""
+        answers = self._answers_to(images)
+        self.asked += len(images)
+        self.progress()
+        return answers
+
+    def _answers_to(self, images: Tensor) -> Tensor:
         if images.device.type != "cpu" or not len(images):
             self.runs += len(images)
             answers: Tensor = self.network(images)

@@ -31,6 +31,11 @@ class CenterAccuracy(ViewMetric):
     def __init__(self, seed: Seed = 0, name: str = "acc") -> None:
         super().__init__(0, "circular", seed, name, ("correct",))
 
+    @property
+    def views(self) -> int:
+        """Passes through the network that an image costs."""
+        return 0
+
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; the network is not run again."""
         known = targets >= 0
@@ -75,6 +80,11 @@ class DiagonalAccuracy(ViewMetric):
         name: str = "diagonal_acc",
     ) -> None:
         super().__init__(offset_range, mode, seed, name, ("correct", "probability"), step)
+
+    @property
+    def views(self) -> int:
+        """Passes through the network that an image costs."""
+        return len(self.offsets)
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""
@@ -132,6 +142,11 @@ class WorstCaseAccuracy(ViewMetric):
         name: str = "worst_case",
     ) -> None:
         super().__init__(offset_range, mode, seed, name, ("correct", "unanimous", "labelled"), step)
+
+    @property
+    def views(self) -> int:
+        """Passes through the network that an image costs."""
+        return len(self.offsets) ** 2
 
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""

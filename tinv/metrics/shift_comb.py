@@ -70,6 +70,11 @@ class ShiftComb(ViewMetric):
         self.given_stride, self.max_images = stride, max_images
         self.stride, self.tried = stride, self._shifts(stride) if stride else ()
 
+    @property
+    def views(self) -> int:
+        """Passes through the network that an image costs."""
+        return 1 + (len(self.tried) or self.offset_range)
+
     def _shifts(self, stride: int) -> tuple[int, ...]:
         half = stride // 2
         step = next(

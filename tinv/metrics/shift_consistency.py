@@ -95,6 +95,11 @@ class ShiftConsistency(ViewMetric):
         self.add_state("classes", torch.zeros((), dtype=torch.long), dist_reduce_fx="max")
         self.classes: Tensor
 
+    @property
+    def views(self) -> int:
+        """Passes through the network that an image costs."""
+        return self.passes * (1 if self.against == "image" else 2)
+
     def _checked(self, shifts: tuple[float, float] | list[float] | None) -> tuple[float, float] | None:
         if shifts is None:
             return None

@@ -107,6 +107,11 @@ class ShiftMap(InvarianceMetric):
         self.count: Tensor
         self.labelled: Tensor
 
+    @property
+    def views(self) -> int:
+        """Passes through the network that an image costs."""
+        return len(self._phases(None))
+
     def move(
         self,
         network: nn.Module,

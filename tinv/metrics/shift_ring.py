@@ -98,6 +98,11 @@ class ShiftRing(ViewMetric):
         )
         self.add_rows("known", "still", "moved")
 
+    @property
+    def views(self) -> int:
+        """Passes through the network that an image costs."""
+        return len(self.shifts)
+
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update; for `crop` the images are larger than what the network sees."""
         images, logits, targets, index = first_of(self.max_images, index, images, logits, targets, index)

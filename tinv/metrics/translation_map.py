@@ -83,6 +83,11 @@ class TranslationSensitivityMap(ShiftMap):
         super().reset()
         self.proven, self.looked_at = None, None
 
+    @property
+    def views(self) -> int:
+        """Passes through the network that an image costs."""
+        return len(self._phases(self.proven))
+
     def update(self, network: nn.Module, images: Tensor, logits: Tensor, targets: Tensor, index: Tensor) -> None:
         """Adds a batch, see InvarianceMetric.update."""
         images, logits, targets, index = first_of(self.max_images, index, images, logits, targets, index)
