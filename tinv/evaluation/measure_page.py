@@ -155,6 +155,8 @@ def _attribution(found: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "explanation": found.get("explanation") or [],
         "conditions": [_condition(name, found) for name in conditions or {}] + _contexts(found.get("conditions") or {}),
+        # a share of its own, and a note, has a condition that was made by conversion alone
+        "columns": ["consistency", "accuracy", *(["share"] if conditions else [])],
         "shares": [
             {"order": order, "part": part, **{key: _cell(share.get(key)) for key in ("value", "low", "high")}}
             for order, one in shares.items()
@@ -178,12 +180,8 @@ def _contexts(conditions: Mapping[str, Any]) -> list[dict[str, Any]]:
         for place in ("on_stride", "off_stride"):
             apart = numbers.get(place)
             consistency = None if apart is None else 100 - apart
-            cells = {
-                "consistency": _cell(consistency),
-                "accuracy": _cell(numbers.get("accuracy")),
-                "share": _cell(None),
-            }
-            rows.append({"name": f"{name}, {place.replace('_', ' the ')}", "note": "", **cells})
+            cells = {"consistency": _cell(consistency), "accuracy": _cell(numbers.get("accuracy"))}
+            rows.append({"name": f"{name}, {place.replace('_', ' the ')}", **cells})
     return rows
 
 
