@@ -31,6 +31,7 @@ OTHER_COMMANDS = {
     "sweep": "a whole grid of runs, here or on Slurm; resumes where it was stopped",
     "inspect": "geometry, cost and exact invariance of a network under a policy",
     "measure": "invariance of any network on a folder of images, and what breaks it",
+    "tiles": "tiles of a large image whose stitched outputs equal those of the whole",
     "probe": "how far from the border a frozen network encodes absolute position",
     "report": "table and figures of finished runs, beside the published numbers",
     "list": "backbones, data, experiments, sweeps, padding, subsampling or activation policies",

@@ -12,10 +12,10 @@ from torch import Tensor, fx, nn
 
 from tinv.errors import TinvError
 from tinv.graph.converted import geometry_of
-from tinv.graph.fractional import norm_statistics
 from tinv.graph.geometry import GeometryInterpreter, total_stride
-from tinv.graph.grid import AxisGrid, Lost, grids_of
+from tinv.graph.grid import AxisGrid, grids_of
 from tinv.graph.network_graph import layer_name
+from tinv.graph.whole_maps import check_reads_no_whole_map, is_known_map, whole_readers
 from tinv.surgery.convert import ConvertedNetwork, convert
 
 APART = "branches are "
@@ -77,7 +77,7 @@ def real_context(network: nn.Module, example: Tensor) -> RealContext:
     positions: Any = tuple(last[axis].size for axis in range(geometry.axes))
     if not any(_at_border(maps, view)) and _pads_nothing(network, example):
         return RealContext(network, view, (0, 0), positions, stride)
-    _check_whole_maps(geometry)
+    check_reads_no_whole_map(geometry, "larger on the cut")
     valid, size, start = _without_padding(network, example, last)
     found = _read_maps(geometry_of(valid, example.new_zeros(1, example.shape[1], *size)))
     _check_same(maps, found, start)
@@ -134,28 +134,12 @@ def _read_maps(geometry: GeometryInterpreter) -> list[_ReadMap]:
     return [
         _ReadMap(layer_name(node), {part.axis: part for part in _parts(geometry, node)})
         for node in geometry.graph.nodes
-        if _known(geometry, node) and _whole_readers(geometry, node)
+        if is_known_map(geometry, node) and whole_readers(geometry, node)
     ]
 
 
 def _parts(geometry: GeometryInterpreter, node: fx.Node) -> list[AxisGrid]:
     return [part for pair in geometry.tensors(node) if pair is not None for part in grids_of(pair[1])]
-
-
-def _known(geometry: GeometryInterpreter, node: fx.Node) -> bool:
-    """Returns whether a node is a map all of whose positions are known."""
-    entries = [entry for pair in geometry.tensors(node) if pair is not None for entry in pair[1]]
-    return bool(grids_of(entries)) and not any(isinstance(entry, Lost) for entry in entries)
-
-
-def _whole_readers(geometry: GeometryInterpreter, node: fx.Node) -> list[fx.Node]:
-    """Returns the nodes that read a map and give something without its positions."""
-    return [
-        user
-        for user in node.users
-        if user.op == "output"
-        or (geometry.operations[user].kind not in ("size", "constant") and not _known(geometry, user))
-    ]
 
 
 def _last(maps: list[_ReadMap], axes: int) -> dict[int, AxisGrid]:
@@ -170,40 +154,6 @@ def _last(maps: list[_ReadMap], axes: int) -> dict[int, AxisGrid]:
 def _at_border(maps: Iterable[_ReadMap], size: tuple[int, ...]) -> Iterator[str]:
     """Yields the layers whose map has positions that see beyond the border of images of a size."""
     return (found.layer for found in maps for axis, part in found.grid.items() if part.positions_at_border(size[axis]))
-
-
-def _check_whole_maps(geometry: GeometryInterpreter) -> None:
-    """Raises TinvError for a layer before the head that reads its whole map, which is a larger one on the cut."""
-    for node in geometry.graph.nodes:
-        if not _known(geometry, node):
-            continue
-        if _normalizes_by_whole_map(geometry, node):
-            raise TinvError(f"layer {layer_name(node)} normalizes by its whole map, which is larger on the cut")
-        for reader in _whole_readers(geometry, node):
-            if _reaches_map(geometry, reader):
-                raise TinvError(f"layer {layer_name(reader)} reads its whole map, which is larger on the cut")
-
-
-def _normalizes_by_whole_map(geometry: GeometryInterpreter, node: fx.Node) -> bool:
-    operation = geometry.operations[node]
-    source = next((s for s in operation.reads if geometry.has_positions(s)), None)
-    if operation.kind != "norm" or source is None:
-        return False
-    return norm_statistics(operation, geometry.grid(source), geometry.values[source].shape) == "pooled"
-
-
-def _reaches_map(geometry: GeometryInterpreter, reader: fx.Node) -> bool:
-    """Returns whether what a node makes of a whole map goes into another map, as in squeeze-and-excitation."""
-    waiting, seen = [reader], set()
-    while waiting:
-        node = waiting.pop()
-        if node in seen or node.op == "output":
-            continue
-        seen.add(node)
-        if _known(geometry, node):
-            return True
-        waiting += node.users
-    return False
 
 
 def _check_same(before: list[_ReadMap], after: list[_ReadMap], start: tuple[int, ...]) -> None:

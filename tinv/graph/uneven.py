@@ -110,7 +110,7 @@ def uneven_padding(network: nn.Module, images: Tensor) -> UnevenPadding:
 
 
 def _uneven(geometry: GeometryInterpreter) -> Iterator[UnevenLayer]:
-    rings = set(_rings(geometry))
+    rings = set(circular_axes(geometry))
     for node in geometry.graph.nodes:
         op = geometry.operations[node]
         window = op.window
@@ -126,7 +126,7 @@ def _uneven(geometry: GeometryInterpreter) -> Iterator[UnevenLayer]:
                 yield UnevenLayer(layer_name(node), entry.axis, entry.size, window.stride[number], left_out)
 
 
-def _rings(geometry: GeometryInterpreter) -> Iterator[int]:
+def circular_axes(geometry: GeometryInterpreter) -> Iterator[int]:
     """Yields the axes of the image that are padded circularly."""
     for node in geometry.graph.nodes:
         op = geometry.operations[node]
