@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tinv.evaluation.invariance_report import InvarianceReport
     from tinv.evaluation.location_probe import LocationReport, probe_location
     from tinv.graph.summary import Summary, summary
+    from tinv.graph.tile_plan import TilePlan, tile_plan
+    from tinv.graph.trunk import trunk_of
     from tinv.graph.verification import verify
     from tinv.graph.verification_result import Verification
     from tinv.models import create_backbone, list_backbones
@@ -38,6 +40,7 @@ __all__ = [
     "PaddingPolicy",
     "SubsamplingPolicy",
     "Summary",
+    "TilePlan",
     "TinvError",
     "Verification",
     "__version__",
@@ -48,6 +51,8 @@ __all__ = [
     "measure",
     "probe_location",
     "summary",
+    "tile_plan",
+    "trunk_of",
     "verify",
 ]
 
@@ -64,6 +69,8 @@ __getattr__, _ = exports(
         "tinv.evaluation.invariance_report": ("InvarianceReport",),
         "tinv.evaluation.location_probe": ("LocationReport", "probe_location"),
         "tinv.graph.summary": ("Summary", "summary"),
+        "tinv.graph.tile_plan": ("TilePlan", "tile_plan"),
+        "tinv.graph.trunk": ("trunk_of",),
         "tinv.graph.verification": ("verify",),
         "tinv.graph.verification_result": ("Verification",),
         "tinv.report.frame": ("load_runs",),

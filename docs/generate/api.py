@@ -20,7 +20,8 @@ PACKAGES = {
     "tinv.models": "",
     "tinv.graph": "summary.summary summary.Summary analysis.analyze analysis.Analysis analysis.Layer "
     "exact_invariance.ExactInvariance exact_invariance.InvariantShifts converted.ConvertedNetwork account.Conversion "
-    "account.Note geometry.Cost verification.verify verification_result.Verification",
+    "account.Note geometry.Cost verification.verify verification_result.Verification tile_plan.tile_plan "
+    "tile_plan.TilePlan tile_plan.AxisTile tile_proof.prove tile_proof.TileProof trunk.trunk_of",
     "tinv.evaluation": "invariance.measure invariance.InvarianceReport location_probe.probe_location "
     "location_probe.LocationReport networks.NetworkSpec model_files.load_model_file model_files.ModelFile",
     "tinv.translation": "draw_shifts draw_offsets uniform translate crop_each",

@@ -21,6 +21,9 @@ def of_images(name: str) -> dict[str, torch.Tensor]:
     metric = getattr(tinv.metrics, name)(**OPTIONS.get(name, {}))
     shape = (6, 1, 4, 12, 12) if name == "ClipShiftMap" else (6, 1, 12, 12)
     images, targets = torch.rand(shape), torch.arange(6) % 3
+    if name == "SegmentationConsistency":
+        metric.update(nn.Conv2d(1, 3, 3, padding=1), images, None, targets, torch.arange(6))
+        return metric.compute()
     net = TRACED if name in ("LayerEquivariance", "LayerLieDerivative") else network
     # one right answer, without which some numbers are not defined
     targets[0] = net(images)[0].argmax()

@@ -177,7 +177,8 @@ def tile_plan(network: nn.Module, image_size: Sequence[int], tile_size: int | Se
     """
     image = tuple(image_size)
     wanted = (tile_size,) * len(image) if isinstance(tile_size, int) else tuple(tile_size)
-    geometry = geometry_of(network, torch.zeros(1, channels, *image, device="meta"))
+    dtype = next((weights.dtype for weights in network.parameters() if weights.is_floating_point()), torch.float32)
+    geometry = geometry_of(network, torch.zeros(1, channels, *image, device="meta", dtype=dtype))
     _check(geometry)
     alignment = tuple(_alignment(geometry, axis) for axis in range(len(image)))
     size = tuple(_tile_size(*numbers) for numbers in zip(image, wanted, alignment, strict=True))
@@ -283,6 +284,8 @@ def _check(geometry: GeometryInterpreter) -> None:
     if rings := sorted(set(circular_axes(geometry))):
         raise TinvError(f"axis {rings[0]} is padded circularly, so that its border sees the opposite one; no tile does")
     for node in geometry.graph.nodes:
+        if node in geometry.graph.background:
+            continue
         operation, reads = geometry.operations[node], node.all_input_nodes
         if operation.kind == "opaque" and any(geometry.has_positions(source) for source in reads):
             raise TinvError(f"layer {layer_name(node)} is not known to tinv, so that nothing is proven of its tiles")

@@ -21,13 +21,14 @@ def check_reads_no_whole_map(geometry: GeometryInterpreter, what: str) -> None:
     Raises:
         TinvError: Naming the layer.
     """
+    background = geometry.graph.background  # what a blank image gives, whatever the image is
     for node in geometry.graph.nodes:
-        if not is_known_map(geometry, node):
+        if node in background or not is_known_map(geometry, node):
             continue
         if _normalizes_by_whole_map(geometry, node):
             raise TinvError(f"layer {layer_name(node)} normalizes by its whole map, which is {what}")
         for reader in whole_readers(geometry, node):
-            if _reaches_map(geometry, reader):
+            if reader not in background and _reaches_map(geometry, reader):
                 raise TinvError(f"layer {layer_name(reader)} reads its whole map, which is {what}")
 
 

@@ -10,6 +10,7 @@ from tinv.metrics.lie_derivative import LieDerivative
 from tinv.metrics.lie_layers import LayerLieDerivative
 from tinv.metrics.mean_cosine_similarity import MeanCosineSimilarity
 from tinv.metrics.patch_matching import PatchMatching
+from tinv.metrics.segmentation_consistency import SegmentationConsistency
 from tinv.metrics.shift_accuracy import CenterAccuracy, DiagonalAccuracy, WorstCaseAccuracy
 from tinv.metrics.shift_comb import ShiftComb
 from tinv.metrics.shift_consistency import ShiftConsistency
@@ -30,6 +31,7 @@ __all__ = [
     "LieDerivative",
     "MeanCosineSimilarity",
     "PatchMatching",
+    "SegmentationConsistency",
     "ShiftComb",
     "ShiftConsistency",
     "ShiftRing",
