@@ -1,0 +1,205 @@
+"""Networks with CropSelect or CircularCanonical around them against the same networks on the centre crop, on photographs.
+
+Accuracy, consistency under every move by one pixel, certificates against every move of up to 8 pixels, and time an
+image. It writes docs/experiments/data/select.csv. Photographs are cut to 16 pixels more than the window of 280, from
+a shorter side of as much.
+
+It needs photographs of ImageNet in folders of synsets, and the weights of SqueezeNet 1.0 of torchvision and of
+mobilenetv2_100 of timm with SAME padding: TINV_DATA=DIR python benchmarks/crop_selection.py
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tinv.data.formats.images import find_images, subsample_evenly
+from tinv.evaluation.images import ImageLayout, Photographs
+from tinv.evaluation.networks import NetworkSpec
+from tinv.metrics.views import bootstrap_means
+from tinv.policies.conversion import ConversionPolicy
+from tinv.select import CenterCrop, CircularCanonical, CropSelect, LaplacianEnergy, RandomFilter, Selection
+
+WINDOW, ROOM, REACH = 280, 8, 8
+IMAGES, CERTIFIED, TIMED = 400, 100, 50
+MOVES = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+NETWORKS = {
+    "SqueezeNet 1.0": (
+        {"backbone": "squeezenet1_0", "source": "torchvision", "weights": "squeezenet1_0_imagenet.pth"},
+        227,
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ),
+    "MobileNetV2": (
+        {
+            "backbone": "mobilenetv2_100",
+            "backbone_args": {"pad_type": "same"},
+            "weights": "mobilenetv2_100_timm_same.pth",
+        },
+        224,
+        ((0.5,) * 3, (0.5,) * 3),
+    ),
+}
+
+
+def main() -> int:
+    data = Path(os.environ["TINV_DATA"])
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    rows = []
+    for name, (spec, crop, normalization) in NETWORKS.items():
+        spec = {**spec, "weights": data / "weights" / spec["weights"]}
+        network = NetworkSpec(**spec).under(ConversionPolicy(), None, (crop, crop)).eval()
+        layout = ImageLayout((WINDOW, WINDOW), 2 * ROOM, "crop", *normalization)
+        files = subsample_evenly(find_images(data / "imagenet_sample" / "val"), IMAGES)
+        photographs = Photographs(files, layout, 10, 0)
+        classes = photographs.class_map(1000)
+        for condition, selection in conditions(network, crop).items():
+            found = measured(selection, photographs, classes, isinstance(selection, CircularCanonical))
+            if isinstance(selection, CropSelect):
+                found |= certified(selection, photographs)
+            found |= {"milliseconds": (seconds(selection, photographs) * 1000, None, None)}
+            rows += [
+                {"network": name, "commit": commit, "images": IMAGES, "condition": condition, "number": number}
+                | {key: "" if v is None else round(float(v), 3) for key, v in zip(("value", "low", "high"), values)}
+                for number, values in found.items()
+            ]
+            print(name, condition, {key: round(float(value[0]), 2) for key, value in found.items()}, flush=True)
+            write(rows)
+    return 0
+
+
+def conditions(network: nn.Module, crop: int) -> dict[str, Selection]:
+    """The modules that are compared, by the names of the table; those of the same images stand below each other."""
+    random, laplacian = partial(RandomFilter, 9, 0), partial(LaplacianEnergy, 9)
+    return {
+        "centre crop": CenterCrop(network, crop),
+        "random, suppress 0": CropSelect(network, crop, random(), 0),
+        "random, suppress 4": CropSelect(network, crop, random(), 4),
+        "random, suppress 16": CropSelect(network, crop, random(), 16),
+        "laplacian, suppress 0": CropSelect(network, crop, laplacian(), 0),
+        "laplacian, suppress 4": CropSelect(network, crop, laplacian(), 4),
+        "circular, as it is": WithinCrop(nn.Identity(), network, crop),
+        "circular, CircularCanonical": WithinCrop(CircularCanonical(nn.Identity()), network, crop),
+    }
+
+
+class WithinCrop(Selection):
+    """Rolls the crop in the middle of an image by a move, then asks a canonical form of it."""
+
+    def __init__(self, canonical: nn.Module, network: nn.Module, crop: int) -> None:
+        super().__init__(network)
+        self.canonical, self.crop = canonical, CenterCrop(nn.Identity(), crop)
+
+    def forward(self, images: Tensor, move: tuple[int, int] = (0, 0)) -> Tensor:
+        return self.network(self.canonical(self.crop(images).roll(move, (2, 3))))
+
+
+def seen(selection: Selection, scenes: Tensor, move: tuple[int, int]) -> Tensor:
+    """The answers (N,) once the photograph has moved by whole pixels, wrapped around for what is circular."""
+    if isinstance(selection, WithinCrop):
+        return selection(moved(scenes, (0, 0)), move).argmax(1)
+    return selection(moved(scenes, move)).argmax(1)
+
+
+def moved(scenes: Tensor, move: tuple[int, int]) -> Tensor:
+    top, left = ROOM - move[0], ROOM - move[1]
+    return scenes[:, :, top : top + WINDOW, left : left + WINDOW]
+
+
+@torch.no_grad()
+def measured(selection: Selection, photographs: Photographs, classes: Tensor, _: bool) -> dict[str, tuple]:
+    """Accuracy and consistencies in percent, with the ends of 95% bootstrap intervals over photographs."""
+    rows = []
+    for scenes, targets, _index in photographs.batches(torch.device("cpu")):
+        answers = torch.stack([seen(selection, scenes, move) for move in MOVES], 1)
+        centre, right = answers[:, 4:5], answers == classes[targets][:, None]
+        same = answers == centre
+        axes = same[:, [1, 3, 5, 7]].double().mean(1)
+        diagonals = same[:, [0, 2, 6, 8]].double().mean(1)
+        correct = right[:, 4]
+        # never fooled: a right answer that no move changes, of those that are right
+        rows.append(torch.stack([correct, axes, diagonals, same.all(1), right.all(1)], 1).double())
+    table = torch.cat(rows).numpy()
+    names = ("top1", "one_pixel_axis", "one_pixel_diagonal", "never_changed", "right_at_all_nine")
+    draws = bootstrap_means(table, 0)
+    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+    return {
+        name: tuple(100 * part[number] for part in (table.mean(0), low, high)) for number, name in enumerate(names)
+    }
+
+
+@torch.no_grad()
+def certified(selection: CropSelect, photographs: Photographs) -> dict[str, tuple]:
+    """Certificates against all moves of up to REACH pixels, and of all photographs the crops that one pixel keeps."""
+    kept, certificates, violated, changed, tried, longest, exact = [], [], 0, 0, 0, [], 0
+    for scenes, _, index in photographs.batches(torch.device("cpu")):
+        start = selection.position(moved(scenes, (0, 0)))
+        certificate = selection.certificate(scenes, WINDOW)
+        certificates.append(certificate)
+        follows = {
+            move: (selection.position(moved(scenes, move)) == start + torch.tensor(move)).all(1) for move in MOVES
+        }
+        kept.append(torch.stack([follows[move] for move in ((0, 1), (1, 0), (0, -1), (-1, 0))], 1).double().mean(1))
+        if int(index[-1]) >= CERTIFIED:
+            continue
+        stays = torch.full_like(certificate, REACH)
+        for move in itertools.product(range(-REACH, REACH + 1), repeat=2):
+            same = (selection.position(moved(scenes, move)) == start + torch.tensor(move)).all(1)
+            distance = max(map(abs, move))
+            stays = torch.where(same, stays, stays.clamp(max=distance - 1))
+            covered = certificate >= distance
+            violated += int((covered & ~same).sum())
+            tried += int(covered.sum())
+        longest.append(stays)
+        exact += int((stays == certificate).sum())
+        if int(index[-1]) < 20:  # outputs of a sample
+            before = selection(moved(scenes, (0, 0)))
+            for move in itertools.product((-4, -1, 0, 2, 5), repeat=2):
+                covered = certificate >= max(map(abs, move))
+                changed += int((selection(moved(scenes, move)) != before).any(1)[covered].sum())
+    found = torch.cat(certificates)
+    return {
+        "kept_crop_one_pixel": (100 * float(torch.cat(kept).mean()), None, None),
+        "certified_one_pixel": (100 * float((found >= 1).double().mean()), None, None),
+        "mean_certificate": (float(found.double().mean()), None, None),
+        "certified_moves_tried": (tried, None, None),
+        "certificates_violated": (violated, None, None),
+        "certificates_exact": (exact, None, None),
+        "certified_outputs_changed": (changed, None, None),
+    }
+
+
+@torch.no_grad()
+def seconds(selection: Selection, photographs: Photographs) -> float:
+    """Seconds an image, the median of images shown one by one."""
+    times: list[float] = []
+    for scenes, _, _ in photographs.batches(torch.device("cpu")):
+        for scene in moved(scenes, (0, 0)).split(1):
+            started = time.perf_counter()
+            selection(scene)
+            times.append(time.perf_counter() - started)
+        if len(times) >= TIMED:
+            break
+    return float(np.median(times))
+
+
+def write(rows: list[dict]) -> None:
+    path = Path(__file__).parents[1] / "docs" / "experiments" / "data" / "select.csv"
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
