@@ -1,4 +1,4 @@
-"""The patch grid of a transformer laid where the content says, so that patches are the same for every circular shift."""
+"""The patch grid of a transformer laid where the content says: the same patches for every circular shift."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class CircularCanonical(Selection):
     Args:
         network: Any callable that takes images (N, C, H, W).
         score: A `ScoreName`, or a callable that maps images to scores (N, 1, H', W'). Where its map is smaller than the
-            image, the image is wrapped around by the difference first; a map that is as large has to wrap around itself.
+            image, the image is wrapped around by the difference first; one that is as large has to wrap around itself.
 
     Raises:
         TinvError: For an unknown score, and later for images that are smaller than its window.

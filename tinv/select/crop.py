@@ -173,7 +173,9 @@ class CropSelect(CenterCrop, Checked):
         self.positions((*images.shape[:2], *size))
         corner = [(have - seen) // 2 for have, seen in zip(images.shape[2:], size, strict=True)]
         if min(corner) < 0:
-            raise TinvError(f"window {size[0]}x{size[1]} is larger than the images of {images.shape[2]}x{images.shape[3]}")
+            raise TinvError(
+                f"window {size[0]}x{size[1]} is larger than the images of {images.shape[2]}x{images.shape[3]}"
+            )
         room = min(corner)
         rows, columns = (slice(c - room, c + seen + room) for c, seen in zip(corner, size, strict=True))
         scene = images[:, :, rows, columns]

@@ -123,14 +123,18 @@ class LaplacianEnergy(LocalScore, Checked):
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        with without_autocast(images):
-            grey = _grey(images)
-            return F.avg_pool2d(F.conv2d(grey, self.kernel.to(grey.dtype)[None, None]).square(), self.size, 1)
+        return F.avg_pool2d(self._laplacian(images).square(), self.size, 1)
 
     def rounding(self, images: Tensor) -> Tensor:
-        grey = _grey(images)
-        largest = 8 * grey.abs().amax((1, 2, 3))  # of the Laplacian: four neighbours and four times the pixel
-        return 2 * (2 * (5 + images.shape[1]) + self.size**2) * _eps(grey) * largest.square()
+        laplacian, grey = self._laplacian(images).abs().amax((1, 2, 3)), _grey(images)
+        error = (5 + images.shape[1]) * _eps(grey) * 8 * grey.abs().amax((1, 2, 3))
+        # the error of a square, and of the mean of squares
+        return 2 * (2 * laplacian * error + error.square() + self.size**2 * _eps(grey) * laplacian.square())
+
+    def _laplacian(self, images: Tensor) -> Tensor:
+        with without_autocast(images):
+            grey = _grey(images)
+            return F.conv2d(grey, self.kernel.to(grey.dtype)[None, None])
 
     def extra_repr(self) -> str:
         return f"size={self.size}"
