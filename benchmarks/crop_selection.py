@@ -1,8 +1,9 @@
 """Networks with CropSelect and CircularCanonical around them against the same networks on the centre crop.
 
 Of photographs: accuracy, consistency under every move by one pixel, certificates against every move of up to 8 pixels,
-and time an image. It writes docs/experiments/data/select.csv. The photographs are those of ImageNet in folders of synsets; the
-networks are SqueezeNet 1.0 of torchvision and mobilenetv2_100 of timm with SAME padding.
+and time an image. It writes docs/experiments/data/select.csv. The photographs are those of
+ImageNet in folders of synsets; the networks are SqueezeNet 1.0 of torchvision and mobilenetv2_100 of timm with SAME
+padding.
 Claims: no certificate is violated and no certified output changes.
 Run: TINV_DATA=DIR python benchmarks/crop_selection.py
 """

@@ -103,7 +103,8 @@ class PatchAnchor(Selection, Checked):
 
     def _split(self, energy: Tensor) -> Tensor:
         """Returns (N, 1, H, W) as (N, 1, H / p, p, W / p, p)."""
-        return energy.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+        count, channels, height, width = energy.shape
+        return energy.reshape(count, channels, height // self.patch, self.patch, width // self.patch, self.patch)
 
     def extra_repr(self) -> str:
         return f"patch={self.patch}, canonical={self.canonical}"

@@ -75,14 +75,15 @@ def range_for(consistency: float, max_shift: PositiveInt = 1, axes: Literal[1, 2
     if not 1 < consistency < 100:
         raise TinvError(f"consistency must be a percentage of more than 1 and less than 100, not {consistency}")
     share, d = consistency / 100, max_shift
+    found: float
     if every:
-        root = share ** (1 / axes)
+        root = float(share ** (1 / axes))
         found = 2 * d * (1 + root) / (1 - root)
     elif axes == 1:
         found = d * (1 + share) / (1 - share)
     else:
         found = d / (1 - math.sqrt(2 * share / (1 + share)))
-    positions = max(1, math.floor(found) - 1)  # one too few, and up: rounding may put the root on either side
+    positions: int = max(1, math.floor(found) - 1)  # one too few, and up: rounding may put the root on either side
     while expected_consistency(positions, max_shift, axes, every) < consistency:
         positions += 1
     return positions

@@ -73,9 +73,9 @@ def take_window(images: Tensor, position: Tensor, size: tuple[int, int]) -> Tens
     if channels_last(images):
         flat = images.permute(0, 2, 3, 1).flatten(1, 2)
         taken = flat.gather(1, pixels.flatten(1)[:, :, None].expand(-1, -1, images.shape[1]))
-        return taken.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return taken.reshape(taken.shape[0], height, width, taken.shape[2]).permute(0, 3, 1, 2)
     taken = images.flatten(2).gather(2, pixels.flatten(1)[:, None].expand(-1, images.shape[1], -1))
-    return taken.unflatten(2, (height, width))
+    return taken.reshape(taken.shape[0], taken.shape[1], height, width)
 
 
 def first_largest(scores: Tensor) -> Tensor:
