@@ -70,11 +70,14 @@ def measure_page(found: Mapping[str, Any], figures: Mapping[str, Figure], galler
         gallery: Images that change their answer; None if they were not looked for.
     """
     numbers = numbers_of(found.get("metrics") or {}, found.get("units") or {})
+    without = numbers_of(found.get("metrics_without") or {}, found.get("units") or {})
+    beside = {number.name: _row(number) for number in without}
     options = found.get("options") or {}
     context = {
         "title": network_title(found),
         "facts": _facts(found),
-        "numbers": [_row(number) for number in numbers],
+        "numbers": [{**_row(number), "without": beside.get(number.name)} for number in numbers],
+        "select": (found.get("select") or {}).get("select", ""),
         "numbers_figure": figure_source(numbers_figure(numbers)) if numbers else "",
         "figures": [_figure(name, figure) for name, figure in figures.items()],
         "attributions": [
@@ -116,6 +119,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     size = options.get("input_size")
     facts = {
         "policies": policies(found) if options else "",
+        "select": ", ".join(f"{name} {value}" for name, value in (found.get("select") or {}).items()),
         "images": f"{found.get('images', 0)}, {labelled}",
         "folder": str(options.get("images") or ""),
         "shifts": str(found.get("shifts") or ""),
