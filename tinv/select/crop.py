@@ -210,7 +210,8 @@ class CropSelect(CenterCrop, Checked):
 
     def _around(self, scores: Tensor) -> Tensor:
         """Returns the largest score within `suppress` pixels of every position of the range: (N, h, w)."""
-        return F.max_pool2d(scores, 2 * self.suppress + 1, 1)[:, 0]
+        side = 2 * self.suppress + 1  # along one axis, then along the other: the cost of a line, not of a square
+        return F.max_pool2d(F.max_pool2d(scores, (side, 1), 1), (1, side), 1)[:, 0]
 
     def _candidates(self, scores: Tensor) -> Tensor:
         """Returns the scores (N, 1, h, w) of the range, -inf where another one close by is larger."""
