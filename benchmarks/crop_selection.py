@@ -3,7 +3,7 @@
 Of photographs: accuracy, consistency under every move by one pixel, certificates against every move of up to 8 pixels,
 and time an image. It writes docs/experiments/data/select.csv. The photographs are those of
 ImageNet in folders of synsets; the networks are SqueezeNet 1.0 of torchvision and mobilenetv2_100 of timm with SAME
-padding.
+padding. Rows that the file has already are kept, so that a stopped run can be resumed.
 Claims: no certificate is violated and no certified output changes.
 Run: TINV_DATA=DIR python benchmarks/crop_selection.py
 """
@@ -33,6 +33,7 @@ WINDOW, ROOM, REACH = 280, 4, 8
 """Pixels a side of the window; that photographs have more on each side for moves by one pixel; and for certificates."""
 IMAGES, CERTIFIED, TIMED = 400, 100, 50
 MOVES = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+TABLE = Path(__file__).parents[1] / "docs" / "experiments" / "data" / "select.csv"
 MAIN = ("centre crop", "random, suppress 0", "random, suppress 4")
 """Conditions of every network; the first has all."""
 BROKEN = ("certificates_violated", "certified_outputs_changed")
@@ -57,7 +58,8 @@ NETWORKS: dict[str, tuple[dict, int, tuple]] = {
 def main() -> int:
     data = Path(os.environ["TINV_DATA"])
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    rows: list[dict[str, object]] = []
+    rows = written_before()
+    there = {(row["network"], row["condition"]) for row in rows}
     for name, (spec, crop, normalization) in NETWORKS.items():
         spec = {**spec, "weights": data / "weights" / spec["weights"]}
         network = NetworkSpec(**spec).plain((crop, crop)).eval()
@@ -68,7 +70,7 @@ def main() -> int:
         )
         classes = near.class_map(1000)
         for condition, selection in conditions(network, crop).items():
-            if name != "SqueezeNet 1.0" and condition not in MAIN:
+            if (name, condition) in there or (name != "SqueezeNet 1.0" and condition not in MAIN):
                 continue
             found = measured(selection, near, classes)
             if isinstance(selection, CropSelect):
@@ -202,9 +204,15 @@ def seconds(selection: Selection, photographs: Photographs) -> float:
     return float(np.median(times))
 
 
-def write(rows: list[dict]) -> None:
-    path = Path(__file__).parents[1] / "docs" / "experiments" / "data" / "select.csv"
-    with path.open("w", newline="") as file:
+def written_before() -> list[dict[str, object]]:
+    if not TABLE.exists():
+        return []
+    with TABLE.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(rows: list[dict[str, object]]) -> None:
+    with TABLE.open("w", newline="") as file:
         table = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
