@@ -55,7 +55,7 @@ def reference(image: torch.Tensor, kernel: torch.Tensor, crop: tuple[int, int], 
 @pytest.mark.parametrize("crop", [(12, 12), (13, 11)])
 def test_the_choice_is_that_of_loops(suppress, crop):
     images = smooth(4, 20)
-    selection = CropSelect(same, crop, RandomFilter(size=3, seed=5), suppress)
+    selection = CropSelect(same, crop, RandomFilter(size=3, seed=5), suppress).double()
     expected = [reference(image, selection.score.kernel, crop, suppress) for image in images]
     assert selection.position(images).tolist() == [list(position) for position in expected]
     for image, chosen, (top, left) in zip(images, selection(images), expected, strict=True):
@@ -186,7 +186,7 @@ def test_a_seed_is_a_filter_of_zero_mean():
     first, again, other = RandomFilter(7, 3), RandomFilter(7, 3), RandomFilter(7, 4)
     assert torch.equal(first.kernel, again.kernel)
     assert not torch.equal(first.kernel, other.kernel)
-    assert float(first.kernel.sum().abs()) < 1e-12
+    assert float(first.kernel.sum().abs()) < 1e-5
     assert not first.state_dict()  # the weights of the network alone load
 
 

@@ -74,7 +74,8 @@ class RandomFilter(LocalScore, Checked):
         kernel = torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         kernel = kernel - kernel.mean()
         # a constant, not part of the state dict, without the two axes of channels: as the filter of tinv.nn.BlurPool
-        self.register_buffer("kernel", kernel / kernel.norm(), persistent=False)
+        kernel = (kernel / kernel.norm()).to(torch.get_default_dtype())
+        self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         with without_autocast(images):
@@ -87,7 +88,7 @@ class RandomFilter(LocalScore, Checked):
         return 2 * (self.size**2 + images.shape[1]) * _eps(grey) * self._weight(grey).abs().sum() * largest
 
     def _weight(self, grey: Tensor) -> Tensor:
-        # centred once more: a module in half precision holds a rounded filter
+        # centred once more: what the module holds is rounded, in half precision much
         kernel = self.kernel.to(grey.dtype)
         return kernel - kernel.mean()
 
