@@ -28,6 +28,7 @@ from tinv.evaluation.images import ImageLayout, Photographs
 from tinv.evaluation.networks import NetworkSpec
 from tinv.metrics.views import bootstrap_means
 from tinv.select import CenterCrop, CircularCanonical, CropSelect, LaplacianEnergy, RandomFilter, Selection
+from tinv.translation import draw_shifts
 
 WINDOW, ROOM, REACH = 280, 4, 8
 """Pixels a side of the window; that photographs have more on each side for moves by one pixel; and for certificates."""
@@ -59,7 +60,7 @@ def main() -> int:
     data = Path(os.environ["TINV_DATA"])
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     rows = written_before()
-    there = {(row["network"], row["condition"]) for row in rows}
+    there = there_now(rows)
     for name, (spec, crop, normalization) in NETWORKS.items():
         spec = {**spec, "weights": data / "weights" / spec["weights"]}
         network = NetworkSpec(**spec).plain((crop, crop)).eval()
@@ -73,9 +74,10 @@ def main() -> int:
             if (name, condition) in there or (name != "SqueezeNet 1.0" and condition not in MAIN):
                 continue
             found = measured(selection, near, classes)
+            if isinstance(selection, WithinCrop):
+                found |= rolled(selection, near)
             if isinstance(selection, CropSelect):
                 found |= certified(selection, far)
-            found |= {"milliseconds": (seconds(selection, near) * 1000, None, None)}
             rows += [
                 {"network": name, "commit": commit, "images": IMAGES, "condition": condition, "number": number}
                 | {key: written(value) for key, value in zip(("value", "low", "high"), values, strict=True)}
@@ -83,6 +85,12 @@ def main() -> int:
             ]
             print(name, condition, {key: round(float(value[0]), 2) for key, value in found.items()}, flush=True)
             write(rows)
+        rows = [row for row in rows if (row["network"], row["number"]) != (name, "milliseconds")]
+        timed = {key: part for key, part in conditions(network, crop).items() if (name, key) in there_now(rows)}
+        for condition, value in milliseconds(timed, near).items():
+            row = {"network": name, "commit": commit, "images": TIMED, "condition": condition}
+            rows.append({**row, "number": "milliseconds", "value": written(value), "low": "", "high": ""})
+        write(rows)
     bad = [row for row in rows if row["number"] in BROKEN and float(str(row["value"])) != 0]
     print(f"{len(bad)} of the counts of broken certificates are not 0")
     return 1 if bad else 0
@@ -151,6 +159,20 @@ def measured(selection: Selection, photographs: Photographs, classes: Tensor) ->
 
 
 @torch.no_grad()
+def rolled(selection: WithinCrop, photographs: Photographs) -> dict[str, tuple]:
+    """Photographs that keep their answer under one circular move each, drawn from all."""
+    kept = []
+    for scenes, _, index in photographs.batches(torch.device("cpu")):
+        still = answers_to(selection, scenes, (0, 0))
+        moves = draw_shifts(index, WINDOW // 2, seed=0).tolist()
+        answers = [answers_to(selection, one, (dy, dx)) for one, (dx, dy) in zip(scenes.split(1), moves, strict=True)]
+        kept.append(torch.cat(answers) == still)
+    table = torch.cat(kept).double()[:, None].numpy()
+    low, high = np.percentile(bootstrap_means(table, 0), [2.5, 97.5])
+    return {"any_circular_move": (100 * table.mean(), 100 * low, 100 * high)}
+
+
+@torch.no_grad()
 def certified(selection: CropSelect, photographs: Photographs) -> dict[str, tuple]:
     """Certificates against all moves of up to REACH pixels, and of all photographs the crops that one pixel keeps."""
     kept, certificates, violated, changed, tried, exact = [], [], 0, 0, 0, 0
@@ -191,17 +213,25 @@ def certified(selection: CropSelect, photographs: Photographs) -> dict[str, tupl
 
 
 @torch.no_grad()
-def seconds(selection: Selection, photographs: Photographs) -> float:
-    """Seconds an image, the median of images shown one by one."""
-    times: list[float] = []
+def milliseconds(selections: dict[str, Selection], photographs: Photographs) -> dict[str, float]:
+    """Milliseconds an image, shown one by one to all in turn: medians, since the machine does other things too."""
+    times: dict[str, list[float]] = {name: [] for name in selections}
+    seen = 0
     for scenes, _, _ in photographs.batches(torch.device("cpu")):
         for scene in moved(scenes, (0, 0)).split(1):
-            started = time.perf_counter()
-            selection(scene)
-            times.append(time.perf_counter() - started)
-        if len(times) >= TIMED:
+            for name, selection in selections.items():
+                started = time.perf_counter()
+                selection(scene)
+                times[name].append(1000 * (time.perf_counter() - started))
+        seen += len(scenes)
+        if seen >= TIMED:
             break
-    return float(np.median(times))
+    return {name: float(np.median(some)) for name, some in times.items()}
+
+
+def there_now(rows: list[dict[str, object]]) -> set[tuple[object, object]]:
+    """Networks and conditions that the table has."""
+    return {(row["network"], row["condition"]) for row in rows}
 
 
 def written_before() -> list[dict[str, object]]:
