@@ -112,6 +112,8 @@ def test_the_command_prints_and_writes_two_columns(capsys):
     page = Path("out/measure.html").read_text()
     assert "<button>without</button>" in page
     assert "<button>select crop</button>" in page
+    assert main(["report", "out"]) == 0
+    assert "select crop" in " ".join(capsys.readouterr().out.split())
     assert measure("--metrics", "consistency") == 0
     assert "metrics_without" not in json.loads(Path("out/measure.json").read_text())
     assert "<button>without</button>" not in Path("out/measure.html").read_text()

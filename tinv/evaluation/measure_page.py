@@ -105,11 +105,12 @@ def network_title(found: Mapping[str, Any]) -> str:
 
 
 def policies(found: Mapping[str, Any]) -> str:
-    """Returns the policies of the network of a measurement that change it; `as it is` if none does."""
+    """Returns the policies of the network of a measurement that change it, and its selection; else `as it is`."""
     options = found.get("options") or {}
     default = ConversionPolicy().to_dict()
     changing = [key for key in default if options.get(key, default[key]) != default[key]]
-    return ", ".join(f"{key} {options[key]}" for key in changing) or "as it is"
+    selection = [f"select {found['select'].get('select')}"] if found.get("select") else []
+    return ", ".join([*(f"{key} {options[key]}" for key in changing), *selection]) or "as it is"
 
 
 def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
