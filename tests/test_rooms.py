@@ -12,6 +12,7 @@ ROOMS = (
     ("errors", "deprecation"),
     ("utils",),
     ("nn",),
+    ("select",),
     ("translation", "testing"),
     ("policies",),
     ("config",),

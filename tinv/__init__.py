@@ -15,6 +15,7 @@ from tinv.utils.lazy import exports
 
 if TYPE_CHECKING:
     from tinv import callbacks as callbacks
+    from tinv import select as select
     from tinv.evaluation.invariance import measure
     from tinv.evaluation.invariance_report import InvarianceReport
     from tinv.evaluation.location_probe import LocationReport, probe_location
@@ -80,7 +81,7 @@ __getattr__, _ = exports(
         "tinv.policies.activation": ("ActivationPolicy",),
         "tinv.policies.conversion": ("ConversionPolicy",),
     },
-    modules=("callbacks",),
+    modules=("callbacks", "select"),
 )
 
 keep_old_modules()

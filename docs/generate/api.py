@@ -12,6 +12,7 @@ from generate.text import code, doc, heading, table
 PACKAGES = {
     "tinv": "",
     "tinv.nn": "padding.PaddedConv",
+    "tinv.select": "",
     "tinv.policies": "",
     "tinv.metrics": "base.ReportedMetric shift_map.ShiftMap patch_matching.false_positive_rate views.shifted_views",
     "tinv.data": "base.InvarianceDataModule in_memory.InMemoryData in_memory.TrainTestData in_memory.ImageSet "

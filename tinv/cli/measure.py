@@ -15,6 +15,7 @@ from tinv.evaluation.invariance import measure as measure_network
 from tinv.evaluation.model_files import load_model_file
 from tinv.evaluation.networks import NetworkSpec, normalization_of
 from tinv.evaluation.protocol import load_protocol
+from tinv.evaluation.selected import select_options
 from tinv.evaluation.trained import load_trained
 from tinv.models import create_backbone
 from tinv.models.published import published_size
@@ -71,6 +72,7 @@ def measure(words: Sequence[str]) -> int:
     _check_named_once(args, parser.given)
     size, make = _network(args)
     call(checked_images, args, size=size)  # before a network is built
+    select_options(*(args[name] for name in ("select", "select_range", "select_patch", "select_score")))
     prepare(args["out"], "measure.json")
     prepare(args["out"], "measure.html")  # an earlier page would show other numbers
     subject = make(size)

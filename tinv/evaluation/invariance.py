@@ -29,6 +29,7 @@ from tinv.evaluation.measuring import MeasuringPass
 from tinv.evaluation.networks import normalization_of
 from tinv.evaluation.protocol import Protocol, ProtocolName, load_protocol
 from tinv.evaluation.running import Precision, device_of
+from tinv.evaluation.selected import SelectName, select_options
 from tinv.evaluation.transformed_files import Transform
 from tinv.metrics import (
     CenterAccuracy,
@@ -43,6 +44,7 @@ from tinv.metrics import (
     TranslationSensitivityMap,
     WorstCaseAccuracy,
 )
+from tinv.select.scores import ScoreName
 from tinv.translation import ShiftMode
 from tinv.utils.arguments import NonNegativeInt, PositiveInt, Seed, checked
 
@@ -104,6 +106,10 @@ def measure(
     precision: Precision = "32",
     protocol: ProtocolName | None = None,
     as_published: bool = False,
+    select: SelectName | None = None,
+    select_range: PositiveInt | None = None,
+    select_patch: PositiveInt | None = None,
+    select_score: ScoreName | None = None,
 ) -> InvarianceReport:
     """Measures how invariant a network is to shifts, on images, and which part breaks it.
 
@@ -147,11 +153,18 @@ def measure(
         precision: `32` shows exactness, `bf16` is faster on GPUs and on CPUs with AMX.
         protocol: Measures what a paper measured, as it did: layout, shifts and metrics are the protocol's.
         as_published: Whether the peculiarities of the paper's public code are repeated, such as one shift a batch.
+        select: Measures the network inside a module of `tinv.select`, which chooses by content what it is shown, beside
+            the network without it: `crop` cuts out of a larger window (without: its middle), `circular` rolls the
+            image, `anchor` rolls it to the patches of a transformer. What needs layers is not measured.
+        select_range: Positions of the crop along each axis, for `crop`; the window is as many pixels larger than
+            input_size, less 1. None for 32; `tinv.select.range_for` says how many are needed.
+        select_patch: Pixels a side of a patch, for `anchor`; None for 16.
+        select_score: What is largest at the chosen place, for `crop` and `circular`; None for `random`.
 
     Raises:
-        TinvError: For a value out of range, an option that a protocol decides, no images, images without the room of
-            the mode, a damaged file (unless skipped), a network that cannot take the images or returns no vectors, and
-            a measure that it does not take.
+        TinvError: For a value out of range, an option that a protocol decides or the select does not take, no images,
+            images without the room of the mode, a damaged file (unless skipped), a network that cannot take the images
+            or returns no vectors, and a measure that it does not take.
 
     Examples:
         >>> report = measure(
@@ -172,15 +185,21 @@ def measure(
     elif as_published:
         raise TinvError("as_published repeats what the code of a paper does; name its protocol too")
     else:
-        metrics = _measurable(metrics, network)
+        metrics = _measurable(metrics, network, select)
+    selecting = select_options(select, select_range, select_patch, select_score)
+    if selecting is not None and recipe is not None and selecting.name == "crop":
+        raise TinvError(f"protocol {recipe.name} says which window is shown, and select crop needs a larger one")
     module = as_module(network)
     if plain is not None and module is not network:
         raise TinvError("plain is for the attribution, which needs a network that is an nn.Module; leave it out")
     on = device_of(device)
+    if selecting is not None and size is not None:
+        size = selecting.window(size)
     source: ImageSource
     if is_files(images) and transform is None:
         normalization = normalization_of(plain or module, mean, std)
         seen = size or (INPUT_SIZE, INPUT_SIZE)
+        seen = seen if size or selecting is None else selecting.window(seen)
         files = checked_images(cast(Any, images), seen, mode, offset_range, max_images, protocol)
         layout = ImageLayout(seen, offset_range, mode, *normalization, None if recipe is None else recipe.resize)
         source = Photographs(files, layout, batch_size, workers, on_error)
@@ -189,16 +208,20 @@ def measure(
         source = _as_given(images, transform, size, mode, offset_range, step, max_images, batch_size, workers, on_error)
         _refuse_normalization(mean, std, transform)
     example = torch.zeros(1, len(source.layout.mean), *source.layout.size, dtype=source.dtype)
-    classes = outputs_of(module, example, on)
+    shown, alone = (module, None) if selecting is None else selecting.around(module, source.layout.size)
+    classes = outputs_of(shown, example, on)
     if num_classes not in (None, classes):
         raise TinvError(f"num_classes is {num_classes}, and the network returns {classes} numbers for each image")
-    measuring = MeasuringPass(module, plain or module, source, classes, seed, on, precision)
+    measuring = MeasuringPass(shown, plain or module, source, classes, seed, on, precision, alone)
     if recipe is not None:
-        report = measuring.run(recipe.make_metrics(seed, as_published), (), partial, attribution_images)
+        chosen, without = (recipe.make_metrics(seed, as_published) for _ in range(2))
+        report = measuring.run(chosen, (), partial, attribution_images, without)
         report.protocol = recipe.card(as_published)
-        return report
-    chosen = _metrics(metrics, mode, offset_range, passes, seed)
-    return measuring.run(chosen, metrics, partial, attribution_images)
+    else:
+        chosen, without = (_metrics(metrics, mode, offset_range, passes, seed) for _ in range(2))
+        report = measuring.run(chosen, metrics, partial, attribution_images, without)
+    report.select = {} if selecting is None else selecting.card()
+    return report
 
 
 def _check_protocol(recipe: Protocol, size: tuple[int, int] | None, *given: Any) -> None:
@@ -215,14 +238,23 @@ def _check_protocol(recipe: Protocol, size: tuple[int, int] | None, *given: Any)
         )
 
 
-def _measurable(metrics: tuple[Measure, ...] | list[Measure], network: Network) -> list[Measure]:
+def _measurable(
+    metrics: tuple[Measure, ...] | list[Measure], network: Network, select: SelectName | None
+) -> list[Measure]:
     """Returns the measures that a network allows; those that were not chosen are left out, and named."""
-    if isinstance(network, nn.Module) or tuple(metrics) != MEASURES:
+    if tuple(metrics) != MEASURES or (isinstance(network, nn.Module) and select is None):
         refuse_without_layers(metrics, NEEDS_LAYERS, network)
+        if select is not None and (found := [name for name in metrics if name in NEEDS_LAYERS]):
+            raise TinvError(
+                f"metrics: {', '.join(found)} cannot be measured with select {select}, whose choice has neither layers "
+                "nor a derivative; leave them out, or measure the network without select"
+            )
         return list(metrics)
     left = [name for name in metrics if name in NEEDS_LAYERS]
-    message = f"the network is no nn.Module, whose layers could be seen: measured without {', '.join(left)}"
-    warnings.warn(message, TinvWarning, stacklevel=5)
+    why = (
+        "the network is no nn.Module, whose layers could be seen" if select is None else f"select {select} is no layer"
+    )
+    warnings.warn(f"{why}: measured without {', '.join(left)}", TinvWarning, stacklevel=5)
     return [name for name in metrics if name not in left]
 
 

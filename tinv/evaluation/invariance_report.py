@@ -30,6 +30,8 @@ class InvarianceReport:
         metrics: Numbers by name, with `NAME_low` and `NAME_high` the ends of 95% bootstrap intervals over images.
             Accuracies and consistencies are percentages, cosine similarities lie in -1..1. What is not defined is left
             out.
+        without: The same numbers of the network outside of the module of `tinv.select`; empty without one.
+        select: The module around the network and its options; empty without one.
         skipped: Paths of damaged files.
         partial: Layers that a policy asked for was not put on.
         attribution: Shares of padding, aliasing and the rest by real context, with the inconsistency and accuracy of
@@ -51,6 +53,8 @@ class InvarianceReport:
     images: int
     labelled: bool
     metrics: dict[str, float]
+    without: dict[str, float] = field(default_factory=dict)
+    select: dict[str, Any] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     partial: list[dict[str, str]] = field(default_factory=list)
     attribution: dict[str, Any] = field(default_factory=dict)
@@ -69,6 +73,8 @@ class InvarianceReport:
         """Returns everything but the metrics themselves, as JSON can hold it."""
         found = {key: getattr(self, key) for key in ("images", "skipped", "labelled", "partial", "shifts", "metrics")}
         found["units"] = {number.name: number.unit for number in self.numbers() if number.unit}
+        if self.select:
+            found |= {"select": self.select, "metrics_without": self.without}
         found |= {
             key: part
             for key in ("protocol", "attribution", "attribution_by_conversion", "layers", "ring", "comb")
@@ -110,12 +116,26 @@ class InvarianceReport:
 
     def numbers(self) -> list[Number]:
         """Returns the numbers with their intervals and units."""
-        units = {key: metric.unit_of(key) or "" for metric in self.measured.values() for key in metric.compute()}
-        return numbers_of(self.metrics, units)
+        return numbers_of(self.metrics, self._units())
+
+    def numbers_without(self) -> list[Number]:
+        """Returns the numbers of the network outside of the module of `tinv.select`; none without one."""
+        return numbers_of(self.without, self._units())
+
+    def _units(self) -> dict[str, str]:
+        return {key: metric.unit_of(key) or "" for metric in self.measured.values() for key in metric.compute()}
 
     def table(self) -> pandas.DataFrame:
-        """Returns the numbers as a table: a row a number, with the columns name, value, low, high and unit."""
-        return numbers_table(self.numbers())
+        """Returns the numbers as a table: a row a number, with the columns name, value, low, high and unit.
+
+        Beside a `select` also without, without_low and without_high, of the network without it.
+        """
+        found = numbers_table(self.numbers())
+        if not self.select:
+            return found
+        beside = numbers_table(self.numbers_without())[["name", "value", "low", "high"]]
+        named = {"value": "without", "low": "without_low", "high": "without_high"}
+        return found.merge(beside.rename(columns=named), on="name", how="left")
 
     def plot(self) -> Figure:
         """Returns a picture of the numbers with their intervals, those of one unit on one axis."""
@@ -153,7 +173,13 @@ class InvarianceReport:
             title: Name of the network and its policy.
         """
         heading = f"{title}: {self.images} images, {self.shifts}"
-        print_table(heading, ("measure", "value", "95% interval"), self.rows())
+        if self.select:
+            beside = {number.name: (number.text, number.ends) for number in self.numbers_without()}
+            columns = ("measure", "without", "95% interval", f"select {self.select['select']}", "95% interval")
+            rows = [(name, *beside.get(name, ("", "")), value, ends) for name, value, ends in self.rows()]
+            print_table(heading, columns, rows)
+        else:
+            print_table(heading, ("measure", "value", "95% interval"), self.rows())
         for line in self.explanation:
             print(line)
         if self.skipped:

@@ -70,11 +70,14 @@ def measure_page(found: Mapping[str, Any], figures: Mapping[str, Figure], galler
         gallery: Images that change their answer; None if they were not looked for.
     """
     numbers = numbers_of(found.get("metrics") or {}, found.get("units") or {})
+    without = numbers_of(found.get("metrics_without") or {}, found.get("units") or {})
+    beside = {number.name: _row(number) for number in without}
     options = found.get("options") or {}
     context = {
         "title": network_title(found),
         "facts": _facts(found),
-        "numbers": [_row(number) for number in numbers],
+        "numbers": [{**_row(number), "without": beside.get(number.name)} for number in numbers],
+        "select": (found.get("select") or {}).get("select", ""),
         "numbers_figure": figure_source(numbers_figure(numbers)) if numbers else "",
         "figures": [_figure(name, figure) for name, figure in figures.items()],
         "attributions": [
@@ -102,11 +105,12 @@ def network_title(found: Mapping[str, Any]) -> str:
 
 
 def policies(found: Mapping[str, Any]) -> str:
-    """Returns the policies of the network of a measurement that change it; `as it is` if none does."""
+    """Returns the policies of the network of a measurement that change it, and its selection; else `as it is`."""
     options = found.get("options") or {}
     default = ConversionPolicy().to_dict()
     changing = [key for key in default if options.get(key, default[key]) != default[key]]
-    return ", ".join(f"{key} {options[key]}" for key in changing) or "as it is"
+    selection = [f"select {found['select'].get('select')}"] if found.get("select") else []
+    return ", ".join([*(f"{key} {options[key]}" for key in changing), *selection]) or "as it is"
 
 
 def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -116,6 +120,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     size = options.get("input_size")
     facts = {
         "policies": policies(found) if options else "",
+        "select": ", ".join(f"{name} {value}" for name, value in (found.get("select") or {}).items()),
         "images": f"{found.get('images', 0)}, {labelled}",
         "folder": str(options.get("images") or ""),
         "shifts": str(found.get("shifts") or ""),

@@ -27,6 +27,7 @@ from tinv.metrics.answers import undefined_message
 from tinv.metrics.shared_views import SharedViews
 from tinv.metrics.views import UNLABELLED, center_view, trim
 from tinv.models.features import as_logits
+from tinv.select import Selection
 
 ATTRIBUTION_IMAGES = 32
 """Exact networks cost many times the plain one: they see the first images only."""
@@ -35,7 +36,18 @@ ATTRIBUTION_PASSES = 2
 
 @dataclass
 class MeasuringPass:
-    """One pass over the images, in which every metric sees every batch."""
+    """One pass over the images, in which every metric sees every batch.
+
+    Attributes:
+        network: What is measured.
+        plain: The network without policies, for the attribution.
+        photographs: The images.
+        num_classes: Numbers that the network returns for each image.
+        seed: Seed of shifts and intervals.
+        device: Where networks run.
+        precision: In which precision.
+        alone: A network that is measured beside it, on the same views; None for none.
+    """
 
     network: nn.Module
     plain: nn.Module
@@ -44,6 +56,7 @@ class MeasuringPass:
     seed: int
     device: torch.device
     precision: Precision
+    alone: nn.Module | None = None
 
     def __post_init__(self) -> None:
         self.shift, self.mode = self.photographs.layout.offset_range, self.photographs.layout.mode
@@ -56,12 +69,20 @@ class MeasuringPass:
             warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=6)
 
     def run(
-        self, metrics: dict[str, InvarianceMetric], wanted: Collection[str], partial: bool, most: int
+        self,
+        metrics: dict[str, InvarianceMetric],
+        wanted: Collection[str],
+        partial: bool,
+        most: int,
+        of_alone: dict[str, InvarianceMetric] | None = None,
     ) -> InvarianceReport:
-        """Measures everything; see `tinv.measure`, `most` is its attribution_images."""
-        for net in (self.network, self.plain):
+        """Measures everything; see `tinv.measure`, `most` is its attribution_images, `of_alone` metrics of `alone`."""
+        for net in (self.network, self.plain, *([] if self.alone is None else [self.alone])):
             net.eval().to(self.device).to(memory_format=torch.channels_last)
         metrics = {name: metric.to(self.device) for name, metric in metrics.items()}
+        self.of_alone = {} if self.alone is None or of_alone is None else of_alone
+        for metric in self.of_alone.values():
+            metric.to(self.device)
         example = torch.zeros(1, len(self.photographs.layout.mean), *self.photographs.layout.size)
         parts: list[Variant] = []
         context, refusal = self.context(most) if "attribution" in wanted else (None, "")
@@ -76,7 +97,8 @@ class MeasuringPass:
             except TinvError as error:
                 raise TinvError(f"metrics: {name} cannot be measured: {error}") from error
         first: list[tuple[Tensor, Tensor, Tensor]] | None = [] if "gallery" in wanted else None
-        work = PassWork(metrics, len(parts), self.photographs.number_of_images, self.shift, first is not None, context)
+        every = [*metrics.values(), *self.of_alone.values()]
+        work = PassWork(every, len(parts), self.photographs.number_of_images, self.shift, first is not None, context)
         with work.bar:
             seen = self.look(metrics, parts, first, min(most, ATTRIBUTION_IMAGES), work)
             if not seen:
@@ -130,22 +152,21 @@ class MeasuringPass:
         attribution by conversion see the first `most` images.
         """
         seen, photographs, before = 0, self.photographs, 0
-        shared = SharedViews(self.network, lambda: work.looked(seen, shared.asked - before))
+
+        def looked() -> None:
+            work.looked(seen, sum(network.asked for network in both) - before)
+
+        shared = SharedViews(self.network, looked)
+        shared_alone = None if self.alone is None else SharedViews(self.alone, looked)
+        both = [network for network in (shared, shared_alone) if network is not None]
         with torch.no_grad(), autocast(self.precision, self.device):
             for images, targets, index in photographs.batches(self.device):
                 targets = self.labels(targets)
                 self.met |= dict(zip(index.tolist(), targets.tolist(), strict=True))
-                shared.forget()
-                before = shared.asked
-                middle = center_view(images, self.shift, self.mode)
-                logits = as_logits(shared(middle))
-                self.note_undefined(logits, index)
-                for metric in metrics.values():
-                    unmoved = isinstance(metric, LieDerivative | LayerLieDerivative)
-                    given = middle if unmoved else trim(images, self.shift - metric.crop_margin, self.mode)
-                    # those that look into the network see it itself
-                    looks_inside = isinstance(metric, LayerEquivariance | LieDerivative | LayerLieDerivative)
-                    metric.update(self.network if looks_inside else shared, given, logits, targets, index)
+                before = sum(network.asked for network in both)
+                logits = self.show(shared, metrics, images, targets, index)
+                if shared_alone is not None:
+                    self.show(shared_alone, self.of_alone, images, targets, index)
                 some = slice(0, max(0, most - seen))
                 for part in parts:
                     if part.network is not None and len(images[some]):
@@ -157,6 +178,27 @@ class MeasuringPass:
                 seen += len(images)
                 work.looked(seen)
         return seen
+
+    def show(
+        self,
+        shared: SharedViews,
+        metrics: dict[str, InvarianceMetric],
+        images: Tensor,
+        targets: Tensor,
+        index: Tensor,
+    ) -> Tensor:
+        """Shows a batch to the metrics of one network; returns its output (N, F) for the images as they are."""
+        shared.forget()
+        middle = center_view(images, self.shift, self.mode)
+        logits = as_logits(shared(middle))
+        self.note_undefined(logits, index)
+        for metric in metrics.values():
+            unmoved = isinstance(metric, LieDerivative | LayerLieDerivative)
+            given = middle if unmoved else trim(images, self.shift - metric.crop_margin, self.mode)
+            # those that look into the network see it itself
+            looks_inside = isinstance(metric, LayerEquivariance | LieDerivative | LayerLieDerivative)
+            metric.update(shared.network if looks_inside else shared, given, logits, targets, index)
+        return logits
 
     def labels(self, targets: Tensor) -> Tensor:
         """Returns the network's classes of folders (N,), or what stands for none."""
@@ -176,7 +218,7 @@ class MeasuringPass:
         if not self.undefined and bool(wrong.any()):
             self.undefined = self.photographs.name_of(int(index[wrong][0]))
             message = f"the network's output for {self.undefined} holds numbers that are not finite (NaN or infinite)"
-            warnings.warn(message, TinvWarning, stacklevel=7)
+            warnings.warn(message, TinvWarning, stacklevel=8)
 
     def gallery(self, work: PassWork, images: Tensor, targets: Tensor, index: Tensor) -> list[Flip]:
         """Returns those of some images (N, C, h, w) whose answer changes under the smallest moves."""
@@ -201,7 +243,12 @@ class MeasuringPass:
         return [self.photographs.short_name(number) if number in self.met else None for number in numbers], labels
 
     def report(self, metrics: dict[str, InvarianceMetric], seen: int) -> InvarianceReport:
-        results = {key: float(value) for metric in metrics.values() for key, value in metric.compute().items()}
+        results, beside = (
+            {key: float(value) for metric in some.values() for key, value in metric.compute().items()}
+            for some in (metrics, self.of_alone)
+        )
+        inner = self.network.network if isinstance(self.network, Selection) else self.network
+        conversion = getattr(inner, "conversion", None)
         if (message := undefined_message(results)) is not None:
             warnings.warn(message, TinvWarning, stacklevel=6)
         files, labels = self.names_and_labels()
@@ -210,8 +257,9 @@ class MeasuringPass:
             labelled=any(target >= 0 for target in self.met.values()),
             # agreement among right answers is not defined where none is right; JSON knows no NaN
             metrics={key: value for key, value in results.items() if not math.isnan(value)},
+            without={key: value for key, value in beside.items() if not math.isnan(value)},
             skipped=sorted(self.photographs.skipped),
-            partial=[vars(note) for note in getattr(getattr(self.network, "conversion", None), "partial", [])],
+            partial=[vars(note) for note in getattr(conversion, "partial", [])],
             shifts=f"{self.mode}, views up to {self.shift} pixels apart",
             measured=metrics,
             files=files,

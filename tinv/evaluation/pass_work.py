@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from tinv.evaluation.context_attribution import ContextAttribution
 from tinv.evaluation.gallery import GALLERY_IMAGES, gallery_views
@@ -32,7 +32,7 @@ class PassWork:
 
     def __init__(
         self,
-        metrics: Mapping[str, InvarianceMetric],
+        metrics: Sequence[InvarianceMetric],
         conversions: int,
         images: int | None,
         offset_range: int,
@@ -50,7 +50,7 @@ class PassWork:
 
     def _looking(self, images: int) -> float:
         """Returns what it costs to show so many images to all metrics."""
-        by_metric = (metric.views * min(images, metric.max_images or images) for metric in self.metrics.values())
+        by_metric = (metric.views * min(images, metric.max_images or images) for metric in self.metrics)
         return float(images * (1 + CONVERTED_VIEWS * self.conversions) + sum(by_metric))
 
     def looked(self, seen: int, more: int = 0) -> None:
