@@ -65,7 +65,8 @@ class MeasuringPass:
         self.undefined = ""
         self.met: dict[int, int] = {}
         if folders and self.classes is None:
-            message = f"{title} has {len(folders)} class folders, the network {self.num_classes} classes"
+            counted = "1 class folder" if len(folders) == 1 else f"{len(folders)} class folders"
+            message = f"{title} has {counted}, the network {self.num_classes} classes"
             warnings.warn(f"{message}: measured without labels", TinvWarning, stacklevel=6)
 
     def run(
