@@ -26,6 +26,7 @@ from tinv.graph.operations import Operation, item_number, operation, whole_value
 from tinv.graph.rules import grid_after
 from tinv.graph.step import Source, Step
 from tinv.graph.tracing import FACTORIES
+from tinv.nn.tokens import PolyphaseAnchor
 
 
 class RunError(LayerError):
@@ -220,7 +221,7 @@ _VIEWS = ("reshape", "permute", "split", "item", "size", "expand")
 
 
 def total_stride(geometry: GeometryInterpreter, axis: int | None = None) -> int:
-    """Returns the largest stride of any map in pixels, along one axis of the image or along all, rounded up."""
+    """Returns the largest stride of any map in pixels, or a patch, along one axis of the image or all, rounded up."""
     strides = [
         abs(part.stride)
         for node in geometry.graph.nodes
@@ -229,4 +230,6 @@ def total_stride(geometry: GeometryInterpreter, axis: int | None = None) -> int:
         for part in grids_of(pair[1])
         if part.size > 1 and axis in (None, part.axis)
     ]
-    return math.ceil(max(strides, default=1))
+    anchors = [op.module for op in geometry.operations.values() if isinstance(op.module, PolyphaseAnchor)]
+    patches = [size for anchor in anchors for a, size in enumerate(anchor.patch) if axis in (None, a)]
+    return math.ceil(max((*strides, *patches), default=1))

@@ -35,7 +35,7 @@ def exact_invariance(geometry: GeometryInterpreter, network: nn.Module) -> Exact
         return InvarianceAnalyzer(geometry, network).run()
 
 
-_TAKES_TOGETHER = ("reduce", "locate", "adapt", "contract", "attention")
+_TAKES_TOGETHER = ("reduce", "locate", "adapt", "contract", "attention", "anchor")
 """Kinds after which positions may be gone; each is checked by its own rule."""
 
 
@@ -54,6 +54,8 @@ class InvarianceAnalyzer:
         # one state for each tensor that a node gives
         self.states: dict[fx.Node, State | list[State | None]] = {}
         self.unknown: list[str] = []
+        # behind an anchor, whatever has no positions is a function of the same numbers
+        self.anchored = any(op.kind == "anchor" for op in geometry.operations.values())
         self.order = 0
 
     def run(self) -> ExactInvariance:
@@ -205,7 +207,8 @@ class InvarianceAnalyzer:
         elif op.kind == "opaque" or op.kind not in RULES:
             if case.maps:
                 self.unknown.append(case.layer)
-            case.breaks(self.axes, "tinv does not know this layer")
+            if case.maps or not self.anchored:
+                case.breaks(self.axes, "tinv does not know this layer")
         else:
             RULES[op.kind](case, self.values)
         if op.draws:

@@ -15,6 +15,7 @@ from tinv.graph.operations import reduced_axes
 from tinv.graph.rearrangements import REARRANGEMENTS
 from tinv.graph.step import Step, unknown
 from tinv.nn.activation import BandLimitedActivation
+from tinv.nn.token_layers import TokenLayer
 
 
 def grid_after(step: Step) -> Grid:
@@ -126,6 +127,22 @@ def _resampled(step: Step) -> Grid:
     return tuple(p.seeing_all() if dim in treated and isinstance(p, AxisGrid) else p for dim, p in enumerate(grid))
 
 
+def _tokens(step: Step) -> Grid:
+    layer = cast(TokenLayer, step.op.module)
+    out = list(step.first.grid)
+    for dim, by in zip(layer.token_axes, layer.step, strict=True):
+        entry = out[dim]
+        if isinstance(entry, AxisGrid) and by > 1:
+            moved = entry.after_window(by, 0, by, step.shape[dim])
+            high = moved.high + entry.stride * (by - 1)
+            out[dim] = replace(moved, high=high, choices=(*entry.choices, str(step.node.target)))
+        elif isinstance(entry, AxisGrid):
+            out[dim] = entry.seeing_all()
+        elif holds_positions(entry):
+            out[dim] = Lost()
+    return tuple(out)
+
+
 def together(first: Entry, second: Entry) -> Entry:
     """Returns where positions sit that are computed from two maps, index by index."""
     if not holds_positions(first) or not holds_positions(second):
@@ -169,6 +186,8 @@ def _merge(step: Step) -> Grid:
 
 def _concatenate(step: Step) -> Grid:
     rank = len(step.shape)
+    if len(step.op.inputs) == 1:
+        return step.first.grid
     dim = int(step.op.argument(1, "dim", step.op.kwargs.get("axis", 0))) % rank
     merged = list(_merge(step))
     along = [source.grid[dim] for source in step.sources if len(source.grid) == rank]
@@ -206,6 +225,8 @@ _RULES: dict[str, Callable[[Step], Grid]] = {
     **dict.fromkeys(("reduce", "locate"), _reduce),
     "patches": _patches,
     "resampled": _resampled,
+    "tokens": _tokens,
+    "anchor": lambda step: step.nowhere,
     "merge": _merge,
     "concatenate": _concatenate,
     "stack": _stack,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,6 +80,20 @@ class Values:
         """Returns whether a constant differs along an axis; one that cannot be told is taken to differ."""
         value = self.constant(node)
         return value is None or differs_along(value, dim)
+
+    def is_relative(self, node: fx.Node, sizes: Sequence[int]) -> bool:
+        """Returns whether a constant (..., L, L) is the same for all pairs of positions at one distance on a ring.
+
+        Args:
+            node: Node of the constant.
+            sizes: Positions along each axis of the ring, slowest first, whose product is L.
+        """
+        value = self.constant(node)
+        if value is None or value.dim() < 2 or not tuple(value.shape[-2:]) == (math.prod(sizes),) * 2:
+            return False
+        axes = len(sizes)
+        pairs = value.reshape(*value.shape[:-2], *sizes, *sizes)
+        return all(torch.equal(pairs, pairs.roll((1, 1), (axis - 2 * axes, axis - axes))) for axis in range(axes))
 
     def keeps_zero(self, node: fx.Node) -> bool:
         """Returns whether a node makes zeros of zeros, with its own weights and constants."""

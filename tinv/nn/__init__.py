@@ -22,6 +22,9 @@ __getattr__, __all__ = exports(
             "PolyphaseSampling",
             "Subsampler",
         ),
+        "tinv.nn.token_layers": ("AdaptivePatchEmbedding", "AdaptivePatchMerging", "TokenLayer"),
+        "tinv.nn.tokens": ("PolyphaseAnchor", "roll_each"),
         "tinv.nn.unpooling": ("PolyphaseUnpooling",),
+        "tinv.nn.window_attention": ("AdaptiveWindowAttention",),
     },
 )
