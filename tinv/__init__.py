@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tinv.policies.conversion import ConversionPolicy
     from tinv.policies.padding import PaddingPolicy
     from tinv.policies.subsampling import SubsamplingPolicy
+    from tinv.policies.tokens import TokenPolicy
     from tinv.report.frame import load_runs
     from tinv.surgery.convert import convert
 
@@ -39,6 +40,7 @@ __all__ = [
     "SubsamplingPolicy",
     "Summary",
     "TinvError",
+    "TokenPolicy",
     "Verification",
     "__version__",
     "convert",
@@ -71,6 +73,7 @@ __getattr__, _ = exports(
         "tinv.policies.padding": ("PaddingPolicy",),
         "tinv.policies.subsampling": ("SubsamplingPolicy",),
         "tinv.policies.activation": ("ActivationPolicy",),
+        "tinv.policies.tokens": ("TokenPolicy",),
         "tinv.policies.conversion": ("ConversionPolicy",),
     },
     modules=("callbacks",),

@@ -33,7 +33,7 @@ OTHER_COMMANDS = {
     "measure": "invariance of any network on a folder of images, and what breaks it",
     "probe": "how far from the border a frozen network encodes absolute position",
     "report": "table and figures of finished runs, beside the published numbers",
-    "list": "backbones, data, experiments, sweeps, padding, subsampling or activation policies",
+    "list": "backbones, data, experiments, sweeps, padding, subsampling, activation or token policies",
 }
 
 

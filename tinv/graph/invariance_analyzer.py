@@ -13,7 +13,7 @@ from tinv.graph.exact_invariance import SHIFTS, ExactInvariance, FractionalShift
 from tinv.graph.fractional import check_fractional
 from tinv.graph.functions import WINDOWS
 from tinv.graph.geometry import GeometryInterpreter
-from tinv.graph.grid import AxisGrid, Grid, Lost, axes_of, grids_of, holds_positions
+from tinv.graph.grid import AxisGrid, Grid, Lost, Prefixed, axes_of, grids_of, holds_positions
 from tinv.graph.network_graph import layer_name
 from tinv.graph.operations import Operation, item_number
 from tinv.graph.positions import RULES
@@ -126,7 +126,8 @@ class InvarianceAnalyzer:
             self.states[node] = self.picked(op)
         else:
             states: list[Any] = [
-                self.lost(node) if pair is None else self.state(node, op, pair[1], tuple(pair[0].shape), number)
+                # of what is no tensor, such as the weights that attention was not asked for, there is nothing to know
+                None if pair is None else self.state(node, op, pair[1], tuple(pair[0].shape), number)
                 for number, pair in enumerate(self.geometry.tensors(node))
             ]
             self.states[node] = states[0] if isinstance(value, Tensor) else states
@@ -223,7 +224,8 @@ class InvarianceAnalyzer:
 
     def check_positions(self, case: Case) -> None:
         """Breaks the axes whose positions are gone without a reason, or end in an order that is not known."""
-        if case.op.kind not in _TAKES_TOGETHER:
+        picks = case.op.kind == "item" and any(isinstance(e, Prefixed) for r in case.readings for e in r.grid)
+        if case.op.kind not in _TAKES_TOGETHER and not picks:
             case.breaks(case.every_axis() - axes_of(case.grid), f"tells positions apart ({case.op.name})")
         lost_before = any(isinstance(e, Lost) for r in case.readings for e in r.grid)
         if any(isinstance(entry, Lost) for entry in case.grid) and not lost_before:

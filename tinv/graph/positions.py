@@ -9,7 +9,18 @@ from typing import Any, cast
 from torch import nn
 
 from tinv.graph.contractions import contracted
-from tinv.graph.grid import AxisGrid, Entry, Folded, Lost, Uniform, choices, grids_of, holds_positions, signature
+from tinv.graph.grid import (
+    AxisGrid,
+    Entry,
+    Folded,
+    Lost,
+    Prefixed,
+    Uniform,
+    choices,
+    grids_of,
+    holds_positions,
+    signature,
+)
 from tinv.graph.operations import TRANSFORMERS, reduced_axes
 from tinv.graph.rearrangements import expanded_index, flipped_axes, is_whole_resize, resize_mode, rolls
 from tinv.graph.state import Case, Reading
@@ -117,16 +128,22 @@ def _same_order(case: Case, values: Values, readings: Sequence[Reading], dims: I
                 continue
             if dim in (-1, -2) and any(_is_relative(values, reading, r.grid[-2], r.grid[-1]) for r, _ in maps):
                 continue
-            if not reading.constant or values.varies(reading.node, d):
-                case.breaks(axes, "takes the map together with numbers that differ from position to position")
+            skipped = next((at.count for r, e in maps if isinstance(at := r.grid[e], Prefixed)), 0)
+            if not reading.constant or values.varies(reading.node, d, skipped):
+                name = values.name(reading.node)
+                of = f" ({name})" if name else ""
+                case.breaks(axes, f"takes the map together with numbers that differ from position to position{of}")
 
 
 def _is_relative(values: Values, reading: Reading, query: Entry, key: Entry) -> bool:
-    """Returns whether numbers for pairs of positions, on the last two axes, depend on their distance on a ring alone."""
+    """Returns whether numbers for pairs of positions, the last two axes, depend on their distance on a ring alone."""
     if not reading.constant or signature(query) != signature(key) or isinstance(query, Lost):
         return False
-    parts = query.parts if isinstance(query, Folded) else (query,)
-    return values.is_relative(reading.node, [p if isinstance(p, int) else p.size for p in parts if p is not None])
+    count = query.count if isinstance(query, Prefixed) else 0
+    rest = query.rest if isinstance(query, Prefixed) else query
+    parts = rest.parts if isinstance(rest, Folded) else (rest,)
+    sizes = [part if isinstance(part, int) else part.size for part in parts if isinstance(part, (int, AxisGrid))]
+    return values.is_relative(reading.node, sizes, count)
 
 
 def _merge(case: Case, values: Values) -> None:
@@ -136,12 +153,11 @@ def _merge(case: Case, values: Values) -> None:
 
 def _concatenate(case: Case, values: Values) -> None:
     rank = len(case.shape)
-    if len(case.op.inputs) == 1:
-        return
     dim = int(case.op.argument(1, "dim", case.op.kwargs.get("axis", 0))) % rank
     _same_order(case, values, case.readings, [d - rank for d in range(rank) if d != dim])
-    along = {axis for r in case.readings if len(r.grid) == rank for axis in r.axes_in([dim])}
-    case.breaks(along, "puts positions behind others")
+    if isinstance(case.grid[dim], Lost):
+        along = {axis for r in case.readings if len(r.grid) == rank for axis in r.axes_in([dim])}
+        case.breaks(along, "puts positions behind others")
 
 
 def _reduce(case: Case, values: Values) -> None:
@@ -313,13 +329,14 @@ def _item(case: Case, values: Values) -> None:
         dim = next(dims)
         entry = source.grid[dim]
         if not isinstance(index, slice):
-            case.breaks(source.axes_in([dim]), "picks one position")
+            if not isinstance(entry, Prefixed) or not isinstance(index, int) or not 0 <= index < entry.count:
+                case.breaks(source.axes_in([dim]), "picks one position")
             continue
         start, _, step = index.indices(source.shape[dim])
         if (start, step, case.shape[out]) != (0, 1, source.shape[dim]):
             if isinstance(entry, AxisGrid) and entry.size > 1:
                 _picked(case, out, entry, start, step)
-            else:
+            elif not isinstance(entry, Prefixed) or isinstance(case.grid[out], Lost):
                 case.breaks(source.axes_in([dim]), "cuts the map")
         out += 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tinv.graph.contractions import contracted
-from tinv.graph.grid import AxisGrid, Entry, Folded, Grid, Lost, Uniform, holds_positions
+from tinv.graph.grid import AxisGrid, Entry, Folded, Grid, Lost, Prefixed, Uniform, holds_positions, prefixed
 from tinv.graph.operations import reduced_axes
 from tinv.graph.rearrangements import REARRANGEMENTS
 from tinv.graph.step import Step, unknown
@@ -164,6 +164,8 @@ def together(first: Entry, second: Entry) -> Entry:
                 return Lost()
             parts.append(met)
         return Folded(tuple(parts))
+    if isinstance(first, Prefixed) and isinstance(second, Prefixed) and first.count == second.count:
+        return prefixed(first.count, together(first.rest, second.rest))
     return Lost()
 
 
@@ -186,13 +188,21 @@ def _merge(step: Step) -> Grid:
 
 def _concatenate(step: Step) -> Grid:
     rank = len(step.shape)
-    if len(step.op.inputs) == 1:
-        return step.first.grid
     dim = int(step.op.argument(1, "dim", step.op.kwargs.get("axis", 0))) % rank
     merged = list(_merge(step))
-    along = [source.grid[dim] for source in step.sources if len(source.grid) == rank]
-    merged[dim] = Lost() if any(map(holds_positions, along)) else None
+    merged[dim] = _behind_another([(source.grid[dim], source.shape[dim]) for source in step.sources])
     return tuple(merged)
+
+
+def _behind_another(along: Sequence[tuple[Entry, int]]) -> Entry:
+    """Returns what axes, each with its size, make behind one another: positions behind class tokens can be told."""
+    *before, (last, _) = along
+    if any(holds_positions(entry) for entry, _ in before):
+        return Lost()
+    count = sum(size for _, size in before)
+    if not holds_positions(last):
+        return None
+    return prefixed(count, last) if count else last
 
 
 def _stack(step: Step) -> Grid:

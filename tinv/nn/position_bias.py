@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from tinv.errors import TinvError
 from tinv.nn.token_layers import take_over
 from tinv.nn.window_attention import check_window, relative_index
 
@@ -20,9 +20,6 @@ class CircularPositionBias(nn.Module):
 
     Args:
         bias: `RelPosBias` or `RelPosMlp` of timm.
-
-    Raises:
-        TinvError: For a bias with a class token, whose numbers have no place on the ring.
 
     Source:
         Rojas-Gomez et al., Making Vision Transformers Truly Shift-Equivariant, CVPR 2024, arXiv 2305.16316.
@@ -39,23 +36,32 @@ class CircularPositionBias(nn.Module):
     def __init__(self, bias: nn.Module) -> None:
         super().__init__()
         own: Any = bias
-        if own.prefix_tokens:
-            raise TinvError("it holds the positions of a class token, which has no place on a ring")
         take_over(self, bias)
+        self.prefix_tokens = int(own.prefix_tokens)
         self.window, self.num_heads = check_window(own.window_size), int(own.bias_shape[-1])
         self.gain = getattr(own, "bias_gain", None)
         # made once: the traced network reads it as a constant
-        self.register_buffer("ring_index", relative_index(self.window, (True, True)), persistent=False)
+        index = relative_index(self.window, (True, True))
+        if self.prefix_tokens and "relative_position_bias_table" in self._parameters:
+            # the last three rows of the table: from the class token, to it, and between class tokens
+            first = (2 * self.window[0] - 1) * (2 * self.window[1] - 1)
+            index = F.pad(index, (1, 0, 1, 0), value=first + 1)
+            index[0], index[0, 0] = first, first + 2
+        self.register_buffer("ring_index", index, persistent=False)
 
     def get_bias(self) -> Tensor:
         """Returns the numbers for each pair of tokens, (1, heads, h w, h w)."""
         table = self._parameters.get("relative_position_bias_table")
+        table_is_made = table is None
         if table is None:
             table = self.get_submodule("mlp")(self.rel_coords_log).view(-1, self.num_heads)
-        bias = table[self.ring_index].permute(2, 0, 1)
+        bias: Tensor = table[cast(Tensor, self.ring_index)].permute(2, 0, 1)
         if "bias_act" in self._modules:
             bias = self.get_submodule("bias_act")(bias)
-        return (bias if self.gain is None else bias * self.gain).unsqueeze(0).contiguous()
+        bias = bias if self.gain is None else bias * self.gain
+        if self.prefix_tokens and table_is_made:
+            bias = F.pad(bias, (self.prefix_tokens, 0, self.prefix_tokens, 0))
+        return bias.unsqueeze(0).contiguous()
 
     def forward(self, attention: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
         """Returns attention (N, heads, h w, h w) before the softmax, with the bias added."""

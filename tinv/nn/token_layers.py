@@ -5,6 +5,7 @@ They hold the weights of the layer whose place they take, under the same names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -33,6 +34,10 @@ class TokenLayer(nn.Module):
     def multiple(self) -> tuple[int, int]:
         """Returns the numbers that its input's sizes have to be multiples of."""
         return self.step
+
+    def inner_values(self, shape: Sequence[int]) -> int:
+        """Returns how many numbers its steps make, besides its output, of an input of a shape."""
+        return math.prod(shape)
 
 
 def take_over(layer: nn.Module, old: nn.Module) -> None:
@@ -94,8 +99,8 @@ class AdaptivePatchEmbedding(nn.Conv2d, TokenLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         rows, columns = to_ntuple(patch, 2)
-        patches = {"kernel_size": (rows, columns), "stride": (rows, columns)}
-        super().__init__(in_channels, out_channels, **patches, bias=bias, device=device, dtype=dtype)
+        patches = (rows, columns)
+        super().__init__(in_channels, out_channels, patches, patches, bias=bias, device=device, dtype=dtype)
         self.step, self.energy = (rows, columns), energy
 
     @classmethod
@@ -139,7 +144,7 @@ class AdaptivePatchEmbedding(nn.Conv2d, TokenLayer):
         return images.to(self.weight.dtype)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, energy={self.energy}"
+        return f"{nn.Conv2d.extra_repr(self)}, energy={self.energy}"  # type: ignore[no-untyped-call]
 
 
 class AdaptivePatchMerging(TokenLayer):
@@ -189,3 +194,7 @@ class AdaptivePatchMerging(TokenLayer):
         for layer in layers if self.norm_first else layers[::-1]:
             merged = layer(merged)
         return merged
+
+    def inner_values(self, shape: Sequence[int]) -> int:
+        """Returns the numbers of the rolled map, of its blocks and, where the norm comes first, of that."""
+        return (3 if self.norm_first else 2) * math.prod(shape)

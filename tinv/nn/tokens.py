@@ -1,4 +1,4 @@
-"""The grid of patches, or of windows, that the content of each image chooses, and the roll that brings it to the origin.
+"""The grid of patches or windows that the content of each image chooses, and the roll that brings it to the origin.
 
 A network of patches cuts the image along a grid that stays where it is when the content moves. Where the content itself
 chooses the grid, the network follows it: of all ways to lay the grid, that of largest norm is taken (Rojas-Gomez et

@@ -1,4 +1,4 @@
-"""Window attention whose window grid is chosen by the tokens: the attention of Swin that follows every circular shift."""
+"""Window attention whose grid is chosen by the tokens: the attention of Swin that follows every circular shift."""
 
 from __future__ import annotations
 
@@ -71,6 +71,10 @@ class AdaptiveWindowAttention(TokenLayer):
         """Returns the sizes of a window."""
         return self.window
 
+    def inner_values(self, shape: Sequence[int]) -> int:
+        """Returns the numbers of both rolls, windows, queries, keys, values, products, weights and projection."""
+        return 8 * math.prod(shape) + 3 * math.prod(shape[:3]) * self.num_heads * math.prod(self.window)
+
     def forward(self, tokens: Tensor) -> Tensor:
         check_grid("tokens are no whole number of windows", tokens.shape[1:3], self.window)
         height, width = tokens.shape[1:3]
@@ -109,15 +113,14 @@ class AdaptiveWindowAttention(TokenLayer):
         """Returns what is added for each pair of tokens of a window, (1, heads, h w, h w)."""
         network, index = self._modules.get("cpb_mlp"), relative_index(self.window, circular, self.proj.weight.device)
         if network is None:
-            table = cast(Tensor, self.relative_position_bias_table)
-            return table[index].permute(2, 0, 1).unsqueeze(0)
-        table = network(self.relative_coords_table).view(-1, self.num_heads)
+            return cast(Tensor, self.relative_position_bias_table)[index].permute(2, 0, 1).unsqueeze(0)
+        table: Tensor = network(self.relative_coords_table).view(-1, self.num_heads)
         return 16 * table[index].permute(2, 0, 1).unsqueeze(0).sigmoid()
 
     def _queries(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns queries, keys and values, (windows, heads, h w, features) each."""
         parts = F.linear(windows, self.qkv.weight, self._bias())
-        query, key, value = parts.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = parts.view(*parts.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         return query, key, value
 
     def _bias(self) -> Tensor | None:
@@ -137,7 +140,8 @@ class AdaptiveWindowAttention(TokenLayer):
         if scale is None:
             return (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         cosine = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-2, -1)
-        return cosine * scale.clamp(max=_LARGEST_SCALE).exp()
+        logits: Tensor = cosine * scale.clamp(max=_LARGEST_SCALE).exp()
+        return logits
 
     def extra_repr(self) -> str:
         return f"window={self.window}, shift={self.shift}, heads={self.num_heads}"

@@ -239,24 +239,24 @@ ACTIVATION_CARDS: dict[Activation, Card] = {
 TOKEN_CARDS: dict[Tokens, Card] = {
     "keep": Card("leaves patches and windows where they are", "-", "multiples of the total stride at best", "none"),
     "anchor": Card(
-        "rolls each image so that the strongest of the p*p ways to take every p-th pixel, p the size of a patch, begins "
-        "at the origin, and then so that its strongest patch lies there: the network sees the same numbers, to the last "
-        "bit, whatever the circular shift",
+        "rolls each image so that the strongest of the p*p ways to take every p-th pixel, p the size of a patch, "
+        "begins at the origin, and then so that its strongest patch lies there: the network sees the same numbers, to "
+        "the last bit, whatever the circular shift",
         DING,
-        "every circular shift, any network of patches, with absolute positions too, on sizes divisible by the patch, "
-        "where two norms are not equal",
+        "every circular shift, any network of patches, with absolute positions too, on sizes divisible by the patch; "
+        "not where two norms are equal",
         "squares of the image, and one copy of it",
     ),
     "a_token": Card(
         "patches begin where they are strongest: in Swin by the norm of their tokens (A-token), in other networks by "
-        "that of their first pixels (polyphase anchoring). In Swin and Swin V2, windows begin where they are strongest, "
-        "without the mask of the border (A-WSA), patches are merged at the strongest of four phases (A-PMerge), and "
-        "relative positions are those on a ring where one window covers an axis (A-RPE); so they are in a ViT with "
-        "relative positions",
+        "that of their first pixels (polyphase anchoring). In Swin and Swin V2, windows begin where tokens are "
+        "strongest, without the mask of the border (A-WSA), patches are merged at the strongest of four phases "
+        "(A-PMerge), and relative positions are those on a ring where one window covers an axis (A-RPE). In a ViT with "
+        "relative positions they are those on a ring",
         f"{TOKENIZATION}; {DING}",
-        "every circular shift, trained or not: Swin and Swin V2 on sizes divisible by patch x window x merges; a ViT on "
-        "sizes divisible by the patch, with relative positions or none and a mean over tokens. Where two energies are "
-        "equal, and with absolute positions, nothing",
-        "in Swin p*p patch embeddings and two copies of the map per attention; in other networks as anchor",
+        "every circular shift, trained or not: Swin and Swin V2 on sizes divisible by patch x window x merges, and a "
+        "ViT with relative positions, or with none, on sizes divisible by the patch; not where two energies are equal. "
+        "Nothing with absolute positions",
+        "in Swin p*p patch embeddings, and two copies of the map for each attention; in other networks as anchor",
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from tinv.errors import unknown
 from tinv.policies.base import Policy, made_of
@@ -69,5 +69,5 @@ def token_policy(given: str | TokenPolicy | Mapping[str, Any]) -> TokenPolicy:
         True
     """
     if isinstance(given, str) and given in TOKENS:
-        return TokenPolicy(cast(Tokens, given))
+        return TokenPolicy(given)
     return made_of(given, TokenPolicy, "tokens", TOKENS)

@@ -21,11 +21,12 @@ from tinv.nn.subsampling import Subsampler
 from tinv.policies.conversion import ConversionPolicy
 from tinv.surgery.activations import Activations
 from tinv.surgery.alignment import Aligner
+from tinv.surgery.anchor import anchor_input
 from tinv.surgery.background import add_background
 from tinv.surgery.edit import GraphEdit, GraphJob, NetworkEdit
 from tinv.surgery.explicit_padding import absorb_explicit_padding
 from tinv.surgery.strides import Strides
-from tinv.surgery.tokens import anchor_input, check_token_sizes
+from tinv.surgery.tokens import check_token_sizes
 from tinv.surgery.windows import Windows
 
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from tinv.errors import TinvError
 from tinv.graph.account import Conversion
 from tinv.graph.patches import patch_embedding
 from tinv.nn.position_bias import CircularPositionBias
 from tinv.nn.token_layers import AdaptivePatchEmbedding, AdaptivePatchMerging, TokenLayer
-from tinv.nn.tokens import PolyphaseAnchor
 from tinv.nn.window_attention import AdaptiveWindowAttention
 from tinv.policies.conversion import ConversionPolicy
-
-if TYPE_CHECKING:
-    from tinv.surgery.edit import NetworkEdit
 
 _TIMM = ("timm.models.swin_transformer", "timm.models.swin_transformer_v2")
 _TORCHVISION = "torchvision.models.swin_transformer"
@@ -54,7 +50,7 @@ def adapt_tokens(network: nn.Module, policy: ConversionPolicy, conversion: Conve
     """
     if not policy.tokens.treats_tokens:
         return
-    name, conv = _patch_embedding(network, policy)
+    name, conv = checked_patch_embedding(network, policy)
     if policy.tokens.anchors_input:
         return
     _Adapter(network, policy, conversion).run(name, conv)
@@ -71,7 +67,7 @@ def check_token_sizes(network: nn.Module, policy: ConversionPolicy, size: Sequen
     if not policy.tokens.treats_tokens:
         return
     if policy.tokens.anchors_input:
-        _, conv = _patch_embedding(network, policy)
+        _, conv = checked_patch_embedding(network, policy)
         step, factors = list(conv.kernel_size), "the patch"
     else:
         step, factors = _multiple(network), "patch x window x merges"
@@ -92,25 +88,8 @@ def to_device(network: nn.Module, device: torch.device) -> None:
             module.to(device)
 
 
-def anchor_input(network: NetworkEdit, graph: fx.Graph) -> None:
-    """Rolls the images of a graph to their canonical position, before anything else."""
-    if not network.policy.tokens.anchors_input:
-        return
-    _, conv = _patch_embedding(network.meta_copy, network.policy)
-    images = next(node for node in graph.nodes if node.op == "placeholder")
-    path = "policy_layers.anchor"
-    if "anchor" not in cast(nn.ModuleDict, network.meta_copy.policy_layers):
-        patch = (conv.kernel_size[0], conv.kernel_size[1])
-        path = network.add_layer("anchor", PolyphaseAnchor(patch))
-        sizes = "x".join(map(str, patch))
-        network.conversion.change("input", f"rolled so that its strongest patch of {sizes} is first", "inputs anchored")
-    with graph.inserting_after(images):
-        anchored = graph.call_module(path, (images,))
-    images.replace_all_uses_with(anchored, delete_user_cb=lambda user: user is not anchored)
-    cast(Any, graph).layer_names[anchored] = "anchor"
-
-
-def _patch_embedding(network: nn.Module, policy: ConversionPolicy) -> tuple[str, nn.Conv2d]:
+def checked_patch_embedding(network: nn.Module, policy: ConversionPolicy) -> tuple[str, nn.Conv2d]:
+    """Returns the name and the convolution that embeds patches; raises TinvError for a network without one."""
     found = patch_embedding(network)
     if found is None:
         raise TinvError(
@@ -140,7 +119,9 @@ class _Adapter:
         has_windows = any(kind in _BLOCKS | _ATTENTIONS for kind in kinds.values())
         layer = AdaptivePatchEmbedding.of(conv, "tokens" if has_windows else "pixels")
         grid = "x".join(map(str, layer.step))
-        self.put(embedding, layer, f"patches of {grid} begin where their {layer.energy} are strongest", "patch grids chosen")
+        self.put(
+            embedding, layer, f"patches of {grid} begin where their {layer.energy} are strongest", "patch grids chosen"
+        )
         for name, kind in kinds.items():
             module: Any = self.network.get_submodule(name) if name else self.network
             if kind in _BLOCKS:
@@ -167,12 +148,9 @@ class _Adapter:
         self.put(name, layer, f"windows of {sizes} begin where tokens are strongest", "window grids chosen")
 
     def position_bias(self, name: str, bias: nn.Module) -> None:
-        try:
-            layer = CircularPositionBias(bias)
-        except TinvError as error:
-            self.report.refuse(name, str(error))
-            return
-        self.put(name, layer, "relative positions are those on a ring", "position biases made circular")
+        self.put(
+            name, CircularPositionBias(bias), "relative positions are those on a ring", "position biases made circular"
+        )
 
     def note_positions(self) -> None:
         """Takes note of what tells positions apart, or cuts windows, and cannot be helped."""
