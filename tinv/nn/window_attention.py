@@ -138,7 +138,7 @@ class AdaptiveWindowAttention(TokenLayer):
         """Returns how much each token of a window attends to each, (windows, heads, h w, h w), before the softmax."""
         scale = self._parameters.get("logit_scale")
         if scale is None:
-            return (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+            return (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
         cosine = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-2, -1)
         logits: Tensor = cosine * scale.clamp(max=_LARGEST_SCALE).exp()
         return logits
