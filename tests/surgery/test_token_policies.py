@@ -186,6 +186,13 @@ def test_windows_that_are_not_known_are_refused_by_name():
     assert [note.layer for note in partial.conversion.partial] == ["1"]
 
 
+def test_relative_positions_that_are_not_known_are_refused_though_they_are_zero_before_training():
+    options = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 3}
+    network = timm.create_model("beit_base_patch16_224", **options)
+    with pytest.raises(LayerError, match=r"layer blocks.0.attn: Attention holds relative positions that tinv does not"):
+        tinv.convert(network, tokens="a_token", example_input=torch.zeros(1, 3, 16, 16))
+
+
 def test_vits_stay_refused_under_full_padding_and_the_message_names_tokens():
     with pytest.raises(LayerError, match=r"full_zero changes the size of maps.*tokens=anchor and tokens=a_token"):
         tinv.convert(made("absolute"), "full_zero", example_input=images("absolute"))

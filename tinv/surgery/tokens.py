@@ -33,6 +33,11 @@ _MERGINGS = {
 _POSITION_BIASES = {("timm.layers.pos_embed_rel", "RelPosBias"), ("timm.layers.pos_embed_rel", "RelPosMlp")}
 _WINDOWED = ("WindowAttention", "WindowMultiHead", "PartitionAttention", "PatchMerging", "LocallyGroupedAttn")
 """Parts of the names of classes of window attention and patch merging."""
+_RELATIVE = (
+    *("relative_position_bias_table", "relative_position_bias", "relative_attention_bias", "rel_pos_bias"),
+    *("attention_biases", "attention_bias_table", "rel_pos_h", "rel_pos_w", "rel_height", "rel_width"),
+)
+"""Names of parameters with a number for each distance of two positions."""
 _ABSOLUTE = ("pos_embed", "pos_embedding", "position_embedding", "position_embeddings", "absolute_pos_embed")
 """Names of parameters and buffers with a number for each position."""
 
@@ -157,6 +162,11 @@ class _Adapter:
         for name, module in self.network.named_modules():
             if any(word in type(module).__name__ for word in _WINDOWED) and not isinstance(module, TokenLayer):
                 self.report.refuse(name, f"{type(module).__name__}, which tinv does not know, cuts tokens into windows")
+            elif not isinstance(module, (TokenLayer, CircularPositionBias)) and any(
+                key in _RELATIVE for key, _ in module.named_parameters(recurse=False)
+            ):
+                # its numbers may all be zero before training, and tell distances apart after
+                self.report.refuse(name, f"{type(module).__name__} holds relative positions that tinv does not know")
         for name in self.absolute():
             self.report.skip(
                 name,
