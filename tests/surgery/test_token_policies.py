@@ -174,6 +174,14 @@ def test_networks_without_patches_are_refused():
         tinv.convert(resnet18(), tokens="anchor", example_input=torch.zeros(1, 3, 32, 32))
 
 
+def test_a_patch_embedding_whose_weights_are_computed_is_refused_not_changed():
+    batch, network = images("absolute"), made("absolute")
+    torch.nn.utils.parametrizations.weight_norm(network.patch_embed.proj)
+    with pytest.raises(LayerError, match=r"layer patch_embed.proj .*takes plain convolutions"):
+        tinv.convert(network, tokens="a_token", example_input=batch)
+    assert error(tinv.convert(network, tokens="anchor", example_input=batch), batch) == 0
+
+
 def test_windows_that_are_not_known_are_refused_by_name():
     class OtherWindowAttention(nn.Identity):
         pass
@@ -233,6 +241,15 @@ def test_forward_derivatives_are_those_of_differences():
     with torch.no_grad():
         expected = (network(batch + step * tangent) - network(batch - step * tangent)) / (2 * step)
     torch.testing.assert_close(slope, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_exported_program_and_a_mapped_function_give_the_same():
+    batch, network = images("timm v1"), converted("timm v1", "a_token")
+    with torch.no_grad():
+        logits = network(batch)
+        assert torch.equal(torch.export.export(network, (batch,)).module()(batch), logits)
+        mapped = torch.vmap(lambda image: network(image[None])[0])(batch)
+    torch.testing.assert_close(mapped, logits, rtol=0, atol=1e-12)
 
 
 def test_costs_count_the_choice_and_what_is_inside_of_layers():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinv.errors import TinvError
+from tinv.errors import LayerError, TinvError
 from tinv.graph.account import Conversion
 from tinv.graph.patches import patch_embedding
 from tinv.nn.position_bias import CircularPositionBias
@@ -52,6 +52,7 @@ def adapt_tokens(network: nn.Module, policy: ConversionPolicy, conversion: Conve
 
     Raises:
         TinvError: For a network without a patch embedding.
+        LayerError: Naming a patch embedding that is no plain convolution.
     """
     if not policy.tokens.treats_tokens:
         return
@@ -122,6 +123,12 @@ class _Adapter:
     def run(self, embedding: str, conv: nn.Conv2d) -> None:
         kinds = {name: (type(m).__module__, type(m).__name__) for name, m in self.network.named_modules()}
         has_windows = any(kind in _BLOCKS | _ATTENTIONS for kind in kinds.values())
+        if type(conv) is not nn.Conv2d or conv._forward_hooks or conv._forward_pre_hooks:
+            # a subclass computes its weights in another way, and hooks would be lost
+            raise LayerError(
+                f"layer {embedding} ({type(conv).__name__}): tokens={self.policy.tokens} takes plain convolutions without "
+                "hooks as embeddings of patches; tokens=anchor takes any"
+            )
         layer = AdaptivePatchEmbedding.of(conv, "tokens" if has_windows else "pixels")
         grid = "x".join(map(str, layer.step))
         self.put(
