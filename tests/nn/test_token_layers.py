@@ -13,8 +13,14 @@ from torchvision.models.swin_transformer import (
 )
 
 from tinv.errors import TinvError
-from tinv.nn import AdaptivePatchEmbedding, AdaptivePatchMerging, AdaptiveWindowAttention, PolyphaseAnchor, roll_each
-from tinv.nn.position_bias import CircularPositionBias
+from tinv.nn import (
+    AdaptivePatchEmbedding,
+    AdaptivePatchMerging,
+    AdaptiveWindowAttention,
+    CircularPositionBias,
+    PolyphaseAnchor,
+    roll_each,
+)
 from tinv.nn.tokens import first_largest
 from tinv.nn.window_attention import relative_index, window_energies
 

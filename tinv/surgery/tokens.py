@@ -126,8 +126,8 @@ class _Adapter:
         if type(conv) is not nn.Conv2d or conv._forward_hooks or conv._forward_pre_hooks:
             # a subclass computes its weights in another way, and hooks would be lost
             raise LayerError(
-                f"layer {embedding} ({type(conv).__name__}): tokens={self.policy.tokens} takes plain convolutions without "
-                "hooks as embeddings of patches; tokens=anchor takes any"
+                f"layer {embedding} ({type(conv).__name__}): tokens={self.policy.tokens} takes plain convolutions "
+                "without hooks as embeddings of patches; tokens=anchor takes any"
             )
         layer = AdaptivePatchEmbedding.of(conv, "tokens" if has_windows else "pixels")
         grid = "x".join(map(str, layer.step))
