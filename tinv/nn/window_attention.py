@@ -98,7 +98,7 @@ class AdaptiveWindowAttention(TokenLayer):
         """Returns attention (N, H, W, C) in the windows of a grid that begins at the first token."""
         count, height, width, channels = tokens.shape
         rows, columns = self.window
-        windows = tokens.view(count, height // rows, rows, width // columns, columns, channels)
+        windows = tokens.reshape(count, height // rows, rows, width // columns, columns, channels)
         windows = windows.permute(0, 1, 3, 2, 4, 5).reshape(-1, rows * columns, channels)
         query, key, value = self._queries(windows)
         attention, (of_attention, of_output) = self._logits(query, key), self.dropouts
