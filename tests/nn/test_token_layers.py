@@ -62,6 +62,14 @@ def test_an_anchor_gives_the_same_bits_for_every_shift():
     assert patches[0] == max(patches)
 
 
+def test_equal_patches_as_of_saturated_areas_are_told_apart_by_the_rest_of_the_image():
+    images = randn(2, 3, 8, 12).clamp(-0.5, 0.5)
+    images[..., 2:4, 4:6] = images[..., 4:6, 2:4] = images[..., 6:, 8:10] = 2.0
+    anchor = PolyphaseAnchor(2)
+    for shift in itertools.product(range(8), range(12)):
+        assert torch.equal(anchor(images.roll(shift, (2, 3))), anchor(images))
+
+
 def test_an_anchor_that_is_not_canonical_moves_with_the_patches():
     images, anchor = randn(1, 3, 8, 8), PolyphaseAnchor(4, canonical=False)
     seen = {

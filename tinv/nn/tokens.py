@@ -91,7 +91,7 @@ class PolyphaseAnchor(nn.Module):
 
     Of the p*q polyphase components [i::p, j::q], the first of largest Euclidean norm becomes [0::p, 0::q]. After that,
     whatever the circular shift, the content lies the same way in its patches. With `canonical`, the patch of largest
-    norm is then rolled to the origin too: the output is bit-equal for every circular shift of an image, so that any
+    norm (of equals, the one that the whole image singles out) is then rolled to the origin: the output is bit-equal for every circular shift of an image, so that any
     network behind it is exactly invariant, with absolute positions as well.
 
     Args:
@@ -132,10 +132,25 @@ class PolyphaseAnchor(nn.Module):
         if not self.canonical:
             return phase
         patches = F.avg_pool2d(exact_sums(roll_each(images, -phase)).square().sum(dim=1, keepdim=True), self.patch)
-        return phase + first_largest(patches[:, 0]) * torch.tensor(self.patch, device=images.device)
+        return phase + first_largest(_unique(patches[:, 0])) * torch.tensor(self.patch, device=images.device)
 
     def extra_repr(self) -> str:
         return f"patch={self.patch}" + ("" if self.canonical else ", canonical=False")
+
+
+def _unique(strengths: Tensor) -> Tensor:
+    """Returns a table (N, R, C) whose largest number is that of one of the largest of another, and follows its rolls.
+
+    Saturated areas give equal patches. Of these, the one that a fixed weighted sum over the whole ring sees as largest
+    is taken, which only a table that repeats itself leaves undecided.
+    """
+    rows, columns = strengths.shape[1:]
+    down, across = (torch.arange(size, device=strengths.device, dtype=strengths.dtype) for size in (rows, columns))
+    weights = (down[:, None] * 1.618034 + across * 2.414214 + 0.5).square() % 1
+    spectrum = torch.fft.rfft2(strengths) * torch.fft.rfft2(weights).conj()
+    seen = torch.fft.irfft2(spectrum, s=(rows, columns))
+    largest = strengths.amax(dim=(1, 2), keepdim=True)
+    return seen.masked_fill(strengths < largest * (1 - 1e-9), -torch.inf)
 
 
 def _rolled(maps: Tensor, shifts: Tensor, axes: tuple[int, int]) -> Tensor:
