@@ -91,8 +91,8 @@ class PolyphaseAnchor(nn.Module):
 
     Of the p*q polyphase components [i::p, j::q], the first of largest Euclidean norm becomes [0::p, 0::q]. After that,
     whatever the circular shift, the content lies the same way in its patches. With `canonical`, the patch of largest
-    norm (of equals, the one that the whole image singles out) is then rolled to the origin: the output is bit-equal for every circular shift of an image, so that any
-    network behind it is exactly invariant, with absolute positions as well.
+    norm (of equals, the one that the whole image singles out) is then rolled to the origin: the output is bit-equal for
+    every circular shift of an image, so that any network behind it is exactly invariant, with absolute positions too.
 
     Args:
         patch: Pixels of a patch, one number or (p, q).
