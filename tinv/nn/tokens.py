@@ -150,7 +150,8 @@ def _unique(strengths: Tensor) -> Tensor:
     spectrum = torch.fft.rfft2(strengths) * torch.fft.rfft2(weights).conj()
     seen = torch.fft.irfft2(spectrum, s=(rows, columns))
     largest = strengths.amax(dim=(1, 2), keepdim=True)
-    return seen.masked_fill(strengths < largest * (1 - 1e-9), -torch.inf)
+    found: Tensor = seen.masked_fill(strengths < largest * (1 - 1e-9), -torch.inf)
+    return found
 
 
 def _rolled(maps: Tensor, shifts: Tensor, axes: tuple[int, int]) -> Tensor:
