@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tinv.policies.conversion import ConversionPolicy
     from tinv.policies.padding import PaddingPolicy
     from tinv.policies.subsampling import SubsamplingPolicy
+    from tinv.policies.tokens import TokenPolicy
     from tinv.report.frame import load_runs
     from tinv.surgery.convert import convert
 
@@ -43,6 +44,7 @@ __all__ = [
     "Summary",
     "TilePlan",
     "TinvError",
+    "TokenPolicy",
     "Verification",
     "__version__",
     "convert",
@@ -79,6 +81,7 @@ __getattr__, _ = exports(
         "tinv.policies.padding": ("PaddingPolicy",),
         "tinv.policies.subsampling": ("SubsamplingPolicy",),
         "tinv.policies.activation": ("ActivationPolicy",),
+        "tinv.policies.tokens": ("TokenPolicy",),
         "tinv.policies.conversion": ("ConversionPolicy",),
     },
     modules=("callbacks", "select"),

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from jsonargparse import ArgumentParser
 
 from generate.text import code, table
-from tinv.policies.cards import ACTIVATIONS, PADDINGS, SUBSAMPLINGS
+from tinv.policies.cards import ACTIVATIONS, PADDINGS, SUBSAMPLINGS, TOKENS
 from tinv.utils.arguments import RANGES
 
 
@@ -32,6 +32,7 @@ POLICIES: dict[tuple[str, ...], str] = {
     PADDINGS: "name of a [padding policy](policies.md#padding)",
     SUBSAMPLINGS: "name of a [subsampling policy](policies.md#subsampling)",
     ACTIVATIONS: "name of an [activation policy](policies.md#activations)",
+    TOKENS: "name of a [token policy](policies.md#tokens)",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from generate.arguments import COLUMNS, argument_table, of_class
 from generate.text import code, heading, table
-from tinv.policies import ACTIVATION_CARDS, PADDING_CARDS, SUBSAMPLING_CARDS, ConversionPolicy
+from tinv.policies import ACTIVATION_CARDS, PADDING_CARDS, SUBSAMPLING_CARDS, TOKEN_CARDS, ConversionPolicy
 from tinv.policies.cards import Card
 
 INTRODUCTION = """---
@@ -18,7 +18,8 @@ hide: [toc]
 
 A policy is one word of a configuration, or one argument of `tinv.convert`. `padding` says what every convolution adds
 at the border of its input, `subsampling` what carries every stride, `activation` what stands for the activations of
-maps. `tinv list padding`, `tinv list subsampling` and `tinv list activation` print these tables.
+maps, and `tokens` where the patches and windows of a vision transformer begin. `tinv list padding`, `tinv list
+subsampling`, `tinv list activation` and `tinv list tokens` print these tables.
 
 For a kernel of $k$ pixels with dilation $d$, `valid` adds nothing, `same_*` adds $d(k-1)/2$ pixels a side and
 `full_*` $d(k-1)$; $s$ is the stride. *Exact* names the shifts of the image under which the pooled output of the
@@ -44,6 +45,8 @@ def page() -> str:
         + _cards(SUBSAMPLING_CARDS)
         + heading(2, "Activations", "activations")
         + _cards(ACTIVATION_CARDS)
+        + heading(2, "Tokens", "tokens")
+        + _cards(TOKEN_CARDS)
         + OPTIONS
         + argument_table(of_class(ConversionPolicy), COLUMNS)
     )

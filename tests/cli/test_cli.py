@@ -68,7 +68,7 @@ def test_whole_cards_fit_a_terminal_of_80_columns(capsys, monkeypatch, subject, 
 
 def test_lists_without_cards_say_so(capsys):
     assert main(["list", "backbones", "--cards"]) == 2
-    assert "--cards is for padding, subsampling, activation; backbones have no cards" in capsys.readouterr().err
+    assert "--cards is for padding, subsampling, activation, tokens; backbones have no cards" in capsys.readouterr().err
 
 
 def test_timm_networks_can_be_listed(capsys):

@@ -64,5 +64,5 @@ def test_results_without_the_key_read_keep():
         "model.init_args.activation"
     ]
     own = {"model.init_args.activation.class_path": "own.Policy", "model.init_args.padding": "keep"}
-    assert with_later_keys(own) == own
+    assert with_later_keys(own) == {**own, "model.init_args.tokens": "keep"}
     assert with_later_keys({"model.init_args.width": 3}) == {"model.init_args.width": 3}

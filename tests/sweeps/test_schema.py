@@ -21,6 +21,8 @@ SHIPPED = {
     "cifar_learned": 48,
     "cifar_antialias": 18,
     "cifar_policies": 20,
+    "transformers": 6,
+    "transformers_swin": 3,
     "padding_x_subsampling": 36,
     "four_quadrant": 84,
     "imagenet_shift": 16,

@@ -12,13 +12,14 @@ from tinv.cli.parser import PlainParser
 from tinv.config import catalog
 from tinv.config.files import Kind, shipped_files, shipped_folder
 from tinv.errors import TinvError, unknown
-from tinv.policies.cards import ACTIVATION_CARDS, PADDING_CARDS, SUBSAMPLING_CARDS, Card
+from tinv.policies.cards import ACTIVATION_CARDS, PADDING_CARDS, SUBSAMPLING_CARDS, TOKEN_CARDS, Card
 from tinv.utils.io import read_text
 
 CARDS: dict[str, Mapping[Any, Card]] = {
     "padding": PADDING_CARDS,
     "subsampling": SUBSAMPLING_CARDS,
     "activation": ACTIVATION_CARDS,
+    "tokens": TOKEN_CARDS,
 }
 """Cards of policies, by the option that takes them."""
 SUBJECTS = ("backbones", "data", "experiments", "sweeps", "protocols", *CARDS)

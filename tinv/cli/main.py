@@ -34,7 +34,7 @@ OTHER_COMMANDS = {
     "tiles": "tiles of a large image whose stitched outputs equal those of the whole",
     "probe": "how far from the border a frozen network encodes absolute position",
     "report": "table and figures of finished runs, beside the published numbers",
-    "list": "backbones, data, experiments, sweeps, padding, subsampling or activation policies",
+    "list": "backbones, data, experiments, sweeps, padding, subsampling, activation or token policies",
 }
 
 

@@ -82,7 +82,8 @@ def measure(words: Sequence[str]) -> int:
     partial = "partial: " if report.partial else ""
     policy = subject.policy
     activation = f", {policy.activation}" if policy.activation.treats_activations else ""
-    under = "" if args["model"] else f", {partial}{policy.padding}, {policy.subsampling}{activation}"
+    tokens = f", {policy.tokens}" if policy.tokens.treats_tokens else ""
+    under = "" if args["model"] else f", {partial}{policy.padding}, {policy.subsampling}{activation}{tokens}"
     report.print(f"{subject.name} ({subject.source}){under}")  # first: a full disk must not cost what was measured
     options = args | {key: value for key, value in own.items() if key != "plain"} | subject.options | policy.to_dict()
     if report.protocol:  # what was measured, not the defaults of options that it decides

@@ -24,7 +24,7 @@ PRECISION = "trainer.precision"
 """A key of the machine that changes numbers a little; a table names it where runs differ in it."""
 
 
-LATER_KEYS = {"model.init_args.activation": "keep"}
+LATER_KEYS = {"model.init_args.activation": "keep", "model.init_args.tokens": "keep"}
 """Keys that configurations of earlier versions lack, with what those did."""
 
 LATER_METRIC_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -43,8 +43,10 @@ def with_later_keys(settings: dict[str, Any]) -> dict[str, Any]:
         settings = {**settings, "model.init_args.metrics": [_with_later_arguments(metric) for metric in metrics]}
     if not any(key.startswith("model.init_args.padding") for key in settings):
         return settings  # a task of the user's own
-    named = {own for own in settings for key in LATER_KEYS if f"{own}.".startswith(f"{key}.")}
-    return settings if named else {**settings, **LATER_KEYS}
+    later = {
+        key: value for key, value in LATER_KEYS.items() if not any(f"{own}.".startswith(f"{key}.") for own in settings)
+    }
+    return {**settings, **later}
 
 
 def _with_later_arguments(metric: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import cast
 
-from tinv.graph.grid import AxisGrid, Folded, Lost
+from tinv.graph.grid import AxisGrid, Folded, Lost, Prefixed
 from tinv.graph.operations import Operation
 from tinv.graph.state import Case, State
 from tinv.graph.windows import Window
@@ -74,7 +74,7 @@ def check_window(case: Case, rectified: Callable[[], bool]) -> None:
     for axis, entry in enumerate(source.grid[first:]):
         if isinstance(entry, AxisGrid):
             _check_axis(case, window, axis, entry, rectified)
-        elif isinstance(entry, (Folded, Lost)) and not window.is_trivial(axis):
+        elif isinstance(entry, (Folded, Prefixed, Lost)) and not window.is_trivial(axis):
             axes = source.axes_in([first + axis])
             case.breaks(axes, "slides over positions that are not in their order")
 

@@ -42,7 +42,10 @@ def contracted(op: Operation, operands: Sequence[Operand], number: int = 0) -> C
 
 
 def _attended(op: Operation, operands: Sequence[Operand], number: int) -> Contraction | None:
-    """Returns what attention does to positions; None where a mask may tell them apart."""
+    """Returns what attention does to positions, but for a mask of numbers; None where a mask may tell them apart."""
+    if op.module is None and len(operands) == 4 and not any(map(holds_positions, operands[3][0])):
+        # numbers for pairs of positions, which the verdict looks at
+        return None if op.argument(5, "is_causal", False) else _attention(operands[:3])
     if len(operands) != 3 or len({len(grid) for grid, _ in operands}) != 1:
         return None
     if op.module is None:

@@ -149,7 +149,7 @@ _CHECKS: dict[str, Callable[[Case], str]] = {
     "merge": _merge,
     "max": _maximum,
     "adapt": _adapt,
-    "polyphase": _always("chooses among whole positions"),
+    **dict.fromkeys(("polyphase", "tokens", "anchor"), _always("chooses among whole positions")),
     "reduce": _reduce,
     **dict.fromkeys(("contract", "attention"), _product),
     **dict.fromkeys(("resize", "shuffle", "reshape", "pad_or_crop", "expand"), _resized),

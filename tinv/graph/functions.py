@@ -15,6 +15,8 @@ Kind = Literal[
     "blur",  # a fixed filter, then a stride
     "polyphase",  # a stride whose first pixel depends on the content
     "subsample",  # a stride carried by a layer of the user's own, which says what it sees and follows
+    "tokens",  # a layer of a grid of tokens that follows its shifts, see `tinv.nn.TokenLayer`
+    "anchor",  # rolls each image to a position that its content says, so that shifts leave no trace
     "patches",  # the pixels of each window, one after the other
     "pad",  # adds pixels at the border
     "pad_or_crop",  # adds or takes away pixels at the end, until a size is met

@@ -26,6 +26,8 @@ from tinv.graph.operations import Operation, item_number, operation, whole_value
 from tinv.graph.rules import grid_after
 from tinv.graph.step import Source, Step
 from tinv.graph.tracing import FACTORIES
+from tinv.nn.token_layers import TokenLayer
+from tinv.nn.tokens import PolyphaseAnchor
 
 
 class RunError(LayerError):
@@ -111,6 +113,8 @@ class GeometryInterpreter(fx.Interpreter):
         if self.counter:
             new = isinstance(value, Tensor) and self.operations[node].kind not in _VIEWS
             size = value.numel() * value.element_size() if new and not is_in_place(node, self.network) else 0
+            if isinstance(layer := self.operations[node].module, TokenLayer):
+                size += layer.inner_values(self.values[node.all_input_nodes[0]].shape) * value.element_size()
             self.costs[node] = Cost(self.counter.get_total_flops() - before, size)
 
     def has_positions(self, node: Any) -> bool:
@@ -220,7 +224,7 @@ _VIEWS = ("reshape", "permute", "split", "item", "size", "expand")
 
 
 def total_stride(geometry: GeometryInterpreter, axis: int | None = None) -> int:
-    """Returns the largest stride of any map in pixels, along one axis of the image or along all, rounded up."""
+    """Returns the largest stride of any map in pixels, or a patch, along one axis of the image or all, rounded up."""
     strides = [
         abs(part.stride)
         for node in geometry.graph.nodes
@@ -229,4 +233,6 @@ def total_stride(geometry: GeometryInterpreter, axis: int | None = None) -> int:
         for part in grids_of(pair[1])
         if part.size > 1 and axis in (None, part.axis)
     ]
-    return math.ceil(max(strides, default=1))
+    anchors = [op.module for op in geometry.operations.values() if isinstance(op.module, PolyphaseAnchor)]
+    patches = [size for anchor in anchors for a, size in enumerate(anchor.patch) if axis in (None, a)]
+    return max(math.ceil(max(strides, default=1)), *patches, 1)

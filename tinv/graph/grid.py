@@ -114,6 +114,14 @@ class Folded:
 
 
 @dataclass(frozen=True)
+class Prefixed:
+    """An axis that begins with entries without positions, as class tokens are, behind which those of another stand."""
+
+    count: int
+    rest: AxisGrid | Folded
+
+
+@dataclass(frozen=True)
 class Lost:
     """An axis that may hold positions of the image, in an order that is not known."""
 
@@ -123,14 +131,14 @@ class Uniform:
     """An axis of a tensor along which one value is repeated, as after `expand`."""
 
 
-Entry = AxisGrid | Folded | Lost | Uniform | None
+Entry = AxisGrid | Folded | Prefixed | Lost | Uniform | None
 Grid = tuple[Entry, ...]
 """One entry for each axis of a tensor, None for those that are no positions: batch, channels, pooled axes."""
 
 
 def holds_positions(entry: Entry) -> bool:
     """Returns whether an axis of a tensor holds positions of the image, known or not."""
-    return isinstance(entry, (AxisGrid, Folded, Lost))
+    return isinstance(entry, (AxisGrid, Folded, Prefixed, Lost))
 
 
 def axis_grids(entry: Entry) -> Iterator[AxisGrid]:
@@ -139,6 +147,8 @@ def axis_grids(entry: Entry) -> Iterator[AxisGrid]:
         yield entry
     elif isinstance(entry, Folded):
         yield from (part for part in entry.parts if isinstance(part, AxisGrid))
+    elif isinstance(entry, Prefixed):
+        yield from axis_grids(entry.rest)
 
 
 def grids_of(entries: Iterable[Entry]) -> list[AxisGrid]:
@@ -158,6 +168,8 @@ def after_move(entry: Entry, move: Callable[..., AxisGrid], *args: int) -> Entry
 
 def signature(entry: Entry, with_choices: bool = False) -> tuple[object, ...]:
     """Returns what two axes must agree in to move together: image axis, stride and size, in their order."""
+    if isinstance(entry, Prefixed):
+        return (entry.count, *signature(entry.rest, with_choices))
     parts = entry.parts if isinstance(entry, Folded) else (entry,)
     keys = ("axis", "stride", "size", *(["choices"] if with_choices else []))
     return tuple(tuple(getattr(p, key) for key in keys) if isinstance(p, AxisGrid) else p for p in parts)
@@ -166,6 +178,24 @@ def signature(entry: Entry, with_choices: bool = False) -> tuple[object, ...]:
 def choices(entry: Entry) -> tuple[str, ...]:
     """Returns the adaptive layers that chose the positions of an axis."""
     return tuple(name for axis_grid in axis_grids(entry) for name in axis_grid.choices)
+
+
+def prefixed(count: int, entry: Entry) -> Entry:
+    """Returns an axis whose positions stand behind so many entries without; they are lost if not in a known order."""
+    if isinstance(entry, Prefixed):
+        return Prefixed(entry.count + count, entry.rest)
+    return Prefixed(count, entry) if isinstance(entry, (AxisGrid, Folded)) else Lost()
+
+
+def without_prefix(entry: Entry, start: int, end: int, step: int, size: int) -> Entry:
+    """Returns what is left of an axis of `size` entries of which those from `start` to `end` are taken."""
+    if not isinstance(entry, Prefixed) or step != 1:
+        return Lost() if holds_positions(entry) else entry
+    if end <= entry.count:
+        return None
+    if end != size or start > entry.count:
+        return Lost()
+    return entry.rest if start == entry.count else Prefixed(entry.count - start, entry.rest)
 
 
 def size_of(part: AxisGrid | int) -> int:
@@ -179,7 +209,7 @@ def reshaped(grid: Grid, old: Sequence[int], new: Sequence[int]) -> Grid:
     An axis that is split into a x b becomes one of a groups of b neighbours, and one of b entries without positions;
     merged with the axis behind it, which holds no positions, an axis grid becomes finer.
     """
-    if any(isinstance(entry, Lost) for entry in grid):
+    if any(isinstance(entry, (Lost, Prefixed)) for entry in grid):
         return _aligned(grid, old, new)
     parts: list[AxisGrid | int] = []
     for entry, size in zip(grid, old, strict=True):

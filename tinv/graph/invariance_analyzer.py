@@ -13,7 +13,7 @@ from tinv.graph.exact_invariance import SHIFTS, ExactInvariance, FractionalShift
 from tinv.graph.fractional import check_fractional
 from tinv.graph.functions import WINDOWS
 from tinv.graph.geometry import GeometryInterpreter
-from tinv.graph.grid import AxisGrid, Grid, Lost, axes_of, grids_of, holds_positions
+from tinv.graph.grid import AxisGrid, Grid, Lost, Prefixed, axes_of, grids_of, holds_positions
 from tinv.graph.network_graph import layer_name
 from tinv.graph.operations import Operation, item_number
 from tinv.graph.positions import RULES
@@ -35,7 +35,7 @@ def exact_invariance(geometry: GeometryInterpreter, network: nn.Module) -> Exact
         return InvarianceAnalyzer(geometry, network).run()
 
 
-_TAKES_TOGETHER = ("reduce", "locate", "adapt", "contract", "attention")
+_TAKES_TOGETHER = ("reduce", "locate", "adapt", "contract", "attention", "anchor")
 """Kinds after which positions may be gone; each is checked by its own rule."""
 
 
@@ -54,6 +54,8 @@ class InvarianceAnalyzer:
         # one state for each tensor that a node gives
         self.states: dict[fx.Node, State | list[State | None]] = {}
         self.unknown: list[str] = []
+        # behind an anchor, whatever has no positions is a function of the same numbers
+        self.anchored = any(op.kind == "anchor" for op in geometry.operations.values())
         self.order = 0
 
     def run(self) -> ExactInvariance:
@@ -124,7 +126,8 @@ class InvarianceAnalyzer:
             self.states[node] = self.picked(op)
         else:
             states: list[Any] = [
-                self.lost(node) if pair is None else self.state(node, op, pair[1], tuple(pair[0].shape), number)
+                # of what is no tensor, such as the weights that attention was not asked for, there is nothing to know
+                None if pair is None else self.state(node, op, pair[1], tuple(pair[0].shape), number)
                 for number, pair in enumerate(self.geometry.tensors(node))
             ]
             self.states[node] = states[0] if isinstance(value, Tensor) else states
@@ -205,7 +208,8 @@ class InvarianceAnalyzer:
         elif op.kind == "opaque" or op.kind not in RULES:
             if case.maps:
                 self.unknown.append(case.layer)
-            case.breaks(self.axes, "tinv does not know this layer")
+            if case.maps or not self.anchored:
+                case.breaks(self.axes, "tinv does not know this layer")
         else:
             RULES[op.kind](case, self.values)
         if op.draws:
@@ -220,7 +224,8 @@ class InvarianceAnalyzer:
 
     def check_positions(self, case: Case) -> None:
         """Breaks the axes whose positions are gone without a reason, or end in an order that is not known."""
-        if case.op.kind not in _TAKES_TOGETHER:
+        picks = case.op.kind == "item" and any(isinstance(e, Prefixed) for r in case.readings for e in r.grid)
+        if case.op.kind not in _TAKES_TOGETHER and not picks:
             case.breaks(case.every_axis() - axes_of(case.grid), f"tells positions apart ({case.op.name})")
         lost_before = any(isinstance(e, Lost) for r in case.readings for e in r.grid)
         if any(isinstance(entry, Lost) for entry in case.grid) and not lost_before:

@@ -34,6 +34,8 @@ from tinv.nn.activation import BandLimitedActivation
 from tinv.nn.padding import pad, pad_or_crop_like
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import BlurPool, PolyphaseSampling, Subsampler
+from tinv.nn.token_layers import TokenLayer
+from tinv.nn.tokens import PolyphaseAnchor
 
 FUNCTIONS_OF_A_VALUE = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardsigmoid, nn.Hardswish, nn.Tanh, nn.Softplus),
@@ -170,6 +172,9 @@ def _nodes_in(arguments: Any) -> list[fx.Node]:
 
 def _of_module(module: nn.Module, axes: int) -> dict[str, Any]:
     name = type(module).__name__
+    if isinstance(module, (TokenLayer, PolyphaseAnchor)):
+        # the first of them is a convolution
+        return {"kind": "tokens" if isinstance(module, TokenLayer) else "anchor"}
     if isinstance(module, _ConvTransposeNd):
         return {"kind": "shuffle" if expands_exactly(module) else "transposed"}
     if isinstance(module, _ConvNd) and name != "CondConv2d":

@@ -9,12 +9,24 @@ from typing import Any, cast
 from torch import nn
 
 from tinv.graph.contractions import contracted
-from tinv.graph.grid import AxisGrid, Entry, Lost, Uniform, choices, grids_of, holds_positions, signature
+from tinv.graph.grid import (
+    AxisGrid,
+    Entry,
+    Folded,
+    Lost,
+    Prefixed,
+    Uniform,
+    choices,
+    grids_of,
+    holds_positions,
+    signature,
+)
 from tinv.graph.operations import TRANSFORMERS, reduced_axes
 from tinv.graph.rearrangements import expanded_index, flipped_axes, is_whole_resize, resize_mode, rolls
 from tinv.graph.state import Case, Reading
 from tinv.graph.values import Values, differs_along, norm_axes
 from tinv.nn.activation import BandLimitedActivation
+from tinv.nn.token_layers import TokenLayer
 
 
 def _pointwise(case: Case, values: Values) -> None:
@@ -42,6 +54,22 @@ def _resampled(case: Case, values: Values) -> None:
     channels = getattr(layer, "channel_axis", None)
     if channels is not None:
         case.breaks(source.axes_in([channels]), "treats each position differently")
+
+
+def _tokens(case: Case, values: Values) -> None:
+    layer, source = cast(TokenLayer, case.op.module), case.source
+    others = [dim for dim in range(len(source.grid)) if dim not in layer.token_axes]
+    case.breaks(source.axes_in(others), "weighs each position by itself")
+    for dim in layer.token_axes:
+        entry, after = source.grid[dim], case.grid[dim]
+        if not isinstance(entry, AxisGrid) or not isinstance(after, AxisGrid):
+            case.breaks(source.axes_in([dim]), "lays a grid over positions that are not in their order")
+            continue
+        case.breaks([entry.axis], "rolls content over the border", ["zero_canvas"])
+        case.state.content[entry.axis] = (0, after.size - 1)
+        if after.stride != entry.stride:
+            step = abs(after.stride.numerator)
+            case.state.steps[entry.axis] = math.lcm(case.state.steps.get(entry.axis, 1), step)
 
 
 def _over_axes(case: Case, values: Values) -> None:
@@ -98,8 +126,24 @@ def _same_order(case: Case, values: Values, readings: Sequence[Reading], dims: I
             entry = reading.grid[d]
             if holds_positions(entry) or isinstance(entry, Uniform) or reading.shape[d] == 1:
                 continue
-            if not reading.constant or values.varies(reading.node, d):
-                case.breaks(axes, "takes the map together with numbers that differ from position to position")
+            if dim in (-1, -2) and any(_is_relative(values, reading, r.grid[-2], r.grid[-1]) for r, _ in maps):
+                continue
+            skipped = next((at.count for r, e in maps if isinstance(at := r.grid[e], Prefixed)), 0)
+            if not reading.constant or values.varies(reading.node, d, skipped):
+                name = values.name(reading.node)
+                of = f" ({name})" if name else ""
+                case.breaks(axes, f"takes the map together with numbers that differ from position to position{of}")
+
+
+def _is_relative(values: Values, reading: Reading, query: Entry, key: Entry) -> bool:
+    """Returns whether numbers for pairs of positions, the last two axes, depend on their distance on a ring alone."""
+    if not reading.constant or signature(query) != signature(key) or isinstance(query, Lost):
+        return False
+    count = query.count if isinstance(query, Prefixed) else 0
+    rest = query.rest if isinstance(query, Prefixed) else query
+    parts = rest.parts if isinstance(rest, Folded) else (rest,)
+    sizes = [part if isinstance(part, int) else part.size for part in parts if isinstance(part, (int, AxisGrid))]
+    return values.is_relative(reading.node, sizes, count)
 
 
 def _merge(case: Case, values: Values) -> None:
@@ -111,8 +155,9 @@ def _concatenate(case: Case, values: Values) -> None:
     rank = len(case.shape)
     dim = int(case.op.argument(1, "dim", case.op.kwargs.get("axis", 0))) % rank
     _same_order(case, values, case.readings, [d - rank for d in range(rank) if d != dim])
-    along = {axis for r in case.readings if len(r.grid) == rank for axis in r.axes_in([dim])}
-    case.breaks(along, "puts positions behind others")
+    if isinstance(case.grid[dim], Lost):
+        along = {axis for r in case.readings if len(r.grid) == rank for axis in r.axes_in([dim])}
+        case.breaks(along, "puts positions behind others")
 
 
 def _reduce(case: Case, values: Values) -> None:
@@ -137,6 +182,10 @@ def _product(case: Case, values: Values) -> None:
     if found is None:
         case.breaks(case.every_axis(), "tinv cannot follow this product")
         return
+    mask = case.op.argument(3, "attn_mask") if case.op.kind == "attention" else None
+    added = next((r for r in case.readings if r.node is mask), None)
+    if added is not None and not _is_relative(values, added, case.readings[0].grid[-2], case.readings[1].grid[-2]):
+        case.breaks(case.every_axis(), "adds numbers to pairs of positions that do not depend on their distance alone")
     clashing = {part.axis for part in grids_of(found.clashes) if part.size > 1}
     case.breaks(clashing, "sums positions with numbers that differ from one to the next")
     if len({choices(e) for r in case.readings for e in r.grid if holds_positions(e)}) > 1:
@@ -280,13 +329,14 @@ def _item(case: Case, values: Values) -> None:
         dim = next(dims)
         entry = source.grid[dim]
         if not isinstance(index, slice):
-            case.breaks(source.axes_in([dim]), "picks one position")
+            if not isinstance(entry, Prefixed) or not isinstance(index, int) or not 0 <= index < entry.count:
+                case.breaks(source.axes_in([dim]), "picks one position")
             continue
         start, _, step = index.indices(source.shape[dim])
         if (start, step, case.shape[out]) != (0, 1, source.shape[dim]):
             if isinstance(entry, AxisGrid) and entry.size > 1:
                 _picked(case, out, entry, start, step)
-            else:
+            elif not isinstance(entry, Prefixed) or isinstance(case.grid[out], Lost):
                 case.breaks(source.axes_in([dim]), "cuts the map")
         out += 1
 
@@ -294,6 +344,8 @@ def _item(case: Case, values: Values) -> None:
 RULES: dict[str, Callable[[Case, Values], None]] = {
     "pointwise": _pointwise,
     "resampled": _resampled,
+    "tokens": _tokens,
+    "anchor": lambda case, values: None,
     "over_axes": _over_axes,
     "norm": _norm,
     **dict.fromkeys(("merge", "stack"), _merge),

@@ -9,7 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from tinv.graph.grid import AxisGrid, Entry, Grid, Lost, Uniform, after_move, holds_positions, reshaped
+from tinv.graph.grid import (
+    AxisGrid,
+    Entry,
+    Grid,
+    Lost,
+    Prefixed,
+    Uniform,
+    after_move,
+    holds_positions,
+    reshaped,
+    without_prefix,
+)
 from tinv.graph.operations import Operation
 from tinv.graph.step import Step
 
@@ -211,7 +222,13 @@ def _item(step: Step) -> Grid:
         elif isinstance(i, slice):
             start, end, by = i.indices(size)
             if (start, end, by) != (0, size, 1):
-                entry = after_move(entry, AxisGrid.translated, start, step.shape[len(out)], by)
+                taken = step.shape[len(out)]
+                is_prefixed = isinstance(entry, Prefixed)
+                entry = (
+                    without_prefix(entry, start, end, by, size)
+                    if is_prefixed
+                    else after_move(entry, AxisGrid.translated, start, taken, by)
+                )
             out.append(entry)
     return tuple(out)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from tinv.graph.contractions import contracted
-from tinv.graph.grid import AxisGrid, Entry, Folded, Grid, Lost, Uniform, holds_positions
+from tinv.graph.grid import AxisGrid, Entry, Folded, Grid, Lost, Prefixed, Uniform, holds_positions, prefixed
 from tinv.graph.operations import reduced_axes
 from tinv.graph.rearrangements import REARRANGEMENTS
 from tinv.graph.step import Step, unknown
 from tinv.nn.activation import BandLimitedActivation
+from tinv.nn.token_layers import TokenLayer
 
 
 def grid_after(step: Step) -> Grid:
@@ -126,6 +127,22 @@ def _resampled(step: Step) -> Grid:
     return tuple(p.seeing_all() if dim in treated and isinstance(p, AxisGrid) else p for dim, p in enumerate(grid))
 
 
+def _tokens(step: Step) -> Grid:
+    layer = cast(TokenLayer, step.op.module)
+    out = list(step.first.grid)
+    for dim, by in zip(layer.token_axes, layer.step, strict=True):
+        entry = out[dim]
+        if isinstance(entry, AxisGrid) and by > 1:
+            moved = entry.after_window(by, 0, by, step.shape[dim])
+            high = moved.high + entry.stride * (by - 1)
+            out[dim] = replace(moved, high=high, choices=(*entry.choices, str(step.node.target)))
+        elif isinstance(entry, AxisGrid):
+            out[dim] = entry.seeing_all()
+        elif holds_positions(entry):
+            out[dim] = Lost()
+    return tuple(out)
+
+
 def together(first: Entry, second: Entry) -> Entry:
     """Returns where positions sit that are computed from two maps, index by index."""
     if not holds_positions(first) or not holds_positions(second):
@@ -147,6 +164,8 @@ def together(first: Entry, second: Entry) -> Entry:
                 return Lost()
             parts.append(met)
         return Folded(tuple(parts))
+    if isinstance(first, Prefixed) and isinstance(second, Prefixed) and first.count == second.count:
+        return prefixed(first.count, together(first.rest, second.rest))
     return Lost()
 
 
@@ -171,9 +190,19 @@ def _concatenate(step: Step) -> Grid:
     rank = len(step.shape)
     dim = int(step.op.argument(1, "dim", step.op.kwargs.get("axis", 0))) % rank
     merged = list(_merge(step))
-    along = [source.grid[dim] for source in step.sources if len(source.grid) == rank]
-    merged[dim] = Lost() if any(map(holds_positions, along)) else None
+    merged[dim] = _behind_another([(source.grid[dim], source.shape[dim]) for source in step.sources])
     return tuple(merged)
+
+
+def _behind_another(along: Sequence[tuple[Entry, int]]) -> Entry:
+    """Returns what axes, each with its size, make behind one another: positions behind class tokens can be told."""
+    *before, (last, _) = along
+    if any(holds_positions(entry) for entry, _ in before):
+        return Lost()
+    count = sum(size for _, size in before)
+    if not holds_positions(last):
+        return None
+    return prefixed(count, last) if count else last
 
 
 def _stack(step: Step) -> Grid:
@@ -206,6 +235,8 @@ _RULES: dict[str, Callable[[Step], Grid]] = {
     **dict.fromkeys(("reduce", "locate"), _reduce),
     "patches": _patches,
     "resampled": _resampled,
+    "tokens": _tokens,
+    "anchor": lambda step: step.nowhere,
     "merge": _merge,
     "concatenate": _concatenate,
     "stack": _stack,

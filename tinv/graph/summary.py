@@ -12,6 +12,7 @@ from tinv.graph.account import Conversion
 from tinv.graph.analysis import Analysis, Layer, analyze
 from tinv.graph.exact_invariance import FOLLOWED, ExactInvariance
 from tinv.graph.geometry import Cost
+from tinv.graph.patches import PatchGrid, patch_grid
 from tinv.graph.uneven import UnevenPadding
 from tinv.policies.conversion import ConversionPolicy
 
@@ -34,6 +35,7 @@ class Summary:
         conversion: What was changed; None for a network that is not converted.
         before: Cost of the unconverted network on the same images; None if it is not known.
         uneven: Strided layers whose padding is uneven, see `tinv.graph.uneven`; None if it was not looked for.
+        patches: Patches that the image is cut into; None for a network that cuts none.
     """
 
     title: str
@@ -41,6 +43,7 @@ class Summary:
     conversion: Conversion | None = None
     before: Cost | None = None
     uneven: UnevenPadding | None = None
+    patches: PatchGrid | None = None
 
     @property
     def verdict(self) -> ExactInvariance:
@@ -91,6 +94,7 @@ class Summary:
             said += [f"skipped: {note.layer}: {note.text}" for note in self.conversion.skipped]
             said += [f"not converted: {note.layer}: {note.text}" for note in self.conversion.partial]
         said += self.uneven.lines() if self.uneven is not None else []
+        said += [str(self.patches)] if self.patches is not None else []
         said.append(f"exactly {self.verdict.name} (in evaluation, with these weights) to")
         return said + [f"  {line}" for line in self.verdict.lines()]
 
@@ -130,6 +134,7 @@ class Summary:
             "layers": [_layer(layer) for layer in self.shown(every_layer)],
             "unknown": list(self.verdict.unknown),
             **({} if self.uneven is None else {"uneven": asdict(self.uneven)}),
+            **({} if self.patches is None else {"patches": asdict(self.patches)}),
         }
 
     def __str__(self) -> str:
@@ -165,7 +170,8 @@ def summary(network: nn.Module, images: Tensor, title: str | None = None) -> Sum
     name = title or getattr(network, "original_class", type(network).__name__)
     policy = "unconverted" if conversion is None or conversion.policy.keeps_all else str(conversion.policy)
     partial = "partial: " if conversion is not None and conversion.partial else ""
-    return Summary(f"{name}, {partial}{policy}, on {size} images", found, conversion)
+    title = f"{name}, {partial}{policy}, on {size} images"
+    return Summary(title, found, conversion, patches=patch_grid(network, found.input_shape[2:]))
 
 
 def _columns(layer: Layer) -> list[str]:

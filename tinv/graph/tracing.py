@@ -23,6 +23,9 @@ from tinv.graph.network_graph import NetworkGraph, is_in_place, layer_name
 from tinv.nn.activation import BandLimitedActivation
 from tinv.nn.pooling import Pool
 from tinv.nn.subsampling import Subsampler
+from tinv.nn.token_layers import TokenLayer
+from tinv.nn.tokens import PolyphaseAnchor
+from tinv.nn.window_attention import AdaptiveWindowAttention
 
 Mode = bool
 """True: as in training. Dropout and auxiliary heads may differ, so a network has one graph for each."""
@@ -194,7 +197,7 @@ class _Tracer(fx.Tracer):
             or isinstance(m, (_NormBase, nn.LayerNorm, nn.GroupNorm))
             # of torchvision and timm: what they drop is drawn anew in every step
             or type(m).__name__ in ("StochasticDepth", "DropPath")
-            or isinstance(m, BandLimitedActivation)
+            or isinstance(m, (BandLimitedActivation, TokenLayer, PolyphaseAnchor))
             or is_timm_activation(m)
             or (type(m) in _timm_leaves() and not any(map(is_geometric, m.modules())))
             or super().is_leaf_module(m, module_qualified_name)
@@ -238,9 +241,17 @@ def _timm_leaves() -> set[type]:
 
 
 def _adapters() -> dict[type, Callable[..., Any]]:
-    """Returns, for modules whose control flow depends on the size of the map, a forward that can be traced."""
-    vgg = sys.modules.get("timm.models.vgg")
-    return {vgg.ConvMlp: _conv_mlp} if vgg is not None else {}
+    """Returns, for modules whose control flow depends on the size of the map, a forward that can be traced.
+
+    So for blocks of Swin whose attention takes the whole map, where that of timm takes its windows.
+    """
+    known = (
+        ("vgg", "ConvMlp", _conv_mlp),
+        ("swin_transformer", "SwinTransformerBlock", _swin_block),
+        ("swin_transformer_v2", "SwinTransformerV2Block", _swin_v2_block),
+    )
+    homes = ((sys.modules.get(f"timm.models.{home}"), name, forward) for home, name, forward in known)
+    return {getattr(home, name): forward for home, name, forward in homes if home is not None}
 
 
 def switch_gradients(wanted: bool) -> bool:
@@ -303,6 +314,20 @@ def without_checkpoints() -> Iterator[list[str]]:
 def _conv_mlp(module: Any, images: fx.Proxy) -> Any:
     grown = images.tracer.create_proxy("call_function", upsample_to_min_size, (images, module.input_kernel_size), {})
     return module.act2(module.fc2(module.drop(module.act1(module.fc1(grown)))))
+
+
+def _swin_block(block: Any, tokens: Any) -> Any:
+    if not isinstance(block.attn, AdaptiveWindowAttention):
+        return type(block).forward(block, tokens)
+    tokens = tokens + block.drop_path1(block.attn(block.norm1(tokens)))
+    return tokens + block.drop_path2(block.mlp(block.norm2(tokens)))
+
+
+def _swin_v2_block(block: Any, tokens: Any) -> Any:
+    if not isinstance(block.attn, AdaptiveWindowAttention):
+        return type(block).forward(block, tokens)
+    tokens = tokens + block.drop_path1(block.norm1(block.attn(tokens)))
+    return tokens + block.drop_path2(block.norm2(block.mlp(tokens)))
 
 
 def upsample_to_min_size(images: Tensor, size: int) -> Tensor:

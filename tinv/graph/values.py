@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,10 +76,37 @@ class Values:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), given)
         return run_node(node, self.network, args, kwargs, hooks=False)
 
-    def varies(self, node: fx.Node, dim: int) -> bool:
-        """Returns whether a constant differs along an axis; one that cannot be told is taken to differ."""
+    def varies(self, node: fx.Node, dim: int, skipped: int = 0) -> bool:
+        """Returns whether a constant differs along an axis, but for its first entries; one that is not known does."""
         value = self.constant(node)
-        return value is None or differs_along(value, dim)
+        return value is None or differs_along(value.narrow(dim, skipped, value.shape[dim] - skipped), dim)
+
+    def name(self, node: fx.Node) -> str:
+        """Returns the name of the parameter or buffer that a constant is made of; empty for other constants."""
+        stack = [node]
+        while stack:
+            source = stack.pop()
+            if source.op == "get_attr":
+                return "" if str(source.target).startswith("policy_layers.") else str(source.target)
+            stack += source.all_input_nodes
+        return ""
+
+    def is_relative(self, node: fx.Node, sizes: Sequence[int], count: int = 0) -> bool:
+        """Returns whether a constant (..., L, L) is the same for all pairs of positions at one distance on a ring.
+
+        Args:
+            node: Node of the constant.
+            sizes: Positions along each axis of the ring, slowest first.
+            count: Entries before them, such as class tokens, for which all positions have to be the same.
+        """
+        value = self.constant(node)
+        if value is None or value.dim() < 2 or tuple(value.shape[-2:]) != (count + math.prod(sizes),) * 2:
+            return False
+        if differs_along(value[..., :count, count:], -1) or differs_along(value[..., count:, :count], -2):
+            return False
+        value, axes = value[..., count:, count:], len(sizes)
+        pairs = value.reshape(*value.shape[:-2], *sizes, *sizes)
+        return all(torch.equal(pairs, pairs.roll((1, 1), (axis - 2 * axes, axis - axes))) for axis in range(axes))
 
     def keeps_zero(self, node: fx.Node) -> bool:
         """Returns whether a node makes zeros of zeros, with its own weights and constants."""

@@ -19,10 +19,11 @@ from tinv.models.sources import Source, own_backbones, own_network, timm_network
 from tinv.models.trunk_and_head import TrunkAndHead
 from tinv.models.weights import load_file
 from tinv.policies.activation import ActivationPolicy
-from tinv.policies.cards import Activation, Padding, Subsampling
+from tinv.policies.cards import Activation, Padding, Subsampling, Tokens
 from tinv.policies.conversion import Axes, BlurPadding, ConversionPolicy, PoolPolicy, Stem
 from tinv.policies.padding import PaddingPolicy, padding_policy
 from tinv.policies.subsampling import SubsamplingPolicy
+from tinv.policies.tokens import TokenPolicy
 from tinv.surgery.convert import convert_if_needed
 
 
@@ -66,12 +67,13 @@ def create_backbone(
     blur_padding: BlurPadding = "as_padding",
     activation: Activation | ActivationPolicy = "keep",
     partial: bool = False,
+    tokens: Tokens | TokenPolicy = "keep",
     pretrained: bool = False,
     weights: str | Path | None = None,
     border: int = 0,
     **backbone_args: Any,
 ) -> nn.Module:
-    """Builds a plain network and puts it under padding, subsampling and activation policies, by `tinv.convert`.
+    """Builds a plain network and puts it under padding, subsampling, activation and token policies, by `tinv.convert`.
 
     Args:
         name: Name of the network in its source; of timm also `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
@@ -87,6 +89,7 @@ def create_backbone(
         blur_padding: What the border of blurs holds.
         activation: Policy of every activation of a map with positions, by name or as an object.
         partial: Whether layers that cannot take the policies are left, see `tinv.convert`.
+        tokens: Where the patches and windows of a vision transformer begin, by name or as an object.
         pretrained: Loads the source's default weights (downloads them once).
         weights: A file that the pretrained weights are taken from, instead of the source's; its last layer is left out
             if it is for other classes. Of torchvision also the name of published weights, such as `IMAGENET1K_V1`.
@@ -100,7 +103,7 @@ def create_backbone(
         TinvError: For an unknown name, option or policy, a kernel larger than the map it runs on, and a policy that
             the network cannot take.
     """
-    policy = ConversionPolicy(padding, subsampling, pool, stem, axes, blur_padding, activation, partial)
+    policy = ConversionPolicy(padding, subsampling, pool, stem, axes, blur_padding, activation, partial, tokens)
     if source not in get_args(Source):
         raise unknown("source", source, get_args(Source))
     if weights is not None and not pretrained:

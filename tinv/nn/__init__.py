@@ -15,6 +15,7 @@ __getattr__, __all__ = exports(
         "tinv.nn.learned_subsampling": ("AdaptiveBlurPool", "LearnedPolyphaseSampling", "TIPSPooling"),
         "tinv.nn.padding": ("PaddedConv1d", "PaddedConv2d", "PaddedConv3d", "pad"),
         "tinv.nn.pooling": ("Pool",),
+        "tinv.nn.position_bias": ("CircularPositionBias",),
         "tinv.nn.subsampling": (
             "AdaptivePolyphase",
             "AdaptivePolyphaseSampling",
@@ -22,6 +23,9 @@ __getattr__, __all__ = exports(
             "PolyphaseSampling",
             "Subsampler",
         ),
+        "tinv.nn.token_layers": ("AdaptivePatchEmbedding", "AdaptivePatchMerging", "TokenLayer"),
+        "tinv.nn.tokens": ("PolyphaseAnchor", "roll_each"),
         "tinv.nn.unpooling": ("PolyphaseUnpooling",),
+        "tinv.nn.window_attention": ("AdaptiveWindowAttention",),
     },
 )

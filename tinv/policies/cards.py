@@ -21,10 +21,12 @@ Subsampling = Literal[_Subsampling, "dense"]
 """A name of `tinv list subsampling`, or `dense`, the old name of `dilated`."""
 
 Activation = Literal["keep", "up2", "poly2"]
+Tokens = Literal["keep", "anchor", "a_token"]
 
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 SUBSAMPLINGS: tuple[_Subsampling, ...] = get_args(_Subsampling)
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+TOKENS: tuple[Tokens, ...] = get_args(Tokens)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ KAYHAN = "Kayhan & van Gemert, CVPR 2020"
 ZHANG = "Zhang, ICML 2019"
 CHAMAN = "Chaman & Dokmanic, CVPR 2021"
 ROJAS_GOMEZ = "Rojas-Gomez et al., NeurIPS 2022 (2210.08001)"
+TOKENIZATION = "Rojas-Gomez et al., CVPR 2024 (2305.16316)"
+DING = "Ding et al., 2023 (2306.07470)"
 MICHAELI = "Michaeli et al., CVPR 2023 (2303.08085)"
 
 
@@ -229,5 +233,30 @@ ACTIVATION_CARDS: dict[Activation, Card] = {
         "circular shift of the image, by parts of a pixel too, leaves the pooled output unchanged (checked: below "
         "1e-12)",
         "as up2, and 3 numbers a channel of each activation",
+    ),
+}
+
+TOKEN_CARDS: dict[Tokens, Card] = {
+    "keep": Card("leaves patches and windows where they are", "-", "multiples of the total stride at best", "none"),
+    "anchor": Card(
+        "rolls each image so that the strongest of the p*p ways to take every p-th pixel, p the size of a patch, "
+        "begins at the origin, and then so that its strongest patch lies there: the network sees the same numbers, to "
+        "the last bit, whatever the circular shift",
+        DING,
+        "every circular shift, any network of patches, with absolute positions too, on sizes divisible by the patch; "
+        "not where two norms are equal",
+        "squares of the image, and one copy of it",
+    ),
+    "a_token": Card(
+        "patches begin where they are strongest: in Swin by the norm of their tokens (A-token), in other networks by "
+        "that of their first pixels (polyphase anchoring). In Swin and Swin V2, windows begin where tokens are "
+        "strongest, without the mask of the border (A-WSA), patches are merged at the strongest of four phases "
+        "(A-PMerge), and relative positions are those on a ring where one window covers an axis (A-RPE). In a ViT with "
+        "relative positions they are those on a ring",
+        f"{TOKENIZATION}; {DING}",
+        "every circular shift, trained or not: Swin and Swin V2 on sizes divisible by patch x window x merges, and a "
+        "ViT with relative positions, or with none, on sizes divisible by the patch; not where two energies are equal. "
+        "Nothing with absolute positions",
+        "in Swin p*p patch embeddings, and two copies of the map for each attention; in other networks as anchor",
     ),
 }

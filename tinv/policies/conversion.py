@@ -11,6 +11,7 @@ from tinv.errors import unknown
 from tinv.policies.activation import ActivationPolicy, activation_policy
 from tinv.policies.padding import PaddingPolicy, padding_policy
 from tinv.policies.subsampling import SubsamplingPolicy, subsampling_policy
+from tinv.policies.tokens import TokenPolicy, token_policy
 
 PoolPolicy = Literal["keep", "valid", "same", "full"]
 Stem = Literal["keep", "convert"]
@@ -31,6 +32,7 @@ class ConversionPolicy:
         blur_padding: What the border of blurs holds.
         activation: A name, an `ActivationPolicy` or a mapping with its `class_path`.
         partial: Whether layers that cannot take a policy are left, which otherwise is an error.
+        tokens: A name, a `TokenPolicy` or a mapping with its `class_path`.
 
     Raises:
         TinvError: For a name that does not exist.
@@ -48,6 +50,7 @@ class ConversionPolicy:
     blur_padding: BlurPadding = "as_padding"
     activation: ActivationPolicy = field(default_factory=ActivationPolicy)
     partial: bool = False
+    tokens: TokenPolicy = field(default_factory=TokenPolicy)
 
     def __init__(
         self,
@@ -59,11 +62,13 @@ class ConversionPolicy:
         blur_padding: BlurPadding = "as_padding",
         activation: str | ActivationPolicy | Mapping[str, Any] = "keep",
         partial: bool = False,
+        tokens: str | TokenPolicy | Mapping[str, Any] = "keep",
     ) -> None:
         vars(self).update(pool=pool, stem=stem, axes=axes, blur_padding=blur_padding, partial=partial)
         vars(self)["padding"] = padding_policy(padding)
         vars(self)["subsampling"] = subsampling_policy(subsampling)
         vars(self)["activation"] = activation_policy(activation)
+        vars(self)["tokens"] = token_policy(tokens)
         for name, choices in (("pool", PoolPolicy), ("stem", Stem), ("axes", Axes), ("blur_padding", BlurPadding)):
             if getattr(self, name) not in get_args(choices):
                 raise unknown(name, getattr(self, name), get_args(choices))
@@ -72,6 +77,7 @@ class ConversionPolicy:
     def keeps_all(self) -> bool:
         """Whether nothing is to be changed."""
         treats = self.subsampling.treats_strides or self.activation.treats_activations
+        treats = treats or self.tokens.treats_tokens
         return self.padding.amount == self.pool == "keep" and not treats
 
     def treated_axes(self, axes: int) -> tuple[int, ...]:

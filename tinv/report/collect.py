@@ -15,7 +15,7 @@ from typing import Any, Literal
 from tinv.config.identity import PRECISION, is_identity, is_machine_key, with_later_keys
 from tinv.config.merge import flatten
 from tinv.errors import TinvError
-from tinv.policies.cards import ACTIVATIONS, PADDINGS, SUBSAMPLINGS
+from tinv.policies.cards import ACTIVATIONS, PADDINGS, SUBSAMPLINGS, TOKENS
 from tinv.report.published import Value, published_for, tables, unmet_conditions
 from tinv.runs.results import RunResult
 from tinv.sweeps.ledger import LEDGER, read_entries
@@ -25,7 +25,7 @@ LARGEST = 1e300
 
 GroupStatus = Literal["finished", "failed", "excluded", "missing"]
 
-POLICIES = ("model.init_args.padding", "model.init_args.subsampling", "model.init_args.activation")
+POLICIES = tuple(f"model.init_args.{option}" for option in ("padding", "subsampling", "activation", "tokens"))
 """Keys whose value is a name or a class."""
 
 ABSENT = "-"
@@ -313,7 +313,7 @@ def order(value: Any) -> tuple[int, Any]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (0, value)
     value = "dilated" if value == "dense" else value  # as in results of an older version
-    for policies in (PADDINGS, SUBSAMPLINGS, ACTIVATIONS):
+    for policies in (PADDINGS, SUBSAMPLINGS, ACTIVATIONS, TOKENS):
         if value in policies:
             return (1, policies.index(value))
     return (2, str(value))

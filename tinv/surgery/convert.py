@@ -1,4 +1,4 @@
-"""Puts a padding, a subsampling and an activation policy onto any network: `tinv.convert`."""
+"""Puts padding, subsampling, activation and token policies onto any network: `tinv.convert`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from tinv.graph.geometry import GeometryInterpreter
 from tinv.graph.tracing import materialize
 from tinv.nn.padding import PaddedConv
 from tinv.policies.activation import ActivationPolicy
-from tinv.policies.cards import Activation, Padding, Subsampling
+from tinv.policies.cards import Activation, Padding, Subsampling, Tokens
 from tinv.policies.conversion import Axes, BlurPadding, ConversionPolicy, PoolPolicy, Stem
 from tinv.policies.padding import PaddingPolicy
 from tinv.policies.subsampling import SubsamplingPolicy
+from tinv.policies.tokens import TokenPolicy
 from tinv.surgery.edit import PartialError
 from tinv.surgery.inexact_sizes import check_inexact_sizes
 from tinv.surgery.rewriter import rewrite
+from tinv.surgery.tokens import to_device
 
 __all__ = [
     "Axes",
@@ -67,9 +69,10 @@ def convert(
     blur_padding: BlurPadding = "as_padding",
     activation: Activation | ActivationPolicy = "keep",
     partial: bool = False,
+    tokens: Tokens | TokenPolicy = "keep",
     example_input: Tensor,
 ) -> nn.Module:
-    """Returns a copy of a network under padding, subsampling and activation policies; the given one is left as it was.
+    """Returns a copy of a network under padding, subsampling, activation and token policies; the given one is left.
 
     Padding changes every convolution with a kernel larger than one pixel. Pools keep the amounts of their padding
     unless `pool` says otherwise, but circular and background policies also say what fills it. Branches that meet
@@ -96,6 +99,8 @@ def convert(
         activation: A name of `tinv list activation`, or an `ActivationPolicy`, also one of your own.
         partial: Whether layers that cannot take a policy asked for are left, which otherwise is an error. They are
             listed in `conversion.partial`.
+        tokens: A name of `tinv list tokens`, or a `TokenPolicy`: where the patches and windows of vision transformers
+            begin. `anchor` rolls each image to one position; `a_token` makes each grid follow the content.
         example_input: Images of any values; the converted network takes other sizes and batches too.
 
     Returns:
@@ -106,12 +111,12 @@ def convert(
 
     Raises:
         TinvError: For an unknown policy, a wrapped model, an example of the wrong rank, or one too small for `valid`
-            (naming the least size that works).
+            or not divisible under `tokens` (naming the least size that works).
         LayerError: Naming a layer that cannot be traced, or those with a window larger than one pixel that cannot take
             a policy; one that a subsampling policy gave, and whose map has a wrong size; or one whose stride does not
             divide its map, under a policy with `allow_inexact=False`.
     """
-    given = ConversionPolicy(padding, subsampling, pool, stem, axes, blur_padding, activation, partial)
+    given = ConversionPolicy(padding, subsampling, pool, stem, axes, blur_padding, activation, partial, tokens)
     if policy is not None and given != ConversionPolicy():
         raise TinvError("give either policy or single policies, not both")
     policy = policy or given
@@ -145,6 +150,7 @@ def convert(
     policy_layers = cast(nn.Module, network.policy_layers)
     if weight is not None:
         policy_layers.to(weight.device)
+        to_device(network, weight.device)
     edit.conversion.fresh = {f"policy_layers.{key}": value.numel() for key, value in policy_layers.state_dict().items()}
     network.train(model.training)
     for name, module in model.named_modules():

@@ -16,6 +16,7 @@ from tinv.graph.network_graph import NetworkGraph
 from tinv.graph.tracing import copy_to_meta, trace
 from tinv.graph.windows import Window
 from tinv.policies.conversion import ConversionPolicy
+from tinv.surgery.tokens import adapt_tokens
 
 
 class PartialError(LayerError):
@@ -48,6 +49,7 @@ class NetworkEdit:
         self.values: list[tuple[Tensor, Tensor]] = []
         self.carried: dict[str, nn.Module] = {}
         self.meta_copy = copy_to_meta(model).eval()
+        adapt_tokens(self.meta_copy, policy, self.conversion)
         self.graphs = trace(self.meta_copy)
         if isinstance(self.meta_copy, fx.GraphModule):
             # a copy of a GraphModule keeps only what its own graph names

@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from tinv.errors import LayerError
 from tinv.graph import functions
+from tinv.graph.converted import geometry_of
 from tinv.graph.geometry import GeometryInterpreter, RunError
 from tinv.graph.network_graph import is_in_place, layer_name
 from tinv.graph.operations import Operation
@@ -20,10 +21,12 @@ from tinv.nn.subsampling import Subsampler
 from tinv.policies.conversion import ConversionPolicy
 from tinv.surgery.activations import Activations
 from tinv.surgery.alignment import Aligner
+from tinv.surgery.anchor import anchor_input
 from tinv.surgery.background import add_background
 from tinv.surgery.edit import GraphEdit, GraphJob, NetworkEdit
 from tinv.surgery.explicit_padding import absorb_explicit_padding
 from tinv.surgery.strides import Strides
+from tinv.surgery.tokens import check_token_sizes
 from tinv.surgery.windows import Windows
 
 
@@ -42,14 +45,20 @@ def rewrite(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> Netw
         LayerError: Naming a layer that cannot be traced, cannot run on its map, or cannot take a policy.
     """
     network = NetworkEdit(model, policy)
+    check_token_sizes(network.meta_copy, policy, example.shape[2:])
     # every graph is seen before any layer is changed
     meta_copy, graphs = network.meta_copy, network.distinct_graphs
     run = [GeometryInterpreter(graph, meta_copy, example, count=True).run() for graph in graphs]
     evaluation, conversion = network.graphs[False], network.conversion
     conversion.size = tuple(example.shape[2:])
     conversion.before = next(geometry.cost for geometry in run if geometry.graph is evaluation)
+    if policy.tokens.adapts_layers:
+        # the layers of these graphs are the new ones
+        conversion.before = geometry_of(model, example, count=True).cost
     for original in run:
         _rewrite_graph(network, original, example)
+    for graph in graphs:
+        anchor_input(network, graph)
     network.raise_refused()
     for graph in graphs:
         graph.lint()
@@ -71,7 +80,7 @@ def _rewrite_graph(network: NetworkEdit, original: GeometryInterpreter, example:
             raise
         raise LayerError(
             f"{error}; padding={padding} changes the size of maps, which a layer with a fixed number of positions "
-            "cannot take"
+            "cannot take; tokens=anchor and tokens=a_token make vision transformers invariant at their own size"
         ) from error
 
 

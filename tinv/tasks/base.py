@@ -24,10 +24,11 @@ from tinv.models.published import weights_name
 from tinv.models.weights import warn_of_untrained
 from tinv.nn import Subsampler
 from tinv.policies.activation import ActivationPolicy
-from tinv.policies.cards import Activation, Padding, Subsampling
+from tinv.policies.cards import Activation, Padding, Subsampling, Tokens
 from tinv.policies.conversion import Axes, BlurPadding, PoolPolicy, Stem
 from tinv.policies.padding import PaddingPolicy
 from tinv.policies.subsampling import SubsamplingPolicy
+from tinv.policies.tokens import TokenPolicy
 from tinv.utils.arguments import Checked
 
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -53,6 +54,7 @@ class BaseTask(Checked, LightningModule):
         activation: Policy of the activations of its maps, see `tinv list activation`.
         partial: Whether layers that cannot take the policies are left, which by default are an error; the results then
             say "partial".
+        tokens: Where the patches and windows of a vision transformer begin, see `tinv list tokens`.
         pretrained: Whether training starts from the published weights of the source.
         weights: File that the pretrained weights are taken from, instead of the source; its last layer is left out
             if it is for other classes. Of torchvision also the name of published weights, such as `IMAGENET1K_V1`.
@@ -82,6 +84,7 @@ class BaseTask(Checked, LightningModule):
         blur_padding: BlurPadding = "as_padding",
         activation: Activation | ActivationPolicy = "keep",
         partial: bool = False,
+        tokens: Tokens | TokenPolicy = "keep",
         pretrained: bool = False,
         weights: str | None = None,
         input_shape: tuple[int, ...] | None = None,
@@ -102,6 +105,7 @@ class BaseTask(Checked, LightningModule):
             blur_padding=blur_padding,
             activation=activation,
             partial=partial,
+            tokens=tokens,
             pretrained=pretrained,
             weights=weights,
         )
