@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tinv.errors import TinvError
-from tinv.select.selection import Selection, check_images, first_largest, take_window
+from tinv.nn.tokens import PolyphaseAnchor, exact_sums, first_largest
+from tinv.select.selection import Selection, check_images, take_window
 from tinv.utils.arguments import Checked, PositiveInt
 
 
@@ -23,8 +24,9 @@ class PatchAnchor(Selection, Checked):
     the same to the last bit and any network is invariant to every circular shift, absolute positions included.
     Without, the grid of tokens is equivariant, and the network has to treat positions as circular.
 
-    Norms are added in float64, where the device has it. Of equal ones the first by rows is taken, which does not follow
-    the content: an image with two equal components or two equal largest patches has no certificate.
+    It is `tinv.nn.PolyphaseAnchor` around any callable. Of equal components the first by rows is taken, which does not
+    follow the content; of equal patches the one that the whole image singles out. An image with two equal components or
+    two equal largest patches has no certificate.
 
     Args:
         network: Any callable that takes images (N, C, H, W).
@@ -50,14 +52,12 @@ class PatchAnchor(Selection, Checked):
     def __init__(self, network: Callable[[Tensor], Any], patch: PositiveInt, canonical: bool = True) -> None:
         super().__init__(network)
         self.patch, self.canonical = patch, canonical
+        self.anchor = PolyphaseAnchor(patch, canonical)
 
     def position(self, images: Tensor) -> Tensor:
         """Returns the row and column of each image that become the first: (N, 2)."""
-        energy = self._energy(images)
-        phase = first_largest(self._components(energy))
-        if not self.canonical:
-            return phase
-        return phase + self.patch * first_largest(self._patches(energy, phase))
+        self._check(images)
+        return self.anchor.origin(images)
 
     @torch.no_grad()
     def certificate(self, images: Tensor) -> Tensor:
@@ -76,21 +76,22 @@ class PatchAnchor(Selection, Checked):
         components = self._components(energy)
         unique = _is_unique(components, energy)
         if self.canonical:
-            unique &= _is_unique(self._patches(energy, first_largest(components)), energy)
+            unique &= _is_unique(self._patches(energy, first_largest(components[:, 0])), energy)
         return (max(images.shape[2:]) // 2 * unique).long()
 
-    def _energy(self, images: Tensor) -> Tensor:
-        """Returns the squares of images (N, C, H, W), added over channels: (N, 1, H, W)."""
+    def _check(self, images: Tensor) -> None:
+        """Refuses images whose sizes are no multiples of the patch."""
         check_images(images, type(self).__name__)
         if images.shape[2] % self.patch or images.shape[3] % self.patch:
             raise TinvError(
                 f"PatchAnchor needs sizes that are multiples of its patch of {self.patch} pixels, and the images have "
                 f"{images.shape[2]}x{images.shape[3]}"
             )
-        images = images.detach()
-        # Rolled images add the same numbers in another order: in float64 that can hardly tell two components apart.
-        images = images.float() if images.device.type == "mps" else images.double()
-        return images.square().sum(1, keepdim=True)
+
+    def _energy(self, images: Tensor) -> Tensor:
+        """Returns the squares of images (N, C, H, W), added over channels: (N, 1, H, W)."""
+        self._check(images)
+        return exact_sums(images.detach()).square().sum(1, keepdim=True)
 
     def _components(self, energy: Tensor) -> Tensor:
         """Returns the energy of each polyphase component of (N, 1, H, W): (N, 1, p, p)."""

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinv.errors import TinvError
+from tinv.nn.tokens import first_largest
 from tinv.select.scores import LocalScore, Score, make_score, map_of, rounding_of
-from tinv.select.selection import Selection, check_images, first_largest
+from tinv.select.selection import Selection, check_images
 
 
 class CircularCanonical(Selection):
@@ -53,7 +54,7 @@ class CircularCanonical(Selection):
         check_images(images, type(self).__name__)
         middle = torch.tensor([images.shape[2] // 2, images.shape[3] // 2], device=images.device)
         sizes = torch.tensor([images.shape[2], images.shape[3]], device=images.device)
-        return (first_largest(self.scores(images)) - middle) % sizes
+        return (first_largest(self.scores(images)[:, 0]) - middle) % sizes
 
     def scores(self, images: Tensor) -> Tensor:
         """Returns the score of every pixel of images (N, C, H, W), wrapped around: (N, 1, H, W)."""

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from tinv.errors import TinvError
 from tinv.nn.pad_widths import to_ntuple
+from tinv.nn.tokens import first_largest
 from tinv.select.scores import LocalScore, Score, make_score, map_of, rounding_of
-from tinv.select.selection import Selection, check_images, first_largest
+from tinv.select.selection import Selection, check_images
 from tinv.utils.arguments import Checked, NonNegativeInt
 
 
@@ -214,14 +215,14 @@ class CropSelect(CenterCrop, Checked):
         return F.max_pool2d(F.max_pool2d(scores, (side, 1), 1), (1, side), 1)[:, 0]
 
     def _candidates(self, scores: Tensor) -> Tensor:
-        """Returns the scores (N, 1, h, w) of the range, -inf where another one close by is larger."""
+        """Returns the scores (N, h, w) of the range, -inf where another one close by is larger."""
         if not self.suppress:
-            return scores
+            return scores[:, 0]
         within = self._within(scores)
         peaks = within >= self._around(scores)
         # without a peak in the range: the largest
         peaks = peaks | ~peaks.flatten(1).any(1)[:, None, None]
-        return within.masked_fill(~peaks, -torch.inf)[:, None]
+        return within.masked_fill(~peaks, -torch.inf)
 
     def _check_reach(self, margins: tuple[int, int]) -> None:
         for crop, margin in zip(self.crop, margins, strict=True):

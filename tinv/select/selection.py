@@ -78,13 +78,6 @@ def take_window(images: Tensor, position: Tensor, size: tuple[int, int]) -> Tens
     return taken.reshape(taken.shape[0], taken.shape[1], height, width)
 
 
-def first_largest(scores: Tensor) -> Tensor:
-    """Returns the row and the column of the largest of scores (N, 1, h, w): (N, 2), of equal ones the first by rows."""
-    width = scores.shape[3]
-    index = scores.flatten(1).argmax(1)
-    return torch.stack([index // width, index % width], dim=1)
-
-
 def check_images(images: Tensor, name: str) -> None:
     """Refuses what is no batch of images (N, C, H, W).
 
