@@ -42,15 +42,15 @@ def contracted(op: Operation, operands: Sequence[Operand], number: int = 0) -> C
 
 
 def _attended(op: Operation, operands: Sequence[Operand], number: int) -> Contraction | None:
-    """Returns what attention does to positions, but for a mask of numbers; None where a mask may tell them apart."""
-    if op.module is None and len(operands) == 4 and not any(map(holds_positions, operands[3][0])):
+    """Returns what attention does to positions, but for a mask of numbers; None where that is not understood."""
+    masked = op.module is None and op.argument(3, "attn_mask") is not None
+    if masked and len(operands) == 4 and not any(map(holds_positions, operands[3][0])):
         # numbers for pairs of positions, which the verdict looks at
-        return None if op.argument(5, "is_causal", False) else _attention(operands[:3])
-    if len(operands) != 3 or len({len(grid) for grid, _ in operands}) != 1:
+        operands, masked = operands[:3], False
+    if len(operands) != 3 + masked or len({len(grid) for grid, _ in operands[:3]}) != 1:
         return None
     if op.module is None:
-        masked = op.argument(3, "attn_mask") is not None or op.argument(5, "is_causal", False)
-        return None if masked else _attention(operands)
+        return None if op.argument(5, "is_causal", False) else _attention(operands)
     if any(op.kwargs.get(key) is not None for key in ("attn_mask", "key_padding_mask")) or op.kwargs.get("is_causal"):
         return None
     if len(op.args) > 3 or len(operands[0][0]) != 3 or any(holds_positions(grid[-1]) for grid, _ in operands):
@@ -68,11 +68,16 @@ def _attended(op: Operation, operands: Sequence[Operand], number: int) -> Contra
 
 
 def _attention(operands: Sequence[Operand]) -> Contraction:
-    """Returns what softmax(q k') v does, as products over the features of q and k and the positions of k and v."""
+    """Returns what softmax(q k' + mask) v does: products over the features of q and k, and the positions of k and v.
+
+    The mask, or bias, is a fourth operand; it tells positions apart as a factor would.
+    """
     rank = len(operands[0][0])
     lead = list(range(rank - 2))
     query, key, features, channels = range(rank, rank + 4)
     labels = [[*lead, query, features], [*lead, key, features], [*lead, key, channels]]
+    if len(operands) > 3:
+        labels.append([*lead, query, key][rank - len(operands[3][0]) :])
     return _product(operands, labels, [*lead, query, channels])
 
 

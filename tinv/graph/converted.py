@@ -15,9 +15,11 @@ from torch import Tensor, fx, nn
 
 from tinv.errors import TinvError
 from tinv.graph.account import Conversion
+from tinv.graph.autocast import autocast_restored, enter_autocast
 from tinv.graph.geometry import GeometryInterpreter
+from tinv.graph.meta_copy import copy_to_meta
 from tinv.graph.network_graph import NetworkGraph
-from tinv.graph.tracing import Mode, copy_to_meta, switch_gradients, trace
+from tinv.graph.tracing import Mode, switch_gradients, trace
 from tinv.nn.zero_response import norm_and_response, norm_response
 
 
@@ -62,9 +64,9 @@ class ConvertedNetwork(nn.Module):
             return self._into(given)
         if not torch.compiler.is_compiling():
             self._warn_of_hooks()
-        if not self._switches_gradients:
+        if not self._switches_gradients and not self._sets_precision:
             return self._programs[self.training](self, images)
-        with torch.set_grad_enabled(torch.is_grad_enabled()):
+        with torch.set_grad_enabled(torch.is_grad_enabled()), autocast_restored(images):
             return self._programs[self.training](self, images)
 
     def _into(self, images: fx.Proxy) -> Any:
@@ -107,6 +109,7 @@ class ConvertedNetwork(nn.Module):
         graphs = {training: _shared_moments(graph) if training else graph for training, graph in self.graphs.items()}
         self._programs = {training: _program(graph, self.original_class) for training, graph in graphs.items()}
         self._switches_gradients = any(n.target is switch_gradients for g in self.graphs.values() for n in g.nodes)
+        self._sets_precision = any(n.target is enter_autocast for g in self.graphs.values() for n in g.nodes)
         called = {str(n.target) for g in self.graphs.values() for n in g.nodes if n.op == "call_module"}
         self._containers = [
             (name, module)
@@ -161,12 +164,12 @@ def geometry_of(network: nn.Module, example: Tensor, count: bool = False) -> Geo
         LayerError: Naming a layer that cannot be traced, or cannot run on a map of its size.
     """
     meta_copy = copy_to_meta(network).eval()
-    return GeometryInterpreter(graph_of(network), meta_copy, example.detach().to("meta"), count).run()
+    return GeometryInterpreter(graph_of(network, example), meta_copy, example.detach().to("meta"), count).run()
 
 
-def graph_of(network: nn.Module) -> NetworkGraph:
-    """Returns the graph of a network in evaluation, converted or not."""
-    return network.graphs[False] if isinstance(network, ConvertedNetwork) else trace(network)[False]
+def graph_of(network: nn.Module, example: Tensor | None = None) -> NetworkGraph:
+    """Returns the graph of a network in evaluation, converted or not; for the example see `trace`."""
+    return network.graphs[False] if isinstance(network, ConvertedNetwork) else trace(network, example)[False]
 
 
 _PROGRAMS = iter(range(10**9))

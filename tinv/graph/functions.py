@@ -58,6 +58,7 @@ LIKES = {
 SHAPES_ONLY = {
     *("size", "dim", "ndimension", "numel", "_assert", "int", "len", "is_floating_point", "is_cuda", "get_device"),
     *("stride", "is_contiguous", "element_size", "sym_size", "not", "switch_gradients", "getattr"),
+    *("same_decision", "enter_autocast", "exit_autocast"),
 }
 """Functions that look at sizes, types and devices alone."""
 UNKNOWN_WINDOWS = {

@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinv.errors import LayerError, TinvError
+from tinv.graph.autocast import enter_autocast, exit_autocast
 from tinv.graph.functions import WINDOWS
 from tinv.graph.grid import AxisGrid, Grid, Uniform, grids_of, holds_positions
 from tinv.graph.network_graph import NetworkGraph, attribute, is_in_place, layer_name
@@ -152,6 +153,8 @@ class GeometryInterpreter(fx.Interpreter):
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Returns what a function gives; a tensor that it makes of sizes alone has to lie where the others do."""
+        if target in (enter_autocast, exit_autocast):
+            return None
         where = {"device": "meta"} if getattr(target, "__name__", "") in FACTORIES else {}
         return target(*args, **{**kwargs, **where})
 

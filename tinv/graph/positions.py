@@ -184,7 +184,12 @@ def _product(case: Case, values: Values) -> None:
         return
     mask = case.op.argument(3, "attn_mask") if case.op.kind == "attention" else None
     added = next((r for r in case.readings if r.node is mask), None)
-    if added is not None and not _is_relative(values, added, case.readings[0].grid[-2], case.readings[1].grid[-2]):
+    is_table = added is not None and not any(map(holds_positions, added.grid))
+    if (
+        added is not None
+        and is_table
+        and not _is_relative(values, added, case.readings[0].grid[-2], case.readings[1].grid[-2])
+    ):
         case.breaks(case.every_axis(), "adds numbers to pairs of positions that do not depend on their distance alone")
     clashing = {part.axis for part in grids_of(found.clashes) if part.size > 1}
     case.breaks(clashing, "sums positions with numbers that differ from one to the next")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +18,8 @@ from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
 from torch.utils import checkpoint
 
 from tinv.errors import LayerError
+from tinv.graph.autocast import traced_autocast
+from tinv.graph.decisions import Decisions, same_decision
 from tinv.graph.network_graph import NetworkGraph, is_in_place, layer_name
 from tinv.nn.activation import BandLimitedActivation
 from tinv.nn.pooling import Pool
@@ -31,14 +32,17 @@ Mode = bool
 """True: as in training. Dropout and auxiliary heads may differ, so a network has one graph for each."""
 
 
-def trace(network: nn.Module) -> dict[Mode, NetworkGraph]:
+def trace(network: nn.Module, example: Tensor | None = None) -> dict[Mode, NetworkGraph]:
     """Returns the graph of a network in training and in evaluation; both are the same object where they do not differ.
 
     Layers with weights, pools, norms and activations are single nodes, so that a graph works in both modes and every
-    geometric step is visible. A module with control flow that holds no convolution and no pool is a single node too.
+    geometric step is visible. Control flow that depends on sizes is followed as it goes for the example, and the graph
+    checks whenever it runs that it would go the same way. A module with other control flow that holds no convolution
+    and no pool is a single node too.
 
     Args:
         network: Takes one batch of images; further arguments keep their defaults.
+        example: Images (N, C, *spatial) of any values; without them no control flow can depend on sizes.
 
     Raises:
         LayerError: Naming the first layer whose control flow depends on the data.
@@ -47,7 +51,7 @@ def trace(network: nn.Module) -> dict[Mode, NetworkGraph]:
     with modes_kept(network):
         for training in (False, True):
             network.train(training)
-            graphs[training] = _trace(network)
+            graphs[training] = _trace(network, example)
     if str(graphs[True]) == str(graphs[False]):
         graphs[True] = graphs[False]
     return graphs
@@ -64,15 +68,20 @@ def modes_kept(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _trace(network: nn.Module) -> NetworkGraph:
+def _trace(network: nn.Module, example: Tensor | None) -> NetworkGraph:
     opaque: set[str] = set()
     # buffers are read when the network runs, unless its control flow depends on them
     reads_buffers = True
     while True:
-        tracer = _Tracer(opaque, reads_buffers)
         shell = _Shell(network)
+        tracer = _Tracer(opaque, reads_buffers, Decisions(shell, example))
         try:
-            with torch.enable_grad(), traced_functions(tracer), without_checkpoints() as skipped:
+            with (
+                torch.enable_grad(),
+                traced_functions(tracer),
+                traced_autocast(tracer),
+                without_checkpoints() as skipped,
+            ):
                 graph = NetworkGraph(tracer.trace(shell))
         except Exception as error:
             if reads_buffers:
@@ -157,17 +166,45 @@ class _Shell(nn.Module):
         return self.network(images)
 
 
-class _Proxy(fx.Proxy):
-    """Says in the words of Python that its length is not known, so that `f(*parts)` asks for its items."""
+class _Known(fx.Proxy):
+    """Stands for a tensor or a number while a network is traced; sizes become numbers where Python needs them."""
+
+    tracer: _Tracer
+
+    def __getattr__(self, name: str) -> fx.Proxy:
+        return _Attribute(self, name)
 
     def __len__(self) -> int:
+        """Returns the length of a shape; a tensor's is not known, so that `f(*parts)` asks for its items."""
+        found = self.tracer.decisions.value(self.node)
+        if isinstance(found, (tuple, list)):
+            return len(found)
         raise TypeError("len() of a tensor depends on the data; use x.shape[0]")
+
+    def __int__(self) -> int:
+        return int(self.tracer.decided(self, int))
+
+    def __index__(self) -> int:
+        found = self.tracer.decided(self, int)
+        if not isinstance(found, int):
+            raise TypeError(f"{type(found).__name__} cannot be interpreted as an integer")
+        return found
+
+    def __float__(self) -> float:
+        return float(self.tracer.decided(self, float))
+
+    def __round__(self, *digits: Any) -> Any:
+        return self.tracer.create_proxy("call_function", round, (self, *digits), {})
+
+
+class _Attribute(_Known, fx.proxy.Attribute):
+    """Stands for an attribute, as a shape, or for a method, until it is called."""
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, opaque: set[str], reads_buffers: bool) -> None:
+    def __init__(self, opaque: set[str], reads_buffers: bool, decisions: Decisions) -> None:
         super().__init__()
-        self.opaque, self.path = opaque, [""]
+        self.opaque, self.path, self.decisions = opaque, [""], decisions
         self.proxy_buffer_attributes = reads_buffers
         self.switches: list[fx.Node] = []
 
@@ -179,7 +216,23 @@ class _Tracer(fx.Tracer):
         return super().create_node(*args, **kwargs)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
+        return _Known(node, self)
+
+    def decided(self, proxy: fx.Proxy, kind: type) -> Any:
+        """Returns the number that a proxy stands for, and puts a check into the graph that it stays the same."""
+        found = self.decisions.value(proxy.node)
+        if not isinstance(found, (bool, int, float, str, type(None), tuple)):
+            raise fx.proxy.TraceError("its control flow needs the values of a tensor")
+        taken = bool(found) if kind is bool else found
+        if self.decisions.depends_on_device(proxy.node):
+            return taken
+        layer = self.path[-1].removeprefix("network").removeprefix(".") or "the network"
+        self.create_proxy("call_function", same_decision, (proxy, taken, layer), {})
+        return taken
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Returns which way control flow goes that depends on sizes."""
+        return bool(self.decided(obj, bool))
 
     def iter(self, obj: Any) -> Any:
         """Gives the parts of a map whose number is known, as in `torch.max(*x.chunk(2, 1))`."""
@@ -188,6 +241,10 @@ class _Tracer(fx.Tracer):
             parts = node.args[1] if len(node.args) > 1 else node.kwargs.get("chunks")
         elif node.target in ("split", torch.split) and len(node.args) > 1 and isinstance(node.args[1], (list, tuple)):
             parts = len(node.args[1])
+        if parts is None and isinstance(found := self.decisions.value(node), (tuple, list)):
+            if any(isinstance(part, Tensor) for part in found):
+                self.decided(self.create_proxy("call_function", len, (obj,), {}), int)
+            parts = len(found)
         return iter([obj[i] for i in range(parts)]) if isinstance(parts, int) else super().iter(obj)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -336,31 +393,3 @@ def upsample_to_min_size(images: Tensor, size: int) -> Tensor:
         return images
     height, width = (max(size, pixels) for pixels in images.shape[2:])
     return F.adaptive_avg_pool2d(images, (height, width))
-
-
-def copy_to_meta(network: nn.Module) -> nn.Module:
-    """Returns a copy of a network whose weights have shapes but no values: it runs in no time."""
-    memo: dict[int, Any] = {}
-    for parameter in network.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-    for buffer in network.buffers():
-        memo[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(network, memo)
-
-
-def materialize(meta_copy: nn.Module, network: nn.Module, added: Iterable[tuple[Tensor, Tensor]] = ()) -> nn.Module:
-    """Returns a copy of what `copy_to_meta` made of a network, changed since, with a copy of the network's weights.
-
-    Args:
-        meta_copy: What `copy_to_meta` made of the network, changed since.
-        network: The network.
-        added: Weights and buffers that were added since, each without values, as in `meta_copy`, and with them.
-    """
-    memo: dict[int, Any] = {id(shape): value for shape, value in added}
-    ours, theirs = dict(meta_copy.named_parameters()), dict(network.named_parameters())
-    for name, parameter in theirs.items():
-        memo[id(ours[name])] = copy.deepcopy(parameter)
-    buffers = dict(meta_copy.named_buffers())
-    for name, buffer in network.named_buffers():
-        memo[id(buffers[name])] = buffer.detach().clone(memory_format=torch.preserve_format)
-    return copy.deepcopy(meta_copy, memo)

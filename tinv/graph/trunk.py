@@ -6,7 +6,7 @@ from torch import Tensor, fx, nn
 
 from tinv.errors import TinvError
 from tinv.graph.account import Conversion
-from tinv.graph.converted import ConvertedNetwork, geometry_of, graph_of
+from tinv.graph.converted import ConvertedNetwork, geometry_of
 from tinv.graph.network_graph import NetworkGraph
 from tinv.graph.whole_maps import is_known_map, whole_readers
 from tinv.policies.conversion import ConversionPolicy
@@ -42,7 +42,7 @@ def trunk_of(network: nn.Module, example: Tensor) -> ConvertedNetwork:
     ]
     if not maps:
         raise TinvError("the network gives no map whose positions are known, so that there is no trunk before a head")
-    graph = _ending_with(graph_of(network), maps[-1].name)
+    graph = _ending_with(geometry.graph, maps[-1].name)
     conversion = getattr(network, "conversion", None) or Conversion(ConversionPolicy())
     return ConvertedNetwork(network, {False: graph, True: graph}, conversion).eval()
 

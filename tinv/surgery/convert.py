@@ -18,7 +18,7 @@ from tinv.errors import LayerError, TinvError
 from tinv.graph.account import Conversion
 from tinv.graph.converted import ConvertedNetwork
 from tinv.graph.geometry import GeometryInterpreter
-from tinv.graph.tracing import materialize
+from tinv.graph.meta_copy import materialize
 from tinv.nn.padding import PaddedConv
 from tinv.policies.activation import ActivationPolicy
 from tinv.policies.cards import Activation, Padding, Subsampling, Tokens

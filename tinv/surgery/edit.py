@@ -12,8 +12,9 @@ from tinv.errors import LayerError
 from tinv.graph.account import Conversion
 from tinv.graph.geometry import GeometryInterpreter
 from tinv.graph.grid import AxisGrid
+from tinv.graph.meta_copy import copy_to_meta
 from tinv.graph.network_graph import NetworkGraph
-from tinv.graph.tracing import copy_to_meta, trace
+from tinv.graph.tracing import trace
 from tinv.graph.windows import Window
 from tinv.policies.conversion import ConversionPolicy
 from tinv.surgery.tokens import adapt_tokens
@@ -29,6 +30,7 @@ class NetworkEdit:
     Args:
         model: The network; it is left as it is.
         policy: All policies together.
+        example: Images (N, C, *spatial) on the meta device.
 
     Attributes:
         meta_copy: The copy, on the meta device; layers that are added are in its `policy_layers`.
@@ -41,7 +43,7 @@ class NetworkEdit:
         carried: Activations that were taken out of norms, by the path of the norm.
     """
 
-    def __init__(self, model: nn.Module, policy: ConversionPolicy) -> None:
+    def __init__(self, model: nn.Module, policy: ConversionPolicy, example: Tensor) -> None:
         self.policy, self.conversion = policy, Conversion(policy)
         self.geometry: GeometryInterpreter | None = None
         self.windows: dict[str, Window] = {}
@@ -50,7 +52,7 @@ class NetworkEdit:
         self.carried: dict[str, nn.Module] = {}
         self.meta_copy = copy_to_meta(model).eval()
         adapt_tokens(self.meta_copy, policy, self.conversion)
-        self.graphs = trace(self.meta_copy)
+        self.graphs = trace(self.meta_copy, example)
         if isinstance(self.meta_copy, fx.GraphModule):
             # a copy of a GraphModule keeps only what its own graph names
             plain = nn.Module()

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from tinv.errors import LayerError
 from tinv.graph import functions
 from tinv.graph.converted import geometry_of
+from tinv.graph.decisions import same_decision
 from tinv.graph.geometry import GeometryInterpreter, RunError
 from tinv.graph.network_graph import is_in_place, layer_name
 from tinv.graph.operations import Operation
@@ -44,7 +45,7 @@ def rewrite(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> Netw
     Raises:
         LayerError: Naming a layer that cannot be traced, cannot run on its map, or cannot take a policy.
     """
-    network = NetworkEdit(model, policy)
+    network = NetworkEdit(model, policy, example)
     check_token_sizes(network.meta_copy, policy, example.shape[2:])
     # every graph is seen before any layer is changed
     meta_copy, graphs = network.meta_copy, network.distinct_graphs
@@ -64,7 +65,20 @@ def rewrite(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> Netw
         graph.lint()
     network.geometry = GeometryInterpreter(evaluation, meta_copy, example, count=True).run()
     conversion.after = network.geometry.cost
+    _check_batch(network, example)
     return network
+
+
+def _check_batch(network: NetworkEdit, example: Tensor) -> None:
+    """Raises LayerError if control flow depends on how many images a batch has."""
+    if not any(node.target is same_decision for graph in network.distinct_graphs for node in graph.nodes):
+        return
+    larger = example.new_empty(len(example) + 1, *example.shape[1:])
+    for graph in network.distinct_graphs:
+        try:
+            GeometryInterpreter(graph, network.meta_copy, larger).run()
+        except RunError as error:
+            raise LayerError(str(error).replace("the size of its map", "the size of the batch")) from error
 
 
 def _rewrite_graph(network: NetworkEdit, original: GeometryInterpreter, example: Tensor) -> None:
