@@ -79,13 +79,15 @@ def test_a_size_at_which_control_flow_goes_another_way_is_an_error_and_others_ar
 
 def test_control_flow_that_a_policy_would_change_is_refused_by_name():
     network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), Windows())
-    with pytest.raises(TinvError, match=r"the control flow of 1 depends on the size of its map") as error:
+    with pytest.raises(
+        TinvError, match="layer 1: its control flow depends on the size of its map, which padding=full_zero"
+    ) as error:
         convert(network, "full_zero", example_input=torch.zeros(1, 3, 32, 32))
     assert "\n" not in str(error.value)
 
 
 def test_control_flow_on_the_batch_is_refused_when_it_is_converted():
-    with pytest.raises(TinvError, match="the control flow of the network depends on the size of the batch"):
+    with pytest.raises(TinvError, match="the network: its control flow depends on the number of images in a batch"):
         convert(OfBatch().double(), "same_circular", example_input=IMAGES)
 
 

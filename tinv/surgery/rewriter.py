@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from tinv.errors import LayerError
 from tinv.graph import functions
-from tinv.graph.decisions import same_decision
+from tinv.graph.decisions import DecisionError, same_decision
 from tinv.graph.geometry import GeometryInterpreter, RunError
 from tinv.graph.network_graph import is_in_place, layer_name
 from tinv.graph.operations import Operation
@@ -69,7 +69,12 @@ def _check_batch(network: NetworkEdit, example: Tensor) -> None:
         try:
             GeometryInterpreter(graph, network.meta_copy, larger).run()
         except RunError as error:
-            raise LayerError(str(error).replace("the size of its map", "the size of the batch")) from error
+            if not isinstance(error.__cause__, DecisionError):
+                raise
+            raise LayerError(
+                f"layer {error.__cause__.layer}: its control flow depends on the number of images in a batch, so that "
+                "a converted network could take one number alone"
+            ) from error
 
 
 def _rewrite_graph(network: NetworkEdit, original: GeometryInterpreter, example: Tensor) -> None:
@@ -81,11 +86,16 @@ def _rewrite_graph(network: NetworkEdit, original: GeometryInterpreter, example:
             raise
         # what cannot be converted at all says more than what follows from it
         network.raise_refused()
+        if isinstance(error.__cause__, DecisionError):
+            raise LayerError(
+                f"layer {error.__cause__.layer}: its control flow depends on the size of its map, which {network.policy} "
+                "changes; a policy that keeps the size of maps, as same_circular does, can take it"
+            ) from error
         if not isinstance(error, RunError) or padding.amount != "full":
             raise
         raise LayerError(
             f"{error}; padding={padding} changes the size of maps, which a layer with a fixed number of positions "
-            "cannot take"
+            "cannot take; same_circular and its like keep it"
         ) from error
 
 
