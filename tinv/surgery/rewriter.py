@@ -24,6 +24,7 @@ from tinv.surgery.alignment import Aligner
 from tinv.surgery.background import add_background
 from tinv.surgery.edit import GraphEdit, GraphJob, NetworkEdit
 from tinv.surgery.explicit_padding import absorb_explicit_padding
+from tinv.surgery.sizes import Sizes
 from tinv.surgery.strides import Strides
 from tinv.surgery.windows import Windows
 
@@ -88,8 +89,8 @@ def _rewrite_graph(network: NetworkEdit, original: GeometryInterpreter, example:
         network.raise_refused()
         if isinstance(error.__cause__, DecisionError):
             raise LayerError(
-                f"layer {error.__cause__.layer}: its control flow depends on the size of its map, which {network.policy} "
-                "changes; a policy that keeps the size of maps, as same_circular does, can take it"
+                f"layer {error.__cause__.layer}: its control flow depends on the size of its map, which "
+                f"{network.policy} changes; a policy that keeps the size of maps, as same_circular does, can take it"
             ) from error
         if not isinstance(error, RunError) or padding.amount != "full":
             raise
@@ -110,7 +111,7 @@ class GraphRewriter(GraphJob):
         super().__init__(edit)
         self.strides = Strides(edit)
         self.windows, self.aligner = Windows(edit, self.strides), Aligner(edit)
-        self.activations = Activations(edit)
+        self.activations, self.sizes = Activations(edit), Sizes(edit)
         self.concatenations: dict[tuple[Any, ...], fx.Node] = {}
         self.done: set[fx.Node] = set()
 
@@ -137,6 +138,7 @@ class GraphRewriter(GraphJob):
             self.geometry.step(node)
             self.strides.check_size(node)
             return None
+        self.sizes.follow(node, op)
         if op.kind in ("conv", "max", "average", "blur") and op.inputs and not self.returns_indices(node):
             self.done.add(node)
             first = self.windows.window(node, op)
