@@ -9,7 +9,7 @@ resnet18 resnet18d resnet50 seresnet18 resnext50_32x4d densenet121 convnext_atto
 regnety_002 mobilenetv2_050 mobilenetv3_small_050 repvgg_a0 hgnetv2_b0 res2net50_14w_8s nf_resnet26 vgg11 ghostnet_050
 """
 REFUSED = {
-    "mobilevit_xxs": r"layer stages\.2\.1\.same_decision: the control flow of stages\.2\.1 depends on the size",
+    "mobilevit_xxs": r"layer stages\.2\.1: its control flow depends on the size of its map",
     "hrnet_w18_small": r"layer stage2\.0\.",
     "vit_tiny_patch16_224": r"layer",
 }

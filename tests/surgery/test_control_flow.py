@@ -79,13 +79,15 @@ def test_a_size_at_which_control_flow_goes_another_way_is_an_error_and_others_ar
 
 def test_control_flow_that_a_policy_would_change_is_refused_by_name():
     network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), Windows())
-    with pytest.raises(TinvError, match=r"the control flow of 1 depends on the size of its map") as error:
+    with pytest.raises(
+        TinvError, match="layer 1: its control flow depends on the size of its map, which padding=full_zero changes"
+    ) as error:
         convert(network, "full_zero", example_input=torch.zeros(1, 3, 32, 32))
     assert "\n" not in str(error.value)
 
 
 def test_control_flow_on_the_batch_is_refused_when_it_is_converted():
-    with pytest.raises(TinvError, match="the control flow of the network depends on the size of the batch"):
+    with pytest.raises(TinvError, match="the network: its control flow depends on the number of images in a batch"):
         convert(OfBatch().double(), "same_circular", example_input=IMAGES)
 
 
@@ -166,3 +168,37 @@ def test_the_positions_of_a_map_are_known_behind_attention_with_a_bias(windows, 
     with torch.no_grad():
         change = float((network(IMAGES.roll((4, 4), (2, 3))) - network(IMAGES)).abs().max())
     assert change < 1e-12 if windows else change > 1e-6
+
+
+class Tokens(nn.Module):
+    """Reads the size of its map before a convolution, and makes tokens a map by it after them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.linear = nn.Linear(4, 4, bias=False)
+
+    def forward(self, images):
+        n, _, height, width = images.shape
+        tokens = self.linear(self.a(images).flatten(2).transpose(1, 2))
+        return F.relu(self.b(tokens.transpose(1, 2).reshape(n, -1, height, width))).mean((2, 3))
+
+
+class Maps(Tokens):
+    """The same network without tokens."""
+
+    def forward(self, images):
+        x = self.linear(self.a(images).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return F.relu(self.b(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize("padding", ["full_zero", "valid"])
+def test_tokens_become_a_map_of_the_size_that_the_policy_gave_it(padding):
+    torch.manual_seed(0)
+    tokens, maps = Tokens().double(), Maps().double()
+    maps.load_state_dict(tokens.state_dict())
+    converted, expected = (convert(n, padding, example_input=IMAGES) for n in (tokens, maps))
+    for images in (IMAGES, torch.randn(1, 3, 21, 26, dtype=torch.double)):
+        torch.testing.assert_close(converted(images), expected(images), rtol=1e-12, atol=1e-12)
+    units = [[s.unit for s in analyze(n, IMAGES).verdict.zero_canvas] for n in (converted, expected)]
+    assert units[0] == units[1] == ([1, 1] if padding == "full_zero" else [None, None])

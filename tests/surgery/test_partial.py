@@ -196,3 +196,67 @@ def test_a_head_of_fixed_size_says_that_the_padding_changes_the_map():
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4096, 2))
     with pytest.raises(TinvError, match="takes 4096 features, its input has 4624; padding=full_zero changes the size"):
         convert(network, "full_zero", example_input=IMAGES)
+
+
+class Reduction(nn.Module):
+    """Halves a map twice, once moved by a pixel, as NASNet does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.conv = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Conv2d(8, 4, 3, padding=1)
+        self.move = nn.ZeroPad2d((-1, 1, -1, 1))
+
+    def forward(self, images):
+        moved = F.avg_pool2d(self.move(images), 1, 2)
+        return F.relu(self.conv(torch.cat([self.a(F.avg_pool2d(images, 1, 2)), self.b(moved)], 1))).mean((2, 3))
+
+
+def test_a_map_that_is_moved_by_its_padding_gains_what_the_policy_pads_with():
+    images = IMAGES.double()
+    network = Reduction().double()
+    ring = convert(network, "same_circular", example_input=images)
+    assert ring.conversion.partial == []
+    by_hand = convert(network, "same_circular", example_input=images)
+    by_hand.register_forward_pre_hook(lambda _, given: (given[0].roll((2, 4), (2, 3)),))
+    with torch.no_grad():
+        torch.testing.assert_close(ring(images), by_hand(images), rtol=1e-12, atol=1e-12)
+    assert analyze(ring, images).verdict.circular[0].unit in (2, None)
+    full = convert(network, "full_zero", example_input=images)
+    assert analyze(full, images).verdict.circular[0].unit is None
+    assert full(images).isfinite().all()
+    with pytest.raises(TinvError, match="layer move: it pads some sides and crops others"):
+        convert(network, "valid", example_input=images)
+
+
+class LastAxis(nn.Module):
+    """A gated block whose maps are (N, H, W, C), of which a part of the channels is convolved, as MambaOut's are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.conv = nn.Conv2d(3, 8, 1), nn.LayerNorm(8), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, images):
+        x = self.norm(self.stem(images).permute(0, 2, 3, 1))
+        kept, convolved = x.split((4, 4), -1)
+        convolved = self.conv(convolved.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return torch.cat([kept, F.relu(convolved)], -1).mean((1, 2))
+
+
+@pytest.mark.parametrize("padding", ["full_zero", "full_background", "valid"])
+def test_branches_whose_channels_are_the_last_axis_are_aligned(padding):
+    class FirstAxis(LastAxis):
+        """The same network with channels where they usually are."""
+
+        def forward(self, images):
+            x = self.norm(self.stem(images).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            kept, convolved = x.split((4, 4), 1)
+            return torch.cat([kept, F.relu(self.conv(convolved))], 1).mean((2, 3))
+
+    torch.manual_seed(0)
+    images, network, usual = IMAGES.double(), LastAxis().double(), FirstAxis().double()
+    usual.load_state_dict(network.state_dict())
+    converted, expected = (convert(n, padding, example_input=images) for n in (network, usual))
+    assert converted.conversion.counts["branches aligned"] == 1
+    for given in (images, torch.randn(1, 3, 21, 26, dtype=torch.double)):
+        torch.testing.assert_close(converted(given), expected(given), rtol=1e-12, atol=1e-12)
+    assert analyze(converted, images).verdict.zero_canvas == analyze(expected, images).verdict.zero_canvas

@@ -15,7 +15,7 @@ def enter_autocast(device: str, dtype: torch.dtype | None, enabled: bool, cache:
     """Begins a part of a network with a precision of its own; returns what `exit_autocast` ends it with."""
     if device == "meta":
         return None
-    entered = torch.autocast(device, dtype, enabled, cache)
+    entered: Any = torch.autocast(device, dtype, enabled, cache)
     entered.__enter__()
     return entered
 

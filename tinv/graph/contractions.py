@@ -42,11 +42,8 @@ def contracted(op: Operation, operands: Sequence[Operand], number: int = 0) -> C
 
 
 def _attended(op: Operation, operands: Sequence[Operand], number: int) -> Contraction | None:
-    """Returns what attention does to positions, but for a mask of numbers; None where that is not understood."""
+    """Returns what attention does to positions; None where that is not understood."""
     masked = op.module is None and op.argument(3, "attn_mask") is not None
-    if masked and len(operands) == 4 and not any(map(holds_positions, operands[3][0])):
-        # numbers for pairs of positions, which the verdict looks at
-        operands, masked = operands[:3], False
     if len(operands) != 3 + masked or len({len(grid) for grid, _ in operands[:3]}) != 1:
         return None
     if op.module is None:

@@ -17,6 +17,21 @@ from tinv.graph.meta_copy import copy_to_meta
 _CALL, _GETATTR = nn.Module.__call__, nn.Module.__getattr__
 
 
+class DecisionError(TinvError):
+    """Control flow would go another way than when the network was traced.
+
+    Args:
+        layer: Path of the module whose control flow it is.
+    """
+
+    def __init__(self, layer: str) -> None:
+        super().__init__(
+            f"the control flow of {layer} depends on the size of its map, and goes another way at this size than at "
+            "that of the example which the network was traced with; use images of the example's size"
+        )
+        self.layer = layer
+
+
 def same_decision(found: Any, taken: Any, layer: str) -> None:
     """Checks a number that the control flow of a network depends on.
 
@@ -26,14 +41,10 @@ def same_decision(found: Any, taken: Any, layer: str) -> None:
         layer: Path of the module that asks.
 
     Raises:
-        TinvError: If control flow could go another way.
+        DecisionError: If control flow could go another way.
     """
     if (bool(found) if isinstance(taken, bool) else found) != taken:
-        raise TinvError(
-            f"the control flow of {layer} depends on the size of its map, and takes another way at this size than at "
-            "that of the example which the network was traced with; use images and a batch of the example's size, or "
-            "a policy that keeps the size of maps"
-        )
+        raise DecisionError(layer)
 
 
 class Decisions:

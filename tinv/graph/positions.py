@@ -177,20 +177,27 @@ def _scan(case: Case, values: Values) -> None:
     case.breaks(case.source.axes_in(dims), "depends on what came before along the map")
 
 
+def _check_pairs(case: Case, values: Values, added: Reading) -> None:
+    """Checks numbers that attention adds to pairs of positions: they may depend on the distance on a ring alone."""
+    query, key = case.readings[0].grid[-2], case.readings[1].grid[-2]
+    positions = holds_positions(query) or holds_positions(key)
+    if positions and not _is_relative(values, added, query, key):
+        case.breaks(case.every_axis(), "adds numbers to pairs of positions that do not depend on their distance alone")
+
+
 def _product(case: Case, values: Values) -> None:
-    found = contracted(case.op, [(r.grid, r.shape) for r in case.readings], case.number)
+    operands = [(r.grid, r.shape) for r in case.readings]
+    mask = case.op.argument(3, "attn_mask") if case.op.kind == "attention" else None
+    number = next((n for n, r in enumerate(case.readings) if r.node is mask), None)
+    if number is not None and not any(map(holds_positions, case.readings[number].grid)):
+        _check_pairs(case, values, case.readings[number])
+        # that was all that numbers for pairs tell apart; the axes before them are those of a factor
+        grid, shape = operands[number]
+        operands[number] = ((*grid[:-2], None, None), (*shape[:-2], 1, 1))
+    found = contracted(case.op, operands, case.number)
     if found is None:
         case.breaks(case.every_axis(), "tinv cannot follow this product")
         return
-    mask = case.op.argument(3, "attn_mask") if case.op.kind == "attention" else None
-    added = next((r for r in case.readings if r.node is mask), None)
-    is_table = added is not None and not any(map(holds_positions, added.grid))
-    if (
-        added is not None
-        and is_table
-        and not _is_relative(values, added, case.readings[0].grid[-2], case.readings[1].grid[-2])
-    ):
-        case.breaks(case.every_axis(), "adds numbers to pairs of positions that do not depend on their distance alone")
     clashing = {part.axis for part in grids_of(found.clashes) if part.size > 1}
     case.breaks(clashing, "sums positions with numbers that differ from one to the next")
     if len({choices(e) for r in case.readings for e in r.grid if holds_positions(e)}) > 1:

@@ -171,7 +171,7 @@ class _Known(fx.Proxy):
 
     tracer: _Tracer
 
-    def __getattr__(self, name: str) -> fx.Proxy:
+    def __getattr__(self, name: str) -> fx.proxy.Attribute:
         return _Attribute(self, name)
 
     def __len__(self) -> int:

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import fx
 
 from tinv.errors import LayerError
-from tinv.graph.grid import AxisGrid
+from tinv.graph.grid import AxisGrid, holds_positions
 from tinv.graph.network_graph import layer_name
 from tinv.nn.padding import pad, pad_or_crop_like
 from tinv.surgery.edit import GraphEdit, GraphJob
@@ -81,8 +82,8 @@ class Aligner(GraphJob):
     def _move(self, merge: fx.Node, arg: fx.Node, still: fx.Node | None, others: list[fx.Node], moves: Moves) -> None:
         """Moves one branch, and gives it its size where it merges; `still` is a branch that is not moved."""
         edges = self._edges(merge, arg, others)
-        pads = self._insert(merge, edges)
-        end = pads.get(arg, arg) if (arg, merge) in edges else arg
+        pads, ends = self._insert(merge, edges)
+        end = ends.get(arg, arg) if (arg, merge) in edges else arg
         stride = {axis: axis_grid.stride for axis, axis_grid in self.geometry.grid_by_axis(arg).items()}
         subsampled = any(self.geometry.grid_by_axis(s)[axis].stride != stride[axis] for s in pads for axis in moves)
         right: dict[int, Fraction] = {}
@@ -133,23 +134,53 @@ class Aligner(GraphJob):
                 ):
                     # a part of a split: moved behind the split
                     edges += [(node, user) for user in node.users if user in branch or user is merge]
-        usable = edges and all(self.geometry.is_feature_map(source) for source, _ in edges)
+        usable = edges and all(self._order(source) for source, _ in edges)
         return edges if usable else [(arg, merge)]
 
-    def _insert(self, merge: fx.Node, edges: list[Edge]) -> dict[fx.Node, fx.Node]:
-        """Puts a node on each edge, one for all that begin at the same map, as late as possible; returns it by map."""
+    def _insert(self, merge: fx.Node, edges: list[Edge]) -> tuple[dict[fx.Node, fx.Node], dict[fx.Node, fx.Node]]:
+        """Puts padding on each edge, one for all that begin at the same map, as late as possible.
+
+        Maps whose axes are in another order, as (N, H, W, C), are brought into theirs before and back after it.
+
+        Returns:
+            The padding by the map (N, C, *spatial) that it pads, and what readers get by the map that they read.
+        """
         pads: dict[fx.Node, fx.Node] = {}
+        ends: dict[fx.Node, fx.Node] = {}
         for source, user in sorted(edges, key=lambda edge: edge[1]):
-            if not self.geometry.is_feature_map(source):
+            order = self._order(source)
+            if not order:
                 raise LayerError(
                     f"layer {layer_name(merge)}: a branch whose axes are in an unusual order cannot be aligned"
                 )
-            if source not in pads:
+            if source not in ends:
+                name = f"{layer_name(merge)} (padding)"
+                back = [order.index(dim) for dim in range(len(order))]
+                usual = order == sorted(order)
                 with self.graph.inserting_before(user):
-                    pads[source] = self.graph.call_function(pad, (source, [], self.edit.padding_mode))
-                self.edit.register_inserted(pads[source], source, f"{layer_name(merge)} (padding)")
-            user.replace_input_with(source, pads[source])
-        return pads
+                    padded = source if usual else self.graph.call_function(torch.permute, (source, order))
+                    pads[padded] = self.graph.call_function(pad, (padded, [], self.edit.padding_mode))
+                    ends[source] = (
+                        pads[padded] if usual else self.graph.call_function(torch.permute, (pads[padded], back))
+                    )
+                for node in (padded, pads[padded], ends[source]):
+                    if node is not source:
+                        self.edit.register_inserted(node, source, name)
+                if not usual:
+                    self.geometry.step(padded)
+            user.replace_input_with(source, ends[source])
+        return pads, ends
+
+    def _order(self, source: fx.Node) -> list[int]:
+        """Returns the axes of a map in the order (N, C, *spatial); nothing where it is no such map in any order."""
+        grid = self.geometry.grids.get(source)
+        if not isinstance(grid, tuple) or len(grid) != self.geometry.axes + 2:
+            return []
+        spatial = {entry.axis: dim for dim, entry in enumerate(grid) if isinstance(entry, AxisGrid)}
+        rest = [dim for dim, entry in enumerate(grid) if not holds_positions(entry)]
+        if len(spatial) != self.geometry.axes or len(rest) != 2:
+            return []
+        return [*rest, *(spatial[axis] for axis in range(self.geometry.axes))]
 
     def _again(self, pads: Iterable[fx.Node], merge: fx.Node) -> None:
         """Runs again what depends on new padding, up to a merge."""

@@ -25,6 +25,9 @@ def absorb_explicit_padding(edit: GraphEdit) -> None:
         if not edit.original.is_feature_map(source):
             edit.report.skip(layer, "it pads no map of the image")
             continue
+        if op.pads.padding_mode == "zeros" and _moves(widths) and edit.policy.padding.amount != "valid":
+            _fill_move(edit, node, source, widths[2:])
+            continue
         problem = _problem(edit, node, source, widths)
         if problem:
             edit.report.refuse(layer, problem)
@@ -43,6 +46,26 @@ def absorb_explicit_padding(edit: GraphEdit) -> None:
         edit.graph.erase_node(node)
         for operation in edit.original.operations.values():
             operation.inputs[:] = [source if n is node else n for n in operation.inputs]
+
+
+def _moves(widths: list[tuple[int, int]]) -> bool:
+    """Returns whether padding moves a map and keeps its size, as the second path of NASNet's reductions does."""
+    return not any(any(pair) for pair in widths[:2]) and all(left == -right for left, right in widths)
+
+
+def _fill_move(edit: GraphEdit, node: fx.Node, source: fx.Node, widths: list[tuple[int, int]]) -> None:
+    """Makes what a moved map gains on one side hold what the policy pads with; then the other side is cropped."""
+    layer = layer_name(node)
+    gains = [
+        (max(left, 0), max(right, 0)) if axis in edit.axes else (0, 0) for axis, (left, right) in enumerate(widths)
+    ]
+    rest = [(a - c, b - d) for (a, b), (c, d) in zip(widths, gains, strict=True)]
+    with edit.graph.inserting_before(node):
+        filled = edit.graph.call_function(pad, (source, gains, edit.padding_mode))
+    edit.register_inserted(filled, source, f"{layer} (padding)")
+    node.op, node.target = "call_function", pad
+    node.args, node.kwargs = (filled, rest, "zeros"), {}
+    edit.report.change(layer, f"moves the map, filled with {edit.padding_mode}", "kernels re-padded")
 
 
 def _problem(edit: GraphEdit, node: fx.Node, source: fx.Node, widths: list[tuple[int, int]]) -> str:

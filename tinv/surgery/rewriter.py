@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from tinv.errors import LayerError
 from tinv.graph import functions
 from tinv.graph.converted import geometry_of
-from tinv.graph.decisions import same_decision
+from tinv.graph.decisions import DecisionError, same_decision
 from tinv.graph.geometry import GeometryInterpreter, RunError
 from tinv.graph.network_graph import is_in_place, layer_name
 from tinv.graph.operations import Operation
@@ -26,6 +26,7 @@ from tinv.surgery.anchor import anchor_input
 from tinv.surgery.background import add_background
 from tinv.surgery.edit import GraphEdit, GraphJob, NetworkEdit
 from tinv.surgery.explicit_padding import absorb_explicit_padding
+from tinv.surgery.sizes import Sizes
 from tinv.surgery.strides import Strides
 from tinv.surgery.tokens import check_token_sizes
 from tinv.surgery.windows import Windows
@@ -78,7 +79,12 @@ def _check_batch(network: NetworkEdit, example: Tensor) -> None:
         try:
             GeometryInterpreter(graph, network.meta_copy, larger).run()
         except RunError as error:
-            raise LayerError(str(error).replace("the size of its map", "the size of the batch")) from error
+            if not isinstance(error.__cause__, DecisionError):
+                raise
+            raise LayerError(
+                f"layer {error.__cause__.layer}: its control flow depends on the number of images in a batch, so that "
+                "a converted network could take one number alone"
+            ) from error
 
 
 def _rewrite_graph(network: NetworkEdit, original: GeometryInterpreter, example: Tensor) -> None:
@@ -90,11 +96,17 @@ def _rewrite_graph(network: NetworkEdit, original: GeometryInterpreter, example:
             raise
         # what cannot be converted at all says more than what follows from it
         network.raise_refused()
+        if isinstance(error.__cause__, DecisionError):
+            raise LayerError(
+                f"layer {error.__cause__.layer}: its control flow depends on the size of its map, which "
+                f"{network.policy} changes; a policy that keeps the size of maps, as same_circular does, can take it"
+            ) from error
         if not isinstance(error, RunError) or padding.amount != "full":
             raise
         raise LayerError(
             f"{error}; padding={padding} changes the size of maps, which a layer with a fixed number of positions "
-            "cannot take; tokens=anchor and tokens=a_token make vision transformers invariant at their own size"
+            "cannot take; same_circular and its like keep it, and tokens=anchor and tokens=a_token make vision "
+            "transformers invariant at their own size"
         ) from error
 
 
@@ -109,7 +121,7 @@ class GraphRewriter(GraphJob):
         super().__init__(edit)
         self.strides = Strides(edit)
         self.windows, self.aligner = Windows(edit, self.strides), Aligner(edit)
-        self.activations = Activations(edit)
+        self.activations, self.sizes = Activations(edit), Sizes(edit)
         self.concatenations: dict[tuple[Any, ...], fx.Node] = {}
         self.done: set[fx.Node] = set()
 
@@ -136,6 +148,7 @@ class GraphRewriter(GraphJob):
             self.geometry.step(node)
             self.strides.check_size(node)
             return None
+        self.sizes.follow(node, op)
         if op.kind in ("conv", "max", "average", "blur") and op.inputs and not self.returns_indices(node):
             self.done.add(node)
             first = self.windows.window(node, op)
