@@ -170,6 +170,17 @@ def test_the_positions_of_a_map_are_known_behind_attention_with_a_bias(windows, 
     assert change < 1e-12 if windows else change > 1e-6
 
 
+def test_a_bias_of_each_window_tells_windows_apart():
+    torch.manual_seed(0)
+    network = Biased(windows=True).double()
+    network.bias = nn.Parameter(torch.randn(64, 16, 16, dtype=torch.double))  # of 8 x 8 windows
+    one = IMAGES[:1]
+    converted = convert(network, "same_circular", example_input=one)
+    assert analyze(converted, one).verdict.circular[0].unit is None
+    with torch.no_grad():
+        assert float((converted(one.roll((4, 4), (2, 3))) - converted(one)).abs().max()) > 1e-6
+
+
 class Tokens(nn.Module):
     """Reads the size of its map before a convolution, and makes tokens a map by it after them."""
 
