@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import cast
 
 import torch
@@ -30,6 +31,7 @@ class NetworkEdit:
         model: The network; it is left as it is.
         policy: All policies together.
         example: Images (N, C, *spatial) on the meta device.
+        opaque: Paths of modules that are not looked into.
 
     Attributes:
         meta_copy: The copy, on the meta device; layers that are added are in its `policy_layers`.
@@ -42,7 +44,9 @@ class NetworkEdit:
         carried: Activations that were taken out of norms, by the path of the norm.
     """
 
-    def __init__(self, model: nn.Module, policy: ConversionPolicy, example: Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, policy: ConversionPolicy, example: Tensor, opaque: Collection[str] = ()
+    ) -> None:
         self.policy, self.conversion = policy, Conversion(policy)
         self.geometry: GeometryInterpreter | None = None
         self.windows: dict[str, Window] = {}
@@ -50,7 +54,7 @@ class NetworkEdit:
         self.values: list[tuple[Tensor, Tensor]] = []
         self.carried: dict[str, nn.Module] = {}
         self.meta_copy = copy_to_meta(model).eval()
-        self.graphs = trace(self.meta_copy, example)
+        self.graphs = trace(self.meta_copy, example, opaque)
         if isinstance(self.meta_copy, fx.GraphModule):
             # a copy of a GraphModule keeps only what its own graph names
             plain = nn.Module()
