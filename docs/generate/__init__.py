@@ -8,6 +8,7 @@ from generate import (
     benchmarks,
     commands,
     configuration,
+    coverage,
     design,
     metrics,
     networks,
@@ -26,6 +27,7 @@ def pages() -> dict[str, str]:
     return {
         "reference/cli.md": commands.page(),
         "reference/configuration.md": configuration.page(),
+        "reference/coverage.md": coverage.page(),
         "reference/metrics.md": metrics.page(),
         "reference/policies.md": policies.page(),
         "reference/policy-table.md": policy_table.page(),

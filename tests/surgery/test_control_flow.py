@@ -213,3 +213,19 @@ def test_tokens_become_a_map_of_the_size_that_the_policy_gave_it(padding):
         torch.testing.assert_close(converted(images), expected(images), rtol=1e-12, atol=1e-12)
     units = [[s.unit for s in analyze(n, IMAGES).verdict.zero_canvas] for n in (converted, expected)]
     assert units[0] == units[1] == ([1, 1] if padding == "full_zero" else [None, None])
+
+
+class Choosy(nn.Module):
+    """Holds no window; at other sizes than 32 x 32 it does something else."""
+
+    def forward(self, images):
+        return images if images.shape[2] == 32 else images - 1
+
+
+def test_a_module_without_windows_does_as_it_likes_at_the_size_that_the_policy_gives_it():
+    network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), Choosy()).double()
+    converted = convert(network, "full_zero", example_input=IMAGES)
+    for images in (IMAGES, IMAGES[..., :30, :30]):
+        expected = F.conv2d(images, network[0].weight, network[0].bias, padding=2)
+        torch.testing.assert_close(converted(images), network[1](expected), rtol=1e-12, atol=1e-12)
+    assert {shifts.unit for shifts in analyze(converted, IMAGES).verdict.circular} == {None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -32,7 +32,7 @@ Mode = bool
 """True: as in training. Dropout and auxiliary heads may differ, so a network has one graph for each."""
 
 
-def trace(network: nn.Module, example: Tensor | None = None) -> dict[Mode, NetworkGraph]:
+def trace(network: nn.Module, example: Tensor | None = None, opaque: Collection[str] = ()) -> dict[Mode, NetworkGraph]:
     """Returns the graph of a network in training and in evaluation; both are the same object where they do not differ.
 
     Layers with weights, pools, norms and activations are single nodes, so that a graph works in both modes and every
@@ -43,6 +43,7 @@ def trace(network: nn.Module, example: Tensor | None = None) -> dict[Mode, Netwo
     Args:
         network: Takes one batch of images; further arguments keep their defaults.
         example: Images (N, C, *spatial) of any values; without them no control flow can depend on sizes.
+        opaque: Paths of modules that are to be single nodes.
 
     Raises:
         LayerError: Naming the first layer whose control flow depends on the data.
@@ -51,7 +52,7 @@ def trace(network: nn.Module, example: Tensor | None = None) -> dict[Mode, Netwo
     with modes_kept(network):
         for training in (False, True):
             network.train(training)
-            graphs[training] = _trace(network, example)
+            graphs[training] = _trace(network, example, {f"network.{path}" for path in opaque})
     if str(graphs[True]) == str(graphs[False]):
         graphs[True] = graphs[False]
     return graphs
@@ -68,8 +69,7 @@ def modes_kept(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _trace(network: nn.Module, example: Tensor | None) -> NetworkGraph:
-    opaque: set[str] = set()
+def _trace(network: nn.Module, example: Tensor | None, opaque: set[str]) -> NetworkGraph:
     # buffers are read when the network runs, unless its control flow depends on them
     reads_buffers = True
     while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import cast
 
 import torch
@@ -31,6 +32,7 @@ class NetworkEdit:
         model: The network; it is left as it is.
         policy: All policies together.
         example: Images (N, C, *spatial) on the meta device.
+        opaque: Paths of modules that are not looked into.
 
     Attributes:
         meta_copy: The copy, on the meta device; layers that are added are in its `policy_layers`.
@@ -43,7 +45,9 @@ class NetworkEdit:
         carried: Activations that were taken out of norms, by the path of the norm.
     """
 
-    def __init__(self, model: nn.Module, policy: ConversionPolicy, example: Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, policy: ConversionPolicy, example: Tensor, opaque: Collection[str] = ()
+    ) -> None:
         self.policy, self.conversion = policy, Conversion(policy)
         self.geometry: GeometryInterpreter | None = None
         self.windows: dict[str, Window] = {}
@@ -52,7 +56,7 @@ class NetworkEdit:
         self.carried: dict[str, nn.Module] = {}
         self.meta_copy = copy_to_meta(model).eval()
         adapt_tokens(self.meta_copy, policy, self.conversion)
-        self.graphs = trace(self.meta_copy, example)
+        self.graphs = trace(self.meta_copy, example, opaque)
         if isinstance(self.meta_copy, fx.GraphModule):
             # a copy of a GraphModule keeps only what its own graph names
             plain = nn.Module()

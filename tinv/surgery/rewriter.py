@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -46,7 +47,27 @@ def rewrite(model: nn.Module, policy: ConversionPolicy, example: Tensor) -> Netw
     Raises:
         LayerError: Naming a layer that cannot be traced, cannot run on its map, or cannot take a policy.
     """
-    network = NetworkEdit(model, policy, example)
+    opaque: set[str] = set()
+    while True:
+        try:
+            return _rewritten(model, policy, example, opaque)
+        except LayerError as error:
+            # what holds nothing that a policy changes can do as it likes at the size that the policy gives it
+            layer = _deciding_layer(error)
+            if layer in opaque or not layer or any(map(is_geometric, model.get_submodule(layer).modules())):
+                raise
+            opaque.add(layer)
+
+
+def _deciding_layer(error: BaseException | None) -> str:
+    """Returns the layer whose control flow depends on a size that a policy changes; empty if that is not the error."""
+    while error is not None and not isinstance(error, DecisionError):
+        error = error.__cause__
+    return "" if error is None or error.layer == "the network" else error.layer
+
+
+def _rewritten(model: nn.Module, policy: ConversionPolicy, example: Tensor, opaque: Collection[str]) -> NetworkEdit:
+    network = NetworkEdit(model, policy, example, opaque)
     check_token_sizes(network.meta_copy, policy, example.shape[2:])
     # every graph is seen before any layer is changed
     meta_copy, graphs = network.meta_copy, network.distinct_graphs
