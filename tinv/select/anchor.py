@@ -17,7 +17,7 @@ from tinv.utils.arguments import Checked, PositiveInt
 class PatchAnchor(Selection, Checked):
     r"""Shows a transformer each image rolled so that its grid of patches lies at the strongest polyphase component.
 
-    $$(i, j) = \arg\max_{i, j} \lVert x[\ldots, i::p, j::p] \rVert, \qquad x' = \mathrm{roll}(x, (-i, -j))$$
+    $$(i, j) = \mathrm{argmax}_{i, j} \lVert x[\ldots, i::p, j::p] \rVert, \qquad x' = \mathrm{roll}(x, (-i, -j))$$
 
     for patches of p pixels a side. The set of patches of x' is the same for every circular shift of x; what differs is
     their order. With `canonical` the patch of largest norm is rolled to the origin too, so that the network's input is
