@@ -226,9 +226,9 @@ _MAY_REPEAT = ("expand", "resize", "pointwise", "over_axes", "merge")
 _VIEWS = ("reshape", "permute", "split", "item", "size", "expand")
 
 
-def total_stride(geometry: GeometryInterpreter, axis: int | None = None) -> int:
-    """Returns the largest stride of any map in pixels, or a patch, along one axis of the image or all, rounded up."""
-    strides = [
+def map_strides(geometry: GeometryInterpreter, axis: int | None = None) -> list[Fraction]:
+    """Returns the stride of every map in pixels, along one axis of the image or along all."""
+    return [
         abs(part.stride)
         for node in geometry.graph.nodes
         for pair in geometry.tensors(node)
@@ -236,6 +236,11 @@ def total_stride(geometry: GeometryInterpreter, axis: int | None = None) -> int:
         for part in grids_of(pair[1])
         if part.size > 1 and axis in (None, part.axis)
     ]
+
+
+def total_stride(geometry: GeometryInterpreter, axis: int | None = None) -> int:
+    """Returns the largest stride of any map in pixels, or a patch, along one axis of the image or all, rounded up."""
+    strides = map_strides(geometry, axis)
     anchors = [op.module for op in geometry.operations.values() if isinstance(op.module, PolyphaseAnchor)]
     patches = [size for anchor in anchors for a, size in enumerate(anchor.patch) if axis in (None, a)]
     return max(math.ceil(max(strides, default=1)), *patches, 1)

@@ -21,8 +21,8 @@ from torch.utils import _pytree as pytree
 
 from tinv.errors import TinvError
 from tinv.graph.converted import geometry_of
-from tinv.graph.geometry import GeometryInterpreter
-from tinv.graph.grid import AxisGrid, grids_of
+from tinv.graph.geometry import GeometryInterpreter, map_strides
+from tinv.graph.grid import AxisGrid
 from tinv.graph.network_graph import layer_name
 from tinv.graph.uneven import circular_axes
 from tinv.graph.whole_maps import check_reads_no_whole_map
@@ -220,7 +220,7 @@ def _axis_tiles(grids: list[AxisGrid], image: int, size: int, alignment: int, ax
         if start + size == image:
             return
         done = ends
-        # the last start from which every output goes on where it ended
+        # the last start from which every output continues where the tile before has ended
         last = min(math.floor(grid.low + grid.stride * begin) for grid, begin in zip(grids, done, strict=True))
         following = min(image - size, last // alignment * alignment)
         if following <= start:
@@ -249,16 +249,8 @@ def _halo(grids: list[AxisGrid]) -> tuple[int, int]:
 
 def _alignment(geometry: GeometryInterpreter, axis: int) -> int:
     """Returns the least number of pixels that is a whole number of positions of every map."""
-    strides = [
-        abs(part.stride)
-        for node in geometry.graph.nodes
-        for pair in geometry.tensors(node)
-        if pair is not None
-        for part in grids_of(pair[1])
-        if part.axis == axis and part.size > 1
-    ]
     # a / b positions apart: a pixels are b positions
-    return math.lcm(1, *(stride.numerator for stride in strides))
+    return math.lcm(1, *(stride.numerator for stride in map_strides(geometry, axis)))
 
 
 def _outputs(geometry: GeometryInterpreter) -> list[dict[int, AxisGrid]]:

@@ -24,7 +24,7 @@ def expected_consistency(
     directions along a axes, which all see the inner K - 2d and together the outer K + 2d.
 
     It is an expectation under that assumption. The scores of neighbouring pixels are alike, so that without `suppress`
-    the largest score of the range often lies at its border, where it goes on rising outside, and fewer images keep
+    the largest score of the range often lies at its border, where it rises further outside, and fewer images keep
     their crop. `suppress` takes those out. What is left of the assumption is the photographer, who puts fine detail in
     the middle or elsewhere. The certificate of `CropSelect` says it of each image.
 
